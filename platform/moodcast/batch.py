@@ -1,0 +1,103 @@
+"""Batch, Prediction and `collate`: the one door from waveform to model input, used by trainer, evaluator and server alike.
+
+Shapes: B stretches, C chunks, L samples of a chunk, K classes, A attributes, T frames, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moodcast.chunks import ChunkPlan, samples_of
+from moodcast.labels import Labels
+from moodcast.manifest import Utterance
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method sees. Made only by `collate`.
+
+    chunks [B, C, L] float32, zero where padded; lengths [B, C] int64 samples that are real (0 = no chunk there);
+    target [B, K] a distribution over classes, weight [B] how much each utterance counts, seconds [B] the stretch's duration.
+    """
+
+    chunks: Tensor
+    lengths: Tensor
+    seconds: Tensor
+    target: Tensor | None = None
+    weight: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """B, the number of stretches."""
+        return self.chunks.shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        moved = {f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method answers; whatever it does not model is None.
+
+    emotion [B, K] and chunk_emotion [B, C, K] log-probabilities; attributes [B, A] in [0, 1]; trace [B, T, A] with trace_std of the same
+    shape; embedding [B, D]; audio [B, C, L].
+    """
+
+    emotion: Tensor | None = None
+    chunk_emotion: Tensor | None = None
+    attributes: Tensor | None = None
+    trace: Tensor | None = None
+    trace_std: Tensor | None = None
+    embedding: Tensor | None = None
+    audio: Tensor | None = None
+
+
+def collate(
+    waves: Sequence[NDArray[np.float32]],
+    plan: ChunkPlan,
+    rate: int,
+    labels: Labels | None = None,
+    rows: Sequence[Utterance] | None = None,
+) -> Batch:
+    """Cut stretches by the plan and pad them into one batch.
+
+    waves: mono float32 at `rate` Hz, each at most `plan.max_s` long. With `labels` and `rows`, targets come along.
+    Raises ValueError for an empty list, an empty stretch, one that is too long, or one that is not finite.
+    """
+    if not waves:
+        raise ValueError("a batch needs at least one stretch of audio, got none")
+    length = max(1, samples_of(plan.length_s, rate))
+    spans = [plan.spans(len(wave), rate) for wave in waves]
+    width = max(len(found) for found in spans)
+    chunks = np.zeros((len(waves), width, length), dtype=np.float32)
+    lengths = np.zeros((len(waves), width), dtype=np.int64)
+    for b, (wave, found) in enumerate(zip(waves, spans, strict=True)):
+        if not np.isfinite(wave).all():
+            raise ValueError(f"stretch {b} of the batch holds NaN or infinite samples; read audio with moodcast.audio.read")
+        for c, (start, stop) in enumerate(found):
+            chunks[b, c, : stop - start] = wave[start:stop]
+            lengths[b, c] = stop - start
+    seconds = torch.tensor([len(wave) / rate for wave in waves], dtype=torch.float32)
+    batch = Batch(torch.from_numpy(chunks), torch.from_numpy(lengths), seconds)
+    return batch if labels is None or rows is None else _with_targets(batch, labels, rows)
+
+
+def _with_targets(batch: Batch, labels: Labels, rows: Sequence[Utterance]) -> Batch:
+    if len(rows) != batch.size:
+        raise ValueError(f"{batch.size} stretches came with {len(rows)} manifest rows; wanted one row a stretch")
+    targets = []
+    for row in rows:
+        target = labels.target(row)
+        if target is None:
+            raise ValueError(f"{row.id}: emotion {row.emotion!r} is not among {labels.classes}; drop it first with Labels.keep")
+        targets.append(target)
+    weight = torch.tensor([row.weight for row in rows], dtype=torch.float32)
+    return replace(batch, target=torch.tensor(targets, dtype=torch.float32), weight=weight)

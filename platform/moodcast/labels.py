@@ -1,0 +1,48 @@
+"""Labels: which classes a run knows, and how an utterance becomes a target distribution over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from moodcast.manifest import Utterance
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a run, in the order of every K axis, and where an utterance's target comes from.
+
+    source: "emotion" (the corpus' label, one-hot), "votes" (the raters' counts as a distribution; the label where nobody voted) or
+    "speaker" (corpus/speaker, for speaker embeddings). `attributes` names the A axis, values in [0, 1].
+    """
+
+    classes: tuple[str, ...] = ("angry", "happy", "neutral", "sad")
+    source: Literal["emotion", "votes", "speaker"] = "emotion"
+    attributes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            raise ValueError(f"classes must be at least two different names, got {self.classes}")
+
+    def target(self, row: Utterance) -> list[float] | None:
+        """A distribution over `classes` (sums to 1), or None where this utterance says nothing about them."""
+        if self.source == "speaker":
+            return self._one_hot(row.corpus_speaker)
+        if self.source == "votes" and row.votes:
+            counts = [max(0.0, row.votes.get(name, 0.0)) for name in self.classes]
+            total = sum(counts)
+            return [count / total for count in counts] if total > 0 else None
+        return self._one_hot(row.emotion)
+
+    def name(self, row: Utterance) -> str | None:
+        """The reference class of an utterance for scoring (never the votes), or None."""
+        name = row.corpus_speaker if self.source == "speaker" else row.emotion
+        return name if name in self.classes else None
+
+    def keep(self, rows: Iterable[Utterance]) -> list[Utterance]:
+        """The utterances that have a target."""
+        return [row for row in rows if self.target(row) is not None]
+
+    def _one_hot(self, name: str | None) -> list[float] | None:
+        return [float(name == known) for known in self.classes] if name in self.classes else None
