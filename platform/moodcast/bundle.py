@@ -1,0 +1,325 @@
+"""Bundle: a trained method as a folder that any moodcast can open, trust and serve.
+
+    bundle.json          format, the whole Run, scores, provenance, probe answers, SHA-256
+    weights.safetensors  parameters and buffers
+    README.md            the model card
+
+Nothing in it is executable. The SHA-256 over settings and weights refuses edits; a stored answer to a signal made by code (the probe)
+refuses drift of code or libraries. Shapes: C chunks, K classes, A attributes, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from moodcast import __version__, audio
+from moodcast.batch import Prediction, collate
+from moodcast.chunks import Span, samples_of, split_evenly
+from moodcast.method import Method
+from moodcast.run import Run, build, run_from_dict, run_to_dict
+
+if TYPE_CHECKING:
+    from moodcast.timeline import Timeline
+
+FORMAT = 1
+SETTINGS, WEIGHTS, CARD = "bundle.json", "weights.safetensors", "README.md"
+SHIPPED = Path(__file__).parent / "bundles"
+MAX_SETTINGS_BYTES = 64 * 2**20
+PROBE_TOLERANCE = 1e-3  # of probabilities and of unit-length embeddings; threads and kernels differ by about 1e-6
+MAX_BATCH_S = 120.0  # seconds of audio in one forward pass: bounds memory whatever is asked
+
+Wave = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a bundle was trained on: enough to refuse a score on the same speakers or recordings.
+
+    speakers and groups as "corpus/name"; fingerprints of decoded audio (`audio.fingerprint`).
+    """
+
+    corpora: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
+    class_counts: dict[str, int] = field(default_factory=dict)
+    hours: float = 0.0
+    made_with: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a bundle says of one stretch: probabilities emotion [K], chunk_emotion [C, K] over spans (start_s, stop_s)."""
+
+    classes: tuple[str, ...]
+    seconds: float
+    emotion: NDArray[np.float32] | None = None
+    spans: tuple[tuple[float, float], ...] = ()
+    chunk_emotion: NDArray[np.float32] | None = None
+    attributes: NDArray[np.float32] | None = None
+    embedding: NDArray[np.float32] | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The most probable class."""
+        return None if self.emotion is None else self.classes[int(self.emotion.argmax())]
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability of `label`."""
+        return None if self.emotion is None else float(self.emotion.max())
+
+    @property
+    def emotions(self) -> dict[str, float]:
+        """Probability by class name."""
+        return {} if self.emotion is None else {name: float(p) for name, p in zip(self.classes, self.emotion, strict=True)}
+
+
+class Bundle:
+    """A loaded bundle, in eval mode. Make one with `load`."""
+
+    def __init__(self, run: Run, method: Method, provenance: Provenance, scores: Mapping[str, Any], sha256: str, name: str) -> None:
+        self.run = run
+        self.method = method.eval()
+        self.provenance = provenance
+        self.scores = dict(scores)
+        self.sha256 = sha256
+        self.name = name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in the order of every K axis."""
+        return self.run.labels.classes
+
+    @property
+    def rate(self) -> int:
+        """The sample rate that the bundle works at, Hz."""
+        return self.run.audio.rate
+
+    def predict(self, source: str | Path | bytes | tuple[Wave, int]) -> Answer:
+        """The answer for one recording: a path, the bytes of a file, or (samples, rate).
+
+        Raises moodcast.audio.AudioError for what is not audio, ValueError for an empty or not finite array.
+        """
+        if isinstance(source, tuple):
+            wave = audio.convert(source[0], source[1], self.rate)
+        else:
+            wave = audio.read(source, rate=self.rate, max_hours=self.run.audio.max_hours)
+        return self.answer([wave])[0]
+
+    def timeline(self, source: str | Path | bytes, **options: Any) -> Timeline:
+        """Who felt what, when: diarize, then answer turn by turn. Options as in `moodcast.podcast.timeline`."""
+        from moodcast import podcast
+
+        return podcast.timeline(source, self, **options)
+
+    def answer(self, waves: Sequence[Wave]) -> list[Answer]:
+        """Answers for stretches, mono float32 at `rate`; the same alone and in a batch (1e-4).
+
+        A stretch longer than the plan's `max_s` is split evenly and what the pieces give is merged by duration.
+        """
+        longest = samples_of(self.run.chunks.max_s, self.rate)
+        pieces: list[tuple[int, int, Wave]] = []  # which stretch, where in it, samples
+        for index, wave in enumerate(waves):
+            if wave.ndim != 1 or not len(wave):
+                raise ValueError(f"stretch {index} has shape {wave.shape}; wanted mono samples [N], at least one")
+            pieces += [(index, start, wave[start:stop]) for start, stop in split_evenly(len(wave), longest)]
+        by_length = sorted(range(len(pieces)), key=lambda i: len(pieces[i][2]))
+        found: list[Answer | None] = [None] * len(pieces)
+        for group in self._groups(by_length, pieces):
+            prediction = self.raw([pieces[i][2] for i in group])
+            for row, i in enumerate(group):
+                found[i] = self._answer_of(prediction, row, pieces[i][2], pieces[i][1])
+        parts: list[list[Answer]] = [[] for _ in waves]
+        for (index, _, _), answer in zip(pieces, found, strict=True):
+            if answer is not None:
+                parts[index].append(answer)
+        return [_merge(answers) for answers in parts]
+
+    @torch.inference_mode()
+    def raw(self, waves: Sequence[Wave]) -> Prediction:
+        """The method's own answer for stretches of at most `max_s`, in one forward pass."""
+        prediction: Prediction = self.method(collate(waves, self.run.chunks, self.rate))
+        return prediction
+
+    def _groups(self, order: list[int], pieces: list[tuple[int, int, Wave]]) -> Iterator[list[int]]:
+        """Consecutive indices whose padded size stays below MAX_BATCH_S; `order` goes from short to long."""
+        group: list[int] = []
+        for i in order:
+            padded = (len(group) + 1) * max(len(pieces[i][2]), samples_of(self.run.chunks.length_s, self.rate))
+            if group and padded > samples_of(MAX_BATCH_S, self.rate):
+                yield group
+                group = []
+            group.append(i)
+        if group:
+            yield group
+
+    def _answer_of(self, prediction: Prediction, row: int, wave: Wave, offset: int) -> Answer:
+        spans: list[Span] = self.run.chunks.spans(len(wave), self.rate)
+        seconds = tuple(((offset + start) / self.rate, (offset + stop) / self.rate) for start, stop in spans)
+        chunk_emotion = _row(prediction.chunk_emotion, row)
+        return Answer(
+            classes=self.classes,
+            seconds=len(wave) / self.rate,
+            emotion=_probabilities(_row(prediction.emotion, row)),
+            spans=seconds,
+            chunk_emotion=None if chunk_emotion is None else _probabilities(chunk_emotion[: len(spans)]),
+            attributes=_row(prediction.attributes, row),
+            embedding=_row(prediction.embedding, row),
+        )
+
+
+def save(
+    folder: str | Path,
+    method: Method,
+    run: Run,
+    provenance: Provenance | None = None,
+    scores: Mapping[str, Any] | None = None,
+    card: str = "",
+) -> Path:
+    """Write a bundle; the folder may exist and its bundle is replaced. Training goes on untouched (mode and random state are kept)."""
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}
+    save_file(weights, path / WEIGHTS)
+    was_training = method.training
+    probe = {"float32": _probe(Bundle(run, method, Provenance(), {}, "", path.name))}
+    method.train(was_training)
+    made_with = {"moodcast": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
+    known = provenance or Provenance()
+    settings: dict[str, Any] = {
+        "format": FORMAT,
+        "run": run_to_dict(run),
+        "scores": dict(scores or {}),
+        "provenance": {**asdict(known), "made_with": {**made_with, **known.made_with}},
+        "probe": probe,
+    }
+    settings = json.loads(json.dumps(settings))  # what is hashed is what will be read back
+    settings["sha256"] = _digest(settings, path / WEIGHTS)
+    (path / SETTINGS).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (path / CARD).write_text(card or f"# {path.name}\n\nA moodcast bundle; it has no model card yet.\n", encoding="utf-8")
+    return path
+
+
+def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool = True) -> Bundle:
+    """Open a bundle: a folder, or the name of one that ships with moodcast ("default").
+
+    trust: packages beside moodcast.methods whose methods may be imported. verify=False skips the probe, never the hash.
+    Raises ValueError where a file is missing, was edited, is of a newer format, or answers the probe otherwise than when it was saved.
+    """
+    folder = _folder(path)
+    settings = _settings(folder)
+    if settings.get("sha256") != _digest(settings, folder / WEIGHTS):
+        raise ValueError(f"{folder}: settings or weights were changed after the bundle was saved (SHA-256 differs); take a fresh copy")
+    run = run_from_dict(settings["run"], trust)
+    method = build(run, trust)
+    try:
+        method.load_state_dict(load_file(folder / WEIGHTS))
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: the weights do not fit the method {settings['run']['method']['class']}: {error}") from error
+    provenance = Provenance(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings["provenance"].items()})
+    bundle = Bundle(run, method, provenance, settings["scores"], settings["sha256"], folder.name)
+    if verify:
+        _check_probe(bundle, settings["probe"]["float32"], folder)
+    return bundle
+
+
+def probe_signal(rate: int, seconds: float = 2.3) -> Wave:
+    """A voice-like signal made by code: gliding harmonics under a syllable envelope. Mono [N], the same everywhere."""
+    t = np.arange(samples_of(seconds, rate)) / rate
+    phase = 2 * np.pi * np.cumsum(140 + 40 * np.sin(2 * np.pi * 0.9 * t)) / rate
+    voice = sum((np.sin(k * phase) / k for k in range(1, 13)), start=np.zeros_like(t))
+    return (0.1 * voice * (0.55 + 0.45 * np.sin(2 * np.pi * 3.1 * t))).astype(np.float32)
+
+
+def _probe(bundle: Bundle) -> dict[str, list[float]]:
+    answer = bundle.answer([probe_signal(bundle.rate)])[0]
+    given = {"emotion": answer.emotion, "attributes": answer.attributes, "embedding": answer.embedding}
+    return {name: [float(x) for x in value] for name, value in given.items() if value is not None}
+
+
+def _check_probe(bundle: Bundle, stored: Mapping[str, list[float]], folder: Path) -> None:
+    now = _probe(bundle)
+    if now.keys() != stored.keys():
+        raise ValueError(f"{folder}: the probe answered {sorted(now)}, when saved {sorted(stored)}; the method's code has changed")
+    drift = max((float(np.abs(np.subtract(now[name], stored[name])).max()) for name in now), default=0.0)
+    if not drift <= PROBE_TOLERANCE:
+        raise ValueError(
+            f"{folder}: the probe answer differs by {drift:.2g} from when it was saved (allowed {PROBE_TOLERANCE:g}); code or libraries "
+            f"have drifted since moodcast {bundle.provenance.made_with}. Use those versions, or verify=False if you accept other answers"
+        )
+
+
+def _folder(path: str | Path) -> Path:
+    shipped = SHIPPED / str(path)
+    folder = shipped if str(path).isidentifier() and shipped.is_dir() and not Path(path).exists() else Path(path)
+    if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
+        names = sorted(p.name for p in SHIPPED.iterdir() if (p / SETTINGS).is_file()) if SHIPPED.is_dir() else []
+        raise ValueError(f"{path} is not a bundle: wanted a folder with {SETTINGS} and {WEIGHTS}, or one that ships with moodcast: {names}")
+    return folder
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    size = (folder / SETTINGS).stat().st_size
+    if size > MAX_SETTINGS_BYTES:
+        raise ValueError(f"{folder / SETTINGS} has {size} bytes, more than the {MAX_SETTINGS_BYTES} that a bundle may have")
+    try:
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder / SETTINGS} is not JSON: {error}") from error
+    version = settings.get("format") if isinstance(settings, dict) else None
+    if version != FORMAT:
+        raise ValueError(f"{folder}: bundle format {version!r}; this moodcast ({__version__}) reads format {FORMAT}. Update moodcast")
+    return dict(settings)
+
+
+def _digest(settings: Mapping[str, Any], weights: Path) -> str:
+    """SHA-256 over the canonical settings (without the digest itself) and the bytes of the weights."""
+    canonical = json.dumps({k: v for k, v in settings.items() if k != "sha256"}, sort_keys=True, ensure_ascii=False)
+    digest = hashlib.sha256(canonical.encode())
+    with weights.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _row(values: torch.Tensor | None, row: int) -> NDArray[np.float32] | None:
+    return None if values is None else values[row].float().numpy()
+
+
+def _probabilities(logs: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    return None if logs is None else np.exp(logs)
+
+
+def _merge(parts: list[Answer]) -> Answer:
+    """Pieces of one stretch as one answer: values averaged by duration, chunks one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    share = [part.seconds for part in parts]
+
+    def mean(values: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+        known = [value for value in values if value is not None]
+        return np.average(known, axis=0, weights=share).astype(np.float32) if len(known) == len(parts) else None
+
+    chunks = [part.chunk_emotion for part in parts if part.chunk_emotion is not None]
+    return Answer(
+        classes=parts[0].classes,
+        seconds=sum(share),
+        emotion=mean([part.emotion for part in parts]),
+        spans=tuple(span for part in parts for span in part.spans),
+        chunk_emotion=np.concatenate(chunks) if len(chunks) == len(parts) else None,
+        attributes=mean([part.attributes for part in parts]),
+        embedding=mean([part.embedding for part in parts]),
+    )
