@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from moodcast.bundle import Bundle
 
 __version__ = "0.1.0"
-__all__ = ["load", "__version__"]
+__all__ = ["__version__", "load"]
 
 
 def load(path: Any = "default", **options: Any) -> Bundle:

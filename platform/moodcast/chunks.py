@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 MAX_HOPPED_CHUNKS = 64  # a plan with a fixed hop covers any length; this bounds the memory of one stretch
@@ -108,7 +109,7 @@ def split_evenly(num_samples: int, longest: int) -> list[Span]:
         raise ValueError(f"lengths must be positive, got {num_samples} and {longest}")
     pieces = math.ceil(num_samples / longest)
     edges = [num_samples * i // pieces for i in range(pieces + 1)]
-    return [Span(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [Span(start, stop) for start, stop in pairwise(edges)]
 
 
 def samples_of(seconds: float, rate: int) -> int:

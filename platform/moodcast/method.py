@@ -113,7 +113,8 @@ def find_method(name: str, trust: tuple[str, ...] = ()) -> type[Method]:
     allowed = (OWN_METHODS, *(package.rstrip(".") + "." for package in trust))
     if not colon or not (module + ".").startswith(allowed):
         raise ValueError(
-            f"refusing to import the method {name!r}: wanted one of {OWN_METHODS}*; if you trust its package, name it: trust=(\"{module.split('.')[0]}\",)"
+            f"refusing to import the method {name!r}: wanted one of {OWN_METHODS}*; "
+            f"if you trust its package, name it: trust=({module.partition('.')[0]!r},)"
         )
     if module not in sys.modules:
         try:
