@@ -1,0 +1,69 @@
+"""Settings of the service: one frozen dataclass, read from the environment (MOODCAST_BUNDLE, MOODCAST_MAX_MB, ...)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from moodcast import config
+
+PREFIX = "MOODCAST_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the service answers. Every field is also the environment variable MOODCAST_<FIELD>.
+
+    bundle, voiceprint: a folder or the name of a bundle that ships with moodcast: the emotion model and the speaker embeddings.
+    max_mb: the largest body of a request, in 10^6 bytes; max_hours: the longest decoded audio.
+    max_running: analyses that hold decoded audio at the same time; max_waiting: further ones that may queue, beyond it answers 503.
+    in_flight: batches of turns (about 30 s each) that one analysis may have with the emotion model, so that a long podcast leaves room
+    for a short one.
+    batch_s: seconds of audio that the emotion model takes in one batch; batch_wait_s: how long it waits for a batch to fill.
+    threads: torch threads of a model, 0 for one a CPU (at most 8). emotion_replicas: copies of the emotion model.
+    """
+
+    bundle: str = "default"
+    voiceprint: str = "voiceprint"
+    max_mb: float = 200.0
+    max_hours: float = 4.0
+    max_running: int = 4
+    max_waiting: int = 16
+    in_flight: int = 4
+    batch_s: int = 120
+    batch_wait_s: float = 0.02
+    threads: int = 0
+    emotion_replicas: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("max_mb", "max_hours", "max_running", "in_flight", "batch_s", "emotion_replicas"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{PREFIX}{name.upper()} must be positive, got {getattr(self, name)}")
+        for name in ("max_waiting", "batch_wait_s", "threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{PREFIX}{name.upper()} must not be negative, got {getattr(self, name)}")
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest body of a request, bytes."""
+        return round(self.max_mb * 1e6)
+
+    @property
+    def torch_threads(self) -> int:
+        """`threads`, with 0 resolved for this machine."""
+        return self.threads or max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+def from_environment(environment: Mapping[str, str] | None = None, **changes: Any) -> Settings:
+    """Settings from MOODCAST_* variables; `changes` by field name win. Other MOODCAST_* variables are left to who reads them.
+
+    Raises ValueError for a value that does not fit or a change that names no field (with the nearest one that does).
+
+    >>> from_environment({"MOODCAST_MAX_MB": "5"}, max_hours=1).max_mb
+    5.0
+    """
+    given = os.environ if environment is None else environment
+    found: dict[str, Any] = {f.name: given[PREFIX + f.name.upper()] for f in fields(Settings) if given.get(PREFIX + f.name.upper())}
+    return config.replace_at(Settings(), {**found, **{name: value for name, value in changes.items() if value is not None}})

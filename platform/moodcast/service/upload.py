@@ -1,0 +1,141 @@
+"""Reading a request with limits: a raw body or a multipart form, counted while it arrives, never more than the limit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from moodcast.config import suggest
+from moodcast.service.errors import ServiceError, bad_option, too_large
+
+FILE = "file"
+MAX_FIELDS = 20
+MAX_FIELD_BYTES = 64 * 1024
+FORM_SPARE_BYTES = 256 * 1024  # what the frame of a form may take beside the file
+MAX_SPEAKERS = 50
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a client may ask of a timeline, in the query or in fields of the form.
+
+    num_speakers, or bounds on it; format of the answer; stream: NDJSON as segments come; name: what the timeline is called.
+    """
+
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    format: Literal["json", "csv", "rttm", "html"] = "json"
+    stream: bool = False
+    name: str | None = None
+
+    @property
+    def hints(self) -> dict[str, int]:
+        """The speaker counts that were given, as a diarizer takes them."""
+        given = {name: getattr(self, name) for name in ("num_speakers", "min_speakers", "max_speakers")}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A request that was read: the bytes of the audio file, the name it came with, and the options."""
+
+    data: bytes
+    filename: str | None
+    options: Options
+
+
+def read_options(given: Mapping[str, str]) -> Options:
+    """Options from text. Raises ServiceError 422 for an unknown name (with the nearest known), a bad value or bounds that cross."""
+    known = [f.name for f in fields(Options)]
+    for name in given:
+        if name not in known:
+            raise bad_option(f"there is no option '{name}'.{suggest(name, known)}", f"options: {', '.join(known)}")
+    try:
+        options = _OPTIONS.validate_python({name: value for name, value in given.items() if value != ""})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise bad_option(f"{name}={given[name]!r} does not fit: {first['msg']}") from None
+    _check(options)
+    return options
+
+
+async def read_upload(request: Request, max_bytes: int) -> Upload:
+    """Read a request to its end, or refuse it as soon as it is known to be too large.
+
+    Raises ServiceError: 413 over the limit, 422 for options, a form without a file, or an empty body.
+    """
+    options = read_options(dict(request.query_params))  # refuse these before a large body is read
+    is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    limit = max_bytes + (FORM_SPARE_BYTES if is_form else 0)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large(max_bytes)
+    pieces = counted(request.stream(), limit, max_bytes)
+    if is_form:
+        data, filename, options = await _read_form(request, pieces, max_bytes)
+    else:
+        data, filename = b"".join([piece async for piece in pieces]), None
+    if not data:
+        raise ServiceError(
+            422, "empty", "the request holds no audio", "send a file as the body, or as the field 'file' of a multipart form"
+        )
+    return Upload(data, filename, options)
+
+
+async def counted(pieces: AsyncIterator[bytes], limit: int, named: int) -> AsyncGenerator[bytes, None]:
+    """The pieces of a body until they pass `limit` bytes; then ServiceError 413 that names the limit `named`."""
+    total = 0
+    async for piece in pieces:
+        total += len(piece)
+        if total > limit:
+            raise too_large(named)
+        yield piece
+
+
+async def _read_form(request: Request, pieces: AsyncGenerator[bytes, None], max_bytes: int) -> tuple[bytes, str | None, Options]:
+    parser = MultiPartParser(request.headers, pieces, max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError) as error:  # KeyError: a content-type without a boundary
+        reason = getattr(error, "message", "the content-type has no boundary")
+        raise ServiceError(422, "bad_form", f"the multipart form cannot be read: {reason}", "let your HTTP library build the form") from None
+    try:
+        return await _take(form, dict(request.query_params), max_bytes)
+    finally:
+        await form.close()
+
+
+async def _take(form: FormData, query: dict[str, str], max_bytes: int) -> tuple[bytes, str | None, Options]:
+    file = form.get(FILE)
+    if not isinstance(file, UploadFile):
+        names = ", ".join(sorted(form)) or "none"
+        raise ServiceError(422, "no_file", f"the form has no file in its field '{FILE}' (fields: {names})", f"curl -F {FILE}=@talk.mp3 ...")
+    options = read_options({**query, **{name: value for name, value in form.items() if isinstance(value, str)}})
+    data = await file.read()
+    if len(data) > max_bytes:
+        raise too_large(max_bytes)
+    return data, file.filename, options
+
+
+def _check(options: Options) -> None:
+    for name, value in options.hints.items():
+        if not 1 <= value <= MAX_SPEAKERS:
+            raise bad_option(f"{name}={value} is out of range", f"give 1 to {MAX_SPEAKERS} speakers")
+    low, high = options.min_speakers or 1, options.max_speakers or MAX_SPEAKERS
+    if low > high:
+        raise bad_option(f"min_speakers={low} is more than max_speakers={high}", "swap them")
+    if options.num_speakers is not None and not low <= options.num_speakers <= high:
+        raise bad_option(f"num_speakers={options.num_speakers} is not within {low} to {high}", "give num_speakers alone")
+    if options.stream and options.format != "json":
+        raise bad_option(f"stream=true gives NDJSON, not format={options.format}", "leave out stream or format")
+
+
+_OPTIONS: TypeAdapter[Any] = TypeAdapter(Options)
