@@ -15,17 +15,18 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 
 # Each line: these parts may import what stands beside them, of moodcast. "x.*" is any module below x; a part may always import itself
 # and what lies beside it in the same folder, except in methods/ (no method imports another method).
-FLOOR = {"config", "chunks", "audio", "manifest", "metrics", "labels"}
-TORCH = {"features", "cache", "augment", "batch", "nn", "objectives"}
+FLOOR = {"config", "chunks", "audio", "containers", "manifest", "metrics", "labels"}
+TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
-TOOLS = {"audit", "corpora", "step", "transfer", "evaluate", "study", "diarize", "timeline"}
+TOOLS = {"audit", "corpora", "step", "transfer", "evaluate", "study", "diarize", "timeline", "page"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
 MAY: dict[str, set[str]] = {
     "moodcast": set(),
     **{part: set() for part in FLOOR},
     "labels": {"manifest"},
+    "audio": {"containers"},
     **{part: FLOOR for part in TORCH},
     "method": {"batch", "chunks"},
     "methods": {"method", "nn", "objectives", "augment", "features", "batch", "chunks"},
@@ -38,9 +39,10 @@ MAY: dict[str, set[str]] = {
     "evaluate": BUNDLE,
     "study": BUNDLE,
     "diarize": BUNDLE,
-    "timeline": BUNDLE,
+    "timeline": BUNDLE | {"page"},
+    "page": FLOOR | {"timeline"},
     "podcast": BUNDLE | {"diarize", "timeline"},
-    "service": BUNDLE | {"diarize", "timeline", "podcast"},
+    "service": BUNDLE | {"diarize", "timeline", "page", "podcast"},
     "cluster": EVERYTHING,
     "cli": EVERYTHING | {"cluster", "moodcast"},
     "jobs": FLOOR | {"methods", "method", "run", "cluster", "augment"},
@@ -52,7 +54,7 @@ LATE = {"moodcast": {"bundle"}, "bundle": {"podcast", "timeline"}}
 # Libraries that only some parts may import: the floor stays light, and Ray stays in one folder.
 LIBRARIES = {
     "ray": {"cluster", "serve_apps", "tune_spaces"},
-    "torch": set(MAY) - {"moodcast", "config", "chunks", "audio", "manifest", "labels", "cli", "tune_spaces"},
+    "torch": set(MAY) - {"moodcast", "config", "chunks", "audio", "containers", "manifest", "labels", "page", "cli", "tune_spaces"},
 }
 
 

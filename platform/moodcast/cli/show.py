@@ -1,0 +1,193 @@
+"""Tables: what each verb prints of what it found."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from moodcast.cli.words import console
+
+if TYPE_CHECKING:
+    from moodcast.bundle import Answer
+    from moodcast.evaluate import Report
+    from moodcast.manifest import Utterance
+    from moodcast.run import Run
+    from moodcast.timeline import Timeline
+
+COLOURS = {
+    "angry": "red",
+    "happy": "yellow",
+    "enthusiasm": "yellow",
+    "surprise": "magenta",
+    "neutral": "white",
+    "calm": "white",
+    "sad": "blue",
+    "boredom": "blue",
+    "fear": "cyan",
+    "disgust": "green",
+}
+
+
+def corpus(name: str, rows: Sequence[Utterance], sides: Sequence[str] = ("train", "dev", "test"), label_source: str = "") -> None:
+    """Rows, speakers, hours and classes of a prepared corpus, by split where it has one."""
+    classes = [label for label, _ in Counter(row.emotion for row in rows if row.emotion).most_common()]
+    grouped = any(row.group for row in rows)
+    table = Table(title=f"{name}{': labels from ' + label_source if label_source else ''}", title_justify="left")
+    table.add_column("split")
+    for column in ("utterances", "speakers", *(("groups",) if grouped else ()), "hours", *classes):
+        table.add_column(column, justify="right")
+    for side in (*(side for side in sides if any(row.split == side for row in rows)), "all"):
+        part = [row for row in rows if side in (row.split, "all")]
+        counts = Counter(row.emotion for row in part)
+        people = [str(len({row.corpus_speaker for row in part}))] + ([str(len({row.corpus_group for row in part}))] if grouped else [])
+        table.add_row(side, str(len(part)), *people, hours(part), *(str(counts[label]) for label in classes), end_section=side == "test")
+    console().print(table)
+
+
+def hours(rows: Sequence[Utterance]) -> str:
+    """Hours of audio, or a question mark where a length is unknown."""
+    lengths = [row.stop_s - row.start_s if row.stop_s is not None else row.duration_s for row in rows]
+    known = [length for length in lengths if length is not None]
+    return f"{sum(known) / 3600:.2f}" if len(known) == len(lengths) else "?"
+
+
+def fields(run: Run) -> None:
+    """Every leaf of a run and its value."""
+    from moodcast.config import leaves
+
+    table = Table("field", "value")
+    for name, value in leaves(run).items():
+        table.add_row(name, Text(str(value)))
+    console().print(table)
+
+
+def report(found: Report) -> None:
+    """Scores with intervals beside the majority baseline, then the confusion of the whole."""
+    table = Table(title=f"{found.bundle} on split {found.split}; in %, with 95 % intervals", title_justify="left")
+    table.add_column("slice")
+    for column in ("utterances", "speakers", "UAR", "accuracy", "macro-F1", "majority UAR", "majority accuracy"):
+        table.add_column(column, justify="right")
+    for scores in found.slices:
+        table.add_row(
+            scores.slice,
+            str(scores.num_utterances),
+            str(scores.num_speakers),
+            *(Text(str(interval)) for interval in (scores.uar, scores.accuracy, scores.macro_f1)),
+            f"{100 * scores.majority_uar:.1f}",
+            f"{100 * scores.majority_accuracy:.1f} ({scores.majority_class})",
+        )
+    screen = console()
+    screen.print(table)
+    screen.print(confusion(found.classes, found.slices[0].confusion))
+    for label, count in found.skipped.items():
+        screen.print(f"skipped: {count} utterances labelled {label}, which this bundle does not know")
+    for note in found.notes:
+        screen.print(f"note: {note}", markup=False)
+
+
+def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:
+    """Counts as a table: rows are labels, columns are answers."""
+    table = Table(title="labels down, answers across", title_justify="left")
+    table.add_column("")
+    for name in classes:
+        table.add_column(name, justify="right")
+    for name, row in zip(classes, counts, strict=True):
+        table.add_row(name, *(str(count) for count in row))
+    return table
+
+
+class Answers:
+    """What `predict` prints: a line of JSON a file as it comes, or one table at the end."""
+
+    def __init__(self, classes: Sequence[str], as_json: bool) -> None:
+        self.classes = classes
+        self.as_json = as_json
+        self.table = Table("file", "seconds", "emotion", *classes)
+
+    def add(self, file: Path, answer: Answer) -> None:
+        """One answered file."""
+        if self.as_json:
+            print(json.dumps({"file": str(file), **plain(answer)}, ensure_ascii=False), flush=True)
+        else:
+            chances = (f"{answer.emotions[name]:.2f}" if answer.emotions else "" for name in self.classes)
+            self.table.add_row(Text(str(file)), f"{answer.seconds:.1f}", coloured(answer.label), *chances)
+
+    def add_failure(self, file: Path, error: Exception) -> None:
+        """One file that could not be answered: it is named and the rest goes on."""
+        from moodcast.cli.words import explain, fail
+
+        reason = explain(error) or str(error)
+        if self.as_json:
+            print(json.dumps({"file": str(file), "error": reason}, ensure_ascii=False), flush=True)
+        else:
+            fail(f"{file}: {reason}")
+
+    def close(self) -> None:
+        """Print the table, if there is something in it."""
+        if not self.as_json and self.table.row_count:
+            console().print(self.table)
+
+
+def plain(answer: Answer) -> dict[str, Any]:
+    """An answer as plain data for JSON; times in seconds, probabilities by class."""
+    chunks: list[dict[str, Any]] = []
+    if answer.chunk_emotion is not None:
+        for (start_s, stop_s), row in zip(answer.spans, answer.chunk_emotion, strict=True):
+            emotions = {name: round(float(p), 6) for name, p in zip(answer.classes, row, strict=True)}
+            chunks.append({"start_s": round(start_s, 3), "stop_s": round(stop_s, 3), "emotions": emotions})
+    return {
+        "seconds": round(answer.seconds, 3),
+        "emotion": answer.label,
+        "confidence": None if answer.confidence is None else round(answer.confidence, 6),
+        "emotions": {name: round(p, 6) for name, p in answer.emotions.items()},
+        "chunks": chunks,
+    }
+
+
+def timeline(found: Timeline) -> None:
+    """One row a turn: when, who, what and how sure."""
+    table = Table(title=f"{found.uri}: {clock(found.duration_s)}, {len(found.speakers)} speakers", title_justify="left")
+    for column in ("from", "to"):
+        table.add_column(column, justify="right")
+    table.add_column("speaker")
+    table.add_column("emotion")
+    table.add_column("sure", justify="right")
+    for segment in found.segments:
+        answer = coloured(segment.emotion) if segment.status == "ok" else Text(segment.status.replace("_", " "), style="dim")
+        sure = "" if segment.confidence is None else f"{segment.confidence:.2f}"
+        table.add_row(clock(segment.start_s), clock(segment.stop_s), Text(segment.speaker), answer, sure)
+    console().print(table)
+
+
+def scores(found: Mapping[str, Any]) -> None:
+    """Numbers by name."""
+    table = Table("score", "value")
+    for name, value in found.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else Text(str(value)))
+    console().print(table)
+
+
+def written(paths: Sequence[Path]) -> None:
+    """Where the files are."""
+    for path in paths:
+        console().print(Text(f"written: {path}"), soft_wrap=True)
+
+
+def coloured(emotion: str | None) -> Text:
+    """A class name in its colour."""
+    return Text(emotion or "", style=COLOURS.get(emotion or "", ""))
+
+
+def clock(seconds: float) -> str:
+    """83.25 -> "1:23.2"; tenths, cut and not rounded, so that no time lies after the end."""
+    tenths = int(seconds * 10 + 1e-6)
+    minutes, rest = divmod(tenths, 600)
+    return (
+        f"{minutes // 60}:{minutes % 60:02d}:{rest // 10:02d}.{rest % 10}" if minutes >= 60 else f"{minutes}:{rest // 10:02d}.{rest % 10}"
+    )

@@ -1,0 +1,231 @@
+"""The verbs: what can be typed, and which part of moodcast answers. Tables live in `show`, words and errors in `words`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moodcast.cli.words import fail, find_job, named, options, progress, run, sort_words
+
+app = typer.Typer(
+    name="moodcast",
+    help="Speech emotion recognition on Ray: from a corpus to the timeline of a podcast.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BundleOption = Annotated[
+    str, typer.Option("--bundle", "-b", metavar="FOLDER", help='A bundle\'s folder, or "default", which ships with moodcast.')
+]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings in any common format (wav, mp3, m4a, ogg, mp4, ...).")]
+
+
+@app.callback()
+def moodcast(
+    debug: Annotated[bool, typer.Option("--debug", envvar="MOODCAST_DEBUG", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Say which moodcast this is, and leave.")] = False,
+) -> None:
+    """Speech emotion recognition on Ray: from a corpus to the timeline of a podcast."""
+    options.debug = debug
+    if version:
+        from moodcast import __version__
+
+        print(f"moodcast {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def prepare(
+    corpus: Annotated[str, typer.Argument(help="cremad, emodb, resd, ...")],
+    source: Annotated[Path, typer.Argument(help="The folder in which the corpus lies.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write: .parquet, .jsonl or .csv.")],
+    seed: Annotated[int, typer.Option(help="Another seed puts other speakers on the test side.")] = 0,
+    folds: Annotated[int, typer.Option(min=0, help="Write this many manifests, each with another fold as its test side.")] = 0,
+) -> None:
+    """Make a manifest of a corpus, split so that no speaker (or dialogue) stands on two sides."""
+    from moodcast import corpora, manifest
+    from moodcast.cli import show
+
+    rows = corpora.prepare(corpus, source)
+    if folds:
+        written = manifest_of_folds(rows, folds, seed, out)
+    else:
+        rows = manifest.split_by_group(rows, seed=seed)
+        manifest.write_manifest(rows, out)
+        written = [out]
+    show.corpus(corpus, rows)
+    show.written(written)
+
+
+def manifest_of_folds(rows: list, folds: int, seed: int, out: Path) -> list[Path]:  # type: ignore[type-arg]
+    """One manifest a fold, `out` with .fold0 and so on in its name: fold k tests, fold k + 1 is dev, the rest trains."""
+    from dataclasses import replace
+
+    from moodcast import manifest
+
+    if folds < 3:
+        raise ValueError(f"--folds {folds}: wanted at least 3, one to test, one to choose the checkpoint (dev) and one to train on")
+    where = manifest.folds(rows, folds, seed=seed)
+    written = []
+    for test in range(folds):
+        sides = {test: "test", (test + 1) % folds: "dev"}
+        path = out.with_name(f"{out.stem}.fold{test}{out.suffix}")
+        manifest.write_manifest([replace(row, split=sides.get(fold, "train")) for row, fold in zip(rows, where, strict=True)], path)
+        written.append(path)
+    return written
+
+
+@app.command()
+def train(
+    job: Annotated[str, typer.Argument(help="A file of jobs/ (erm, chunk_attention, ...) or a dotted module of your own that holds RUN.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]", help="Manifests, and fields to change.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Training processes; each takes its share of a batch.")] = 1,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the run's folder is made.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run.")] = None,
+    show_fields: Annotated[bool, typer.Option("--show-fields", help="List every field of the run with its value, and leave.")] = False,
+) -> None:
+    """Train a method on Ray. Every field of the run can be changed by its dotted name: `train.lr=1e-4 chunks.length_s=0.5`."""
+    from moodcast import config
+    from moodcast.cli import show
+
+    manifests, changes = sort_words(words or [])
+    settings = config.replace_at(find_job(job).RUN, config.parse_overrides(changes))
+    if show_fields:
+        show.fields(settings)
+        return
+    from moodcast.cluster import job as training
+
+    fit = training.train(settings, manifests, out=out, name=name or None, workers=workers, resume=resume)
+    show.fit(fit)
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help='A bundle\'s folder, or "default".')],
+    manifest: Annotated[Path, typer.Argument(help="The manifest from `moodcast prepare`.")],
+    split: Annotated[str, typer.Option(help="Which side of the manifest is scored.")] = "test",
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report here, too.")] = None,
+) -> None:
+    """Score a bundle on speakers it has never heard, with intervals and the majority baseline beside it."""
+    from json import dumps
+
+    import moodcast
+    from moodcast.cli import show
+    from moodcast.evaluate import evaluate as score
+    from moodcast.manifest import read_manifest
+
+    rows = read_manifest(manifest)
+    opened = moodcast.load(bundle)
+    with progress("scoring") as advance:
+        report = score(opened, rows, split=split, progress=advance)
+    if json:
+        json.write_text(dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    show.report(report)
+    show.written([json] if json else [])
+
+
+@app.command()
+def predict(
+    files: Files,
+    bundle: BundleOption = "default",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a file and line instead of a table.")] = False,
+) -> None:
+    """Name the emotion of each recording (one speaker each; for conversations see `analyze`)."""
+    import moodcast
+    from moodcast.cli import show
+
+    opened = moodcast.load(bundle)
+    table = show.Answers(opened.classes, as_json=json)
+    failed = 0
+    with progress("listening", total=len(files), hidden=json) as advance:
+        for number, file in enumerate(files, start=1):
+            try:
+                table.add(file, opened.predict(file))
+            except (ValueError, OSError) as error:
+                if options.debug:
+                    raise
+                failed += 1
+                table.add_failure(file, error)
+            advance(number, len(files))
+    table.close()
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def analyze(
+    files: Files,
+    bundle: BundleOption = "default",
+    rttm: Annotated[Path | None, typer.Option(help="Who speaks when, if you know it; else it is found out.")] = None,
+    speakers: Annotated[int | None, typer.Option(min=1, help="How many people speak; else it is estimated.")] = None,
+    min_speakers: Annotated[int | None, typer.Option(min=1, help="At least so many people speak.")] = None,
+    max_speakers: Annotated[int | None, typer.Option(min=1, help="At most so many people speak.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the .json, .csv, .rttm and .html of each recording.")] = Path("out"),
+) -> None:
+    """Who felt what, when: the timeline of each conversation as a table and as files."""
+    import moodcast
+    from moodcast import timeline
+    from moodcast.cli import show
+    from moodcast.diarize import Given, read_rttm
+
+    if rttm and len(files) > 1:
+        raise ValueError(f"--rttm tells who speaks in one recording, but {len(files)} came; run analyze once a recording")
+    stems = named(files)
+    diarizer = Given(read_rttm(rttm)) if rttm else None
+    opened = moodcast.load(bundle)
+    failed = 0
+    for file, stem in zip(files, stems, strict=True):
+        try:
+            with progress(f"listening to {file.name}") as advance:
+                found = opened.timeline(
+                    file,
+                    diarizer=diarizer,
+                    num_speakers=speakers,
+                    min_speakers=min_speakers,
+                    max_speakers=max_speakers,
+                    on_segment=lambda segment, tell=advance: tell(segment.stop_s, None),
+                )
+        except (ValueError, OSError) as error:
+            if options.debug or len(files) == 1:
+                raise
+            failed += 1
+            fail(f"{file}: {error}")
+            continue
+        show.timeline(found)
+        show.written(timeline.write(found, out, stem, audio=str(file)))
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Where to listen; only this machine can reach 127.0.0.1.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
+    bundle: BundleOption = "default",
+) -> None:
+    """Serve POST /v1/timeline on Ray Serve until you press Ctrl-C."""
+    from moodcast.cluster import serve as serving
+
+    serving.run_forever(host=host, port=port, bundle=bundle)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what the demo writes.")] = Path("out"),
+) -> None:
+    """A real conversation, from its sound to who felt what, on a local Ray."""
+    from moodcast.cluster import demo as demonstration
+
+    demonstration.main(out)
+
+
+def main() -> None:
+    """What the command `moodcast` runs: a user's mistake becomes one clear line and exit code 2, never a traceback."""
+    run(app)

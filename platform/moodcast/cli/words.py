@@ -1,0 +1,134 @@
+"""What the verbs share: words of the command line to things, errors to one line, progress bars. Light: imported by `--help`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import itertools
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXTRAS = {"ray": "ray", "fastapi": "ray", "starlette": "ray", "uvicorn": "ray", "multipart": "ray", "pyannote.audio": "pyannote"}
+WIDE = 140  # columns where nobody looks at a terminal: logs and pipes
+
+
+@dataclass
+class Options:
+    """What holds for every verb."""
+
+    debug: bool = False
+
+
+options = Options()
+
+
+def console(errors: bool = False) -> Console:
+    """A rich console: on standard output for results, on standard error for the rest."""
+    from rich.console import Console
+
+    stream = sys.stderr if errors else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else WIDE
+    return Console(stderr=errors, width=width, highlight=False, soft_wrap=errors)
+
+
+def fail(message: str) -> None:
+    """One red line on standard error."""
+    from rich.text import Text
+
+    console(errors=True).print(Text.assemble(("error: ", "bold red"), (message, "red")))
+
+
+def run(app: Callable[[], Any]) -> None:
+    """Run the app. ValueError (AudioError is one), OSError and a missing extra become one line and exit code 2."""
+    try:
+        app()
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        message = explain(error)
+        if message is None or options.debug:
+            raise
+        fail(message)
+        sys.exit(2)
+
+
+def explain(error: Exception) -> str | None:
+    """The line a user reads, or None where the error is ours to mend (a module of our own is missing)."""
+    if not isinstance(error, ModuleNotFoundError):
+        return " ".join(str(error).split()) or type(error).__name__
+    parts = (error.name or "").split(".")
+    extra = next((EXTRAS[known] for known in (".".join(parts[:2]), parts[0]) if known in EXTRAS), None)
+    return f"this needs '{error.name}', which is not installed: pip install 'moodcast[{extra}]'" if extra else None
+
+
+def find_job(name: str) -> ModuleType:
+    """The module behind "erm" (a file of jobs/) or behind a dotted name of your own ("mylab.jobs.mine"); it must hold RUN.
+
+    Raises ValueError with the nearest name where there is no such job.
+    """
+    from moodcast.config import suggest
+
+    known = job_names()
+    plain = name.removesuffix(".py").replace("/", ".").removeprefix("jobs.")
+    if plain not in known and "." not in plain:
+        raise ValueError(f"there is no job '{name}'.{suggest(plain, known)} Jobs: {', '.join(known) or 'none'}")
+    wanted = f"jobs.{plain}" if plain in known else plain
+    if "" not in sys.path:
+        sys.path.append("")  # a module beside the user, as `python -m` would find it
+    try:
+        module = importlib.import_module(wanted)
+    except ModuleNotFoundError as error:
+        if error.name and wanted.startswith(error.name):
+            raise ValueError(f"there is no job '{name}': no module {error.name}. Jobs: {', '.join(known)}") from error
+        raise
+    if not hasattr(module, "RUN"):
+        raise ValueError(f"{wanted} holds no RUN; a job is a module with RUN = moodcast.run.Run(...)")
+    return module
+
+
+def job_names() -> list[str]:
+    """The files of jobs/."""
+    found = importlib.util.find_spec("jobs")
+    return sorted(info.name for info in pkgutil.iter_modules(found.submodule_search_locations)) if found else []
+
+
+def sort_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The words after a job: manifests (files) and overrides (field=value)."""
+    manifests, changes = [], []
+    for word in words:
+        if "=" in word and not Path(word).exists():
+            changes.append(word)
+        else:
+            manifests.append(Path(word))
+    if absent := [str(path) for path in manifests if not path.is_file()]:
+        raise ValueError(f"no manifest at {', '.join(absent)}; `moodcast prepare` makes one, and a field is changed with field=value")
+    return manifests, changes
+
+
+def named(files: Sequence[Path]) -> list[str]:
+    """A name for what is written about each file: its stem, with a number where two files share it."""
+    names: list[str] = []
+    for file in files:
+        tries = (file.stem if number == 1 else f"{file.stem}-{number}" for number in itertools.count(1))
+        names.append(next(name for name in tries if name not in names))
+    return names
+
+
+@contextmanager
+def progress(title: str, total: float | None = None, hidden: bool = False) -> Iterator[Callable[[float, float | None], None]]:
+    """A bar on standard error that goes away when done; yields `advance(done, total)`. Nothing is drawn where nobody looks."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    screen = console(errors=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True, disable=hidden or not screen.is_terminal) as bars:
+        task = bars.add_task(title, total=total)
+        yield lambda done, of: bars.update(task, completed=done, total=of if of is not None else total)
