@@ -1,0 +1,81 @@
+"""Empirical risk minimisation: a log-mel convolutional encoder trained from scratch, the baseline of every other method.
+
+No single paper: convolutions over log-mel, attentive statistics pooling (Okabe et al., Interspeech 2018) over all frames of all chunks,
+cross-entropy against a class or a distribution of votes, SpecAugment-like masking (Park et al., Interspeech 2019). About 0.4 M
+parameters. Chunks may overlap, but then frames are computed twice: the plan it is meant for has hop_s = length_s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from moodcast import features
+from moodcast.batch import Batch, Prediction
+from moodcast.method import Method, Spec
+from moodcast.nn.encoder import ConvEncoder, encode_real
+from moodcast.nn.pool import AttentivePool
+from moodcast.objectives import classes
+
+SCALE = 3.0  # nats; log-mel power within a stretch has about this standard deviation
+
+
+class Erm(Method):
+    """B stretches, C chunks, T frames, M bands, D width, K classes."""
+
+    @dataclass(frozen=True)
+    class Config(Method.Config):
+        """Widths of the network, and what is random in training.
+
+        normalise: "level" takes away a recording's loudness; "band" also its mean spectrum (channel, but voice quality too).
+        hide_bands (count) and hide_s (seconds, twice) are the widest masks; smoothing mixes the target with the uniform one.
+        """
+
+        num_mels: int = 64
+        width: int = 160
+        channels: int = 16
+        layers: int = 2
+        normalise: Literal["level", "band"] = "level"
+        dropout: float = 0.2
+        hide_bands: int = 12
+        hide_s: float = 0.3
+        smoothing: float = 0.1
+
+    config: Config
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        super().__init__(config, spec)
+        self.log_mel = features.LogMel(spec.rate, config.num_mels)
+        self.encoder = ConvEncoder(config.num_mels, config.width, config.channels, config.layers, config.dropout)
+        self.pool = AttentivePool(config.width)
+        self.head = nn.Sequential(
+            nn.LayerNorm(2 * config.width), nn.Dropout(config.dropout), nn.Linear(2 * config.width, len(spec.classes))
+        )
+
+    def forward(self, batch: Batch) -> Prediction:
+        """emotion [B, K] and chunk_emotion [B, C, K]: the same head on the statistics of all frames and of each chunk's frames."""
+        frames, mask = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
+        encoded, real = encode_real(self.encoder, self._prepared(frames, mask), mask)
+        whole, parts = self.pool(encoded, real)
+        return Prediction(emotion=self.head(whole).log_softmax(-1), chunk_emotion=self.head(parts).log_softmax(-1), embedding=whole)
+
+    def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """classes: cross-entropy against the target distribution, weighted by utterance."""
+        batch = batches["labelled"]
+        answer, target = self(batch).emotion, batch.target
+        if answer is None or target is None:
+            raise ValueError("this batch has no target: collate it with labels and rows")
+        return {"classes": classes.cross_entropy(answer, target, batch.weight, self.config.smoothing)}
+
+    def _prepared(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Normalise over each stretch's own frames and, in training, hide some: [B, C, T, M] -> the same."""
+        config = self.config
+        flat, real = frames.flatten(1, 2), mask.flatten(1, 2)
+        normalise = features.level_normalised if config.normalise == "level" else features.band_normalised
+        flat = normalise(flat, real) / SCALE
+        if self.training:
+            flat = features.band_and_time_masked(flat, real, config.hide_bands, config.hide_s)
+        return flat.view_as(frames)

@@ -1,0 +1,91 @@
+"""Encoders of log-mel frames, shared over chunks.
+
+Shapes: N chunks, T frames, M bands, D width; a mask is True where a frame is real, and real frames come first. No encoder lets a padded
+frame or another chunk reach a real frame: normalisation is over the channels of one frame, masked frames are zero before each
+convolution, recurrences run forwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class FrameNorm(nn.Module):
+    """Layer normalisation over all channels and bands of one frame, [N, D, T, F], with one gain and offset a channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+        self.offset = nn.Parameter(torch.zeros(width))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[N, D, T, F] -> the same shape."""
+        last = frames.permute(0, 2, 3, 1)  # a view where memory is channels-last
+        normed = nn.functional.layer_norm(last, last.shape[-2:])
+        return (normed * self.gain + self.offset).permute(0, 3, 1, 2)
+
+
+class ConvEncoder(nn.Module):
+    """Three strided 3 x 3 convolutions over time and frequency, then residual convolutions over time.
+
+    `forward(frames [N, T, M], mask [N, T])` gives [N, ceil(T / 4), D] and its mask. About 0.4 M parameters at width 160; the
+    layout is ours, sized for training on a few CPU cores.
+    """
+
+    def __init__(self, num_mels: int, width: int, channels: int = 16, layers: int = 2, dropout: float = 0.0) -> None:
+        super().__init__()
+        if num_mels % 8:
+            raise ValueError(f"num_mels must be a multiple of 8, because three layers halve the bands; got {num_mels}")
+        sizes = (1, channels, 2 * channels, 4 * channels)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=(time, 2), padding=1) for a, b, time in zip(sizes, sizes[1:], (2, 2, 1), strict=False)
+        )
+        self.norms = nn.ModuleList(FrameNorm(size) for size in sizes[1:])
+        self.project = nn.Linear(sizes[-1] * num_mels // 8, width)
+        self.blocks = nn.ModuleList(TimeBlock(width, dropout) for _ in range(layers))
+        self.dropout = nn.Dropout(dropout)
+        self.strides = (2, 2, 1)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        x = frames[:, None].contiguous(memory_format=torch.channels_last)
+        for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
+            mask = mask[:, ::stride]
+            x = nn.functional.gelu(norm(conv(x))) * mask[:, None, :, None]
+        frames = self.dropout(self.project(x.permute(0, 2, 3, 1).flatten(2)))
+        for block in self.blocks:
+            frames = block(frames, mask)
+        return frames * mask[..., None], mask
+
+
+class TimeBlock(nn.Module):
+    """x + dropout(gelu(conv over time(norm(x)))), [N, T, D]."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.conv = nn.Conv1d(width, width, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """frames [N, T, D], mask [N, T]."""
+        inner = self.norm(frames) * mask[..., None]
+        added: Tensor = self.dropout(nn.functional.gelu(self.conv(inner.transpose(1, 2))))
+        return frames + added.transpose(1, 2)
+
+
+def encode_real(encoder: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Run an encoder of frames over the chunks that exist: frames [B, C, T, M], mask [B, C, T] -> [B, C, T', D], [B, C, T'].
+
+    Chunks without a real frame are left out of the computation and come back as zeros.
+    """
+    keep = mask.flatten(0, 1).any(-1)
+    encoded, real = encoder(frames.flatten(0, 1)[keep], mask.flatten(0, 1)[keep])
+    out = encoded.new_zeros(keep.shape[0], *encoded.shape[1:])
+    out_mask = real.new_zeros(keep.shape[0], real.shape[1])
+    out[keep], out_mask[keep] = encoded, real
+    shape = (*mask.shape[:2], encoded.shape[1])
+    return out.view(*shape, -1), out_mask.view(shape)

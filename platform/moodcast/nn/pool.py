@@ -1,0 +1,39 @@
+"""Pooling of frames to one vector, by learned weights, over real frames only.
+
+Shapes: B stretches, C chunks, T frames, D width; a mask is True where a frame is real.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+FLOOR = 1e-4  # smallest variance: keeps the gradient of its root finite
+
+
+class AttentivePool(nn.Module):
+    """Attentive statistics pooling (Okabe et al. 2018, eqs. 1-6) of a stretch and of each of its chunks at once.
+
+    A score a frame, softmax over real frames, weighted mean and standard deviation. Softmax over all frames of a stretch is softmax
+    within chunks times softmax over the chunks' log-sums, so that both poolings share one pass and are consistent: the stretch is
+    the weighted mixture of its chunks.
+    """
+
+    def __init__(self, width: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
+
+    def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """frames [B, C, T, D], mask [B, C, T] -> stretch [B, 2 D] and chunks [B, C, 2 D]; a chunk without frames gives mean 0."""
+        scores = self.score(frames)[..., 0].masked_fill(~mask, -1e9)
+        within = scores.softmax(-1) * mask
+        sums = scores.logsumexp(-1)
+        across = sums.softmax(-1) * mask.any(-1)
+        mean = (within[..., None] * frames).sum(2)
+        square = (within[..., None] * frames.square()).sum(2)
+        whole = _mean_and_std((across[..., None] * mean).sum(1), (across[..., None] * square).sum(1))
+        return whole, _mean_and_std(mean, square)
+
+
+def _mean_and_std(mean: Tensor, square: Tensor) -> Tensor:
+    return torch.cat([mean, (square - mean.square()).clamp_min(FLOOR).sqrt()], dim=-1)
