@@ -1,0 +1,97 @@
+"""Evaluation refuses what would flatter: leaking splits, known speakers, known recordings under new names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from moodcast import evaluate as evaluation
+from moodcast.audio import fingerprint, read
+from moodcast.bundle import Bundle, Provenance
+from moodcast.evaluate import evaluate
+from moodcast.manifest import Utterance
+from moodcast.methods.erm import Erm
+from moodcast.run import Run, build
+
+CLASSES = ("angry", "happy", "neutral", "sad")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOODCAST_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture()
+def rows(tmp_path: Path) -> list[Utterance]:
+    """Six speakers of a made corpus, two in each split, each with every class and one foreign label."""
+    rng = np.random.default_rng(0)
+    found = []
+    for s in range(6):
+        for k, emotion in enumerate((*CLASSES, "boredom")):
+            path = tmp_path / f"s{s}_{emotion}.wav"
+            soundfile.write(path, 0.1 * rng.standard_normal(8_000 + 1_000 * k), 16_000)
+            split = ("train", "dev", "test")[s // 2]
+            found.append(Utterance(id=path.stem, path=str(path), corpus="toy", speaker=f"s{s}", emotion=emotion, split=split))
+    return found
+
+
+def bundle_of(provenance: Provenance | None = None) -> Bundle:
+    run = Run(method=Erm.Config())
+    return Bundle(run, build(run), provenance or Provenance(class_counts={"neutral": 5, "sad": 2}), {}, "0" * 64, "toy-bundle")
+
+
+def test_a_report_counts_what_it_scored_and_names_the_baseline(rows: list[Utterance]) -> None:
+    report = evaluate(bundle_of(), rows)
+    (pool,) = report.slices
+    assert (pool.num_utterances, pool.num_speakers) == (8, 2)
+    assert report.skipped == {"boredom": 2}
+    assert (pool.majority_class, pool.majority_uar, pool.majority_accuracy) == ("neutral", 0.25, 0.25)
+    assert np.sum(pool.confusion) == 8
+    assert pool.uar.low <= pool.uar.value <= pool.uar.high
+    assert pool.uar.value == pytest.approx(np.mean(list(pool.recall.values())))
+
+
+def test_corpora_are_scored_apart_beside_the_pool(rows: list[Utterance]) -> None:
+    renamed = [replace(row, corpus="other") if row.speaker == "s5" else row for row in rows]
+    report = evaluate(bundle_of(), renamed)
+    assert [(s.slice, s.num_utterances) for s in report.slices] == [("all", 8), ("other", 4), ("toy", 4)]
+
+
+def test_a_perfect_bundle_scores_one(rows: list[Utterance], monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = [CLASSES.index(row.emotion) for row in rows if row.split == "test" and row.emotion in CLASSES]
+    monkeypatch.setattr(evaluation, "_guesses", lambda *_: np.array(truth))
+    pool = evaluate(bundle_of(), rows).slices[0]
+    assert (pool.uar.value, pool.accuracy.value, pool.macro_f1.value) == (1.0, 1.0, 1.0)
+
+
+def test_a_split_that_leaks_a_speaker_is_refused_with_the_speaker_named(rows: list[Utterance]) -> None:
+    leaking = [replace(row, split="train") if row.id == "s4_sad" else row for row in rows]
+    with pytest.raises(ValueError, match=r"toy/s4 \(test, train\)"):
+        evaluate(bundle_of(), leaking)
+
+
+def test_a_bundle_is_not_scored_on_speakers_it_was_trained_on(rows: list[Utterance]) -> None:
+    with pytest.raises(ValueError, match="trained on 1 of the speakers.*toy/s5"):
+        evaluate(bundle_of(Provenance(speakers=("toy/s5", "toy/s0"))), rows)
+
+
+def test_a_renamed_recording_does_not_slip_through(rows: list[Utterance]) -> None:
+    known = next(row for row in rows if row.id == "s4_sad")
+    mark = fingerprint(read(known.path))
+    renamed = [replace(row, id="new-name", speaker="nobody") if row.id == "s4_sad" else row for row in rows]
+    with pytest.raises(ValueError, match="trained on 1 of the recordings.*new-name"):
+        evaluate(bundle_of(Provenance(fingerprints=(mark,))), renamed)
+
+
+def test_an_unknown_split_names_those_there_are(rows: list[Utterance]) -> None:
+    with pytest.raises(ValueError, match="dev, test, train"):
+        evaluate(bundle_of(), rows, split="tset")
+
+
+def test_a_split_without_the_bundle_s_classes_says_what_it_holds(rows: list[Utterance]) -> None:
+    with pytest.raises(ValueError, match="boredom"):
+        evaluate(bundle_of(), [row for row in rows if row.emotion == "boredom"])
