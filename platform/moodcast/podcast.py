@@ -1,0 +1,256 @@
+"""From a recording to its timeline, as plain coroutines without Ray: decode, diarize, feel turn by turn.
+
+The two models come in as coroutines, so that the same road runs in process (`timeline`) and over Ray Serve deployments:
+
+    diarize(wave, rate) -> turns            feel(waves) -> one answer a wave
+
+There is one segment a turn. A turn longer than the bundle's plan covers is split and merged inside the bundle, nowhere else; its chunk
+rows lie inside the segment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodcast import __version__, audio
+from moodcast.bundle import Answer, Bundle
+from moodcast.chunks import samples_of
+from moodcast.diarize import Diarizer, Turn, default_diarizer
+from moodcast.timeline import ChunkRow, Segment, Status, Timeline
+
+MIN_TURN_S = 0.3  # below it a turn is "too_short": an emotion would be made up
+SILENCE_DBFS = -80.0  # a turn whose RMS lies below it is "silence"; speech of far, quiet microphones lies near -50
+BATCH_S = 30.0  # seconds of speech asked of `feel` at once; one turn may be longer
+
+Wave = NDArray[np.float32]
+Source = str | Path | bytes | tuple[Wave, int]
+Diarize = Callable[[Wave, int], Awaitable[list[Turn]]]
+Feel = Callable[[list[Wave]], Awaitable[list[Answer]]]
+OnSegment = Callable[[Segment], None]
+
+
+async def segments(
+    wave: Wave,
+    rate: int,
+    diarize: Diarize,
+    feel: Feel,
+    *,
+    attributes: Sequence[str] = (),
+    batch_s: float = BATCH_S,
+    in_flight: int = 2,
+) -> AsyncIterator[Segment]:
+    """Segments by start time, each as soon as it and those before it are known.
+
+    wave: mono samples [N] at `rate` Hz. Turns go to `feel` in batches of about `batch_s` seconds, at most `in_flight` at once.
+    Closing the iterator early cancels what is under way. Raises ValueError where a turn begins after the end of the recording.
+    """
+    turns = sorted(await diarize(wave, rate), key=lambda turn: (turn.start_s, turn.stop_s, turn.speaker))
+    for turn in turns:
+        if turn.start_s >= len(wave) / rate:
+            raise ValueError(
+                f"the turn of {turn.speaker} at {turn.start_s:.2f} s begins after the end of the recording ({len(wave) / rate:.2f} s); "
+                "are these turns of another file?"
+            )
+    pending: deque[asyncio.Task[list[Segment]]] = deque()
+    try:
+        for batch in _batches(turns, batch_s):
+            if len(pending) >= in_flight:
+                for segment in await pending.popleft():
+                    yield segment
+            pending.append(asyncio.create_task(_answered(batch, wave, rate, feel, tuple(attributes))))
+        while pending:
+            for segment in await pending.popleft():
+                yield segment
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def analyze(
+    source: Source,
+    diarize: Diarize,
+    feel: Feel,
+    *,
+    classes: Sequence[str],
+    attributes: Sequence[str] = (),
+    rate: int = 16_000,
+    uri: str | None = None,
+    provenance: dict[str, str] | None = None,
+    max_hours: float = 12.0,
+    in_flight: int = 2,
+    on_segment: OnSegment | None = None,
+) -> Timeline:
+    """The timeline of one recording: a path, the bytes of a file, or (samples, rate).
+
+    rate: what both models work at, Hz. `on_segment` is called with each segment as it comes.
+    Raises moodcast.audio.AudioError for what is not audio.
+    """
+    with open_wave(source, rate, max_hours) as wave:
+        found: list[Segment] = []
+        async with aclosing(segments(wave, rate, diarize, feel, attributes=attributes, in_flight=in_flight)) as rows:  # type: ignore[type-var]
+            async for segment in rows:
+                found.append(segment)
+                if on_segment is not None:
+                    on_segment(segment)
+        return Timeline(
+            uri=uri or name_of(source),
+            duration_s=len(wave) / rate,
+            classes=tuple(classes),
+            segments=tuple(found),
+            provenance={"moodcast": __version__, **(provenance or {})},
+        )
+
+
+def timeline(
+    source: Source,
+    bundle: Bundle,
+    diarizer: Diarizer | None = None,
+    *,
+    num_speakers: int | None = None,
+    min_speakers: int | None = None,
+    max_speakers: int | None = None,
+    uri: str | None = None,
+    on_segment: OnSegment | None = None,
+) -> Timeline:
+    """`analyze` in process and without `await`, from scripts, notebooks and threads alike.
+
+    diarizer: the embedded one where None is given. The number of speakers is estimated unless `num_speakers` is given, within
+    `min_speakers` and `max_speakers` where those are.
+    """
+    voices = default_diarizer() if diarizer is None else diarizer
+
+    async def diarize(wave: Wave, rate: int) -> list[Turn]:
+        limits = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
+        return await asyncio.to_thread(voices.diarize, wave, rate, **limits)
+
+    async def feel(waves: list[Wave]) -> list[Answer]:
+        return await asyncio.to_thread(bundle.answer, waves)
+
+    return _finish(
+        analyze(
+            source,
+            diarize,
+            feel,
+            classes=bundle.classes,
+            attributes=bundle.run.labels.attributes,
+            rate=bundle.rate,
+            uri=uri,
+            provenance=provenance_of(bundle, voices),
+            max_hours=bundle.run.audio.max_hours,
+            in_flight=1,  # in one process a second batch only waits for the same cores
+            on_segment=on_segment,
+        )
+    )
+
+
+def provenance_of(bundle: Bundle, diarizer: Diarizer) -> dict[str, str]:
+    """What made a timeline: the bundle's name and SHA-256, the diarizer's name."""
+    return {"bundle": bundle.name, "bundle_sha256": bundle.sha256, "diarizer": getattr(diarizer, "name", type(diarizer).__name__)}
+
+
+def name_of(source: Source) -> str:
+    """What a recording is called in a timeline: the file's name without suffix, or "audio"."""
+    return Path(source).stem if isinstance(source, str | Path) else "audio"
+
+
+@contextmanager
+def open_wave(source: Source, rate: int, max_hours: float = 12.0) -> Iterator[Wave]:
+    """The recording as mono samples [N] at `rate` Hz, decoded block by block into a temporary file mapped into memory.
+
+    Hours of audio then cost disk, not memory. The samples are gone after the `with` block.
+    """
+    if isinstance(source, tuple):
+        yield audio.convert(source[0], source[1], rate)
+        return
+    with tempfile.TemporaryFile() as file:
+        for block in audio.stream(source, rate=rate, max_hours=max_hours):
+            file.write(np.ascontiguousarray(block, dtype=np.float32).data)
+        file.flush()
+        yield np.memmap(file, dtype=np.float32, mode="r")
+
+
+def _batches(turns: Iterable[Turn], batch_s: float) -> Iterator[list[Turn]]:
+    """Consecutive turns of at most `batch_s` seconds together, or a single longer one."""
+    batch: list[Turn] = []
+    for turn in turns:
+        if batch and sum(t.duration_s for t in batch) + turn.duration_s > batch_s:
+            yield batch
+            batch = []
+        batch.append(turn)
+    if batch:
+        yield batch
+
+
+async def _answered(turns: list[Turn], wave: Wave, rate: int, feel: Feel, attributes: tuple[str, ...]) -> list[Segment]:
+    pieces = [wave[samples_of(turn.start_s, rate) : samples_of(turn.stop_s, rate)] for turn in turns]
+    statuses = [status_of(piece, rate) for piece in pieces]
+    asked = [piece for piece, status in zip(pieces, statuses, strict=True) if status == "ok"]
+    answers = await feel(asked) if asked else []
+    if len(answers) != len(asked):
+        raise RuntimeError(f"feel answered {len(answers)} of {len(asked)} stretches; wanted one answer each")
+    coming = iter(answers)
+    found = []
+    for turn, piece, status in zip(turns, pieces, statuses, strict=True):
+        answer = next(coming) if status == "ok" else None
+        found.append(_segment(turn, len(piece) / rate, status, answer, attributes))
+    return found
+
+
+def status_of(piece: Wave, rate: int) -> Status:
+    """Whether a turn can be answered: "too_short" below MIN_TURN_S, "silence" below SILENCE_DBFS (RMS), else "ok"."""
+    if len(piece) < samples_of(MIN_TURN_S, rate):
+        return "too_short"
+    power = float(np.mean(np.square(piece, dtype=np.float64)))
+    return "silence" if power < 10 ** (SILENCE_DBFS / 10) else "ok"
+
+
+def _segment(turn: Turn, duration_s: float, status: Status, answer: Answer | None, attributes: tuple[str, ...]) -> Segment:
+    values: dict[str, Any] = {}
+    if answer is not None:
+        values = {"emotion": answer.label, "confidence": answer.confidence, "emotions": answer.emotions}
+        values["chunks"] = tuple(_chunk_rows(turn.start_s, answer))
+        if answer.attributes is not None:
+            values["attributes"] = {name: float(x) for name, x in zip(attributes, answer.attributes, strict=True)}
+    return Segment(
+        speaker=turn.speaker, start_s=turn.start_s, stop_s=turn.start_s + duration_s, status=status, overlap=turn.overlap, **values
+    )
+
+
+def _chunk_rows(offset_s: float, answer: Answer) -> Iterator[ChunkRow]:
+    for (start_s, stop_s), row in zip(answer.spans, answer.chunk_emotion if answer.chunk_emotion is not None else (), strict=False):
+        emotions = {name: float(p) for name, p in zip(answer.classes, row, strict=True)}
+        yield ChunkRow(start_s=offset_s + start_s, stop_s=offset_s + stop_s, emotions=emotions)
+
+
+def _finish(work: Any) -> Timeline:
+    """Run a coroutine to its end, on a thread of its own where this one already runs an event loop (a notebook, a server)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)  # type: ignore[no-any-return]
+    box: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            box["result"] = asyncio.run(work)
+        except BaseException as error:
+            box["error"] = error
+
+    thread = threading.Thread(target=run, name="moodcast-timeline")
+    thread.start()
+    thread.join()
+    if "error" in box:
+        raise box["error"]
+    result: Timeline = box["result"]
+    return result

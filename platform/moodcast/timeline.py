@@ -1,0 +1,172 @@
+"""Timeline: who felt what, when; its checked JSON form and its exports (CSV, RTTM, one HTML page).
+
+A timeline has one segment a speaker turn and, where the bundle answers by the chunk, chunk rows inside. Times are seconds from the start
+of the recording, rounded to milliseconds; probabilities are rounded to six decimals.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+if TYPE_CHECKING:
+    from pyannote.core import Annotation  # type: ignore[import-untyped]
+
+SCHEMA: Literal["moodcast.timeline/1"] = "moodcast.timeline/1"
+Status = Literal["ok", "too_short", "silence"]
+STATUSES: tuple[str, ...] = get_args(Status)
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda value: round(value, 3))]
+Probability = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False), AfterValidator(lambda value: min(1.0, round(value, 6)))]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class _Span(_Row):
+    start_s: Seconds
+    stop_s: Seconds
+
+    @model_validator(mode="after")
+    def _forwards(self) -> _Span:
+        if self.stop_s < self.start_s:
+            raise ValueError(f"stop_s {self.stop_s} lies before start_s {self.start_s}")
+        return self
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from start to stop."""
+        return round(self.stop_s - self.start_s, 3)
+
+
+class ChunkRow(_Span):
+    """What the bundle heard in one chunk of a turn: probability by class. Chunks of a turn may overlap each other."""
+
+    emotions: dict[str, Probability]
+
+
+class Segment(_Span):
+    """One speaker turn.
+
+    emotion: the most probable class, None unless status is "ok"; emotions: probability by class; confidence: the probability of
+    `emotion`; attributes: values in [0, 1] by name; modalities: what the answer rests on; overlap: the diarizer hears someone else too.
+    """
+
+    speaker: str
+    emotion: str | None = None
+    emotions: dict[str, Probability] = Field(default_factory=dict)
+    attributes: dict[str, float] = Field(default_factory=dict)
+    confidence: Probability | None = None
+    status: Status = "ok"
+    modalities: tuple[str, ...] = ("audio",)
+    text: str | None = None
+    overlap: bool = False
+    chunks: tuple[ChunkRow, ...] = ()
+
+
+class Timeline(_Row):
+    """The segments of one recording by start time, and what made them (`provenance`: bundle, its SHA-256, diarizer, version)."""
+
+    schema_: Literal["moodcast.timeline/1"] = Field(default=SCHEMA, alias="schema")
+    uri: str
+    duration_s: Seconds
+    classes: tuple[str, ...]
+    segments: tuple[Segment, ...] = ()
+    provenance: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Speakers in the order in which they are first heard."""
+        return tuple(dict.fromkeys(segment.speaker for segment in self.segments))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The timeline as plain data, as in `to_json`."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def to_json(self, indent: int | None = 1) -> str:
+        """The versioned JSON form; `from_json` reads it back to an equal timeline."""
+        return self.model_dump_json(by_alias=True, indent=indent) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Timeline:
+        """Read the JSON form. Raises ValueError for another schema, unknown fields or values out of range."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"not a timeline: the text is not JSON ({error})") from error
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != SCHEMA:
+            raise ValueError(f"not a timeline that this moodcast reads: schema {schema!r}, wanted {SCHEMA!r}")
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"not a valid timeline: {where}: {first['msg']} ({error.error_count()} problems in all)") from error
+
+    def to_csv(self) -> str:
+        """One row a segment: times, speaker, emotion, confidence, status, then a column per class and per attribute."""
+        attributes = sorted({name for segment in self.segments for name in segment.attributes})
+        head = ["start_s", "stop_s", "speaker", "emotion", "confidence", "status", "overlap", "text"]
+        table = io.StringIO()
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow([*head, *(f"p_{name}" for name in self.classes), *attributes])
+        for segment in self.segments:
+            row: list[Any] = [f"{segment.start_s:.3f}", f"{segment.stop_s:.3f}", _plain_cell(segment.speaker), segment.emotion]
+            row += [segment.confidence, segment.status, int(segment.overlap), _plain_cell(segment.text)]
+            row += [segment.emotions.get(name) for name in self.classes]
+            rows.writerow(row + [segment.attributes.get(name) for name in attributes])
+        return table.getvalue()
+
+    def to_annotation(self) -> Annotation:
+        """The speaker turns for pyannote; white space in names, which RTTM cannot hold, becomes an underscore."""
+        from pyannote.core import Annotation
+        from pyannote.core import Segment as Stretch
+
+        annotation = Annotation(uri=_one_word(self.uri))
+        for index, segment in enumerate(self.segments):
+            if segment.duration_s > 0:
+                annotation[Stretch(segment.start_s, segment.stop_s), index] = _one_word(segment.speaker)
+        return annotation
+
+    def to_rttm(self) -> str:
+        """The speaker turns as RTTM (NIST RT-09): `SPEAKER uri 1 start duration <NA> <NA> speaker <NA> <NA>`."""
+        text = io.StringIO()
+        self.to_annotation().write_rttm(text)
+        return text.getvalue()
+
+    def to_html(self, audio: str | bytes | tuple[NDArray[np.float32], int] | None = None) -> str:
+        """One self-contained page: lanes by speaker coloured by emotion, with the sound; see `moodcast.page.render`."""
+        from moodcast.page import render
+
+        return render(self, audio)
+
+
+def write(
+    timeline: Timeline, folder: str | Path, stem: str, audio: str | bytes | tuple[NDArray[np.float32], int] | None = None
+) -> list[Path]:
+    """Write `stem`.json, .csv, .rttm and .html into a folder (made where missing); the paths, in that order."""
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    texts = {".json": timeline.to_json(), ".csv": timeline.to_csv(), ".rttm": timeline.to_rttm(), ".html": timeline.to_html(audio)}
+    for suffix, text in texts.items():
+        (path / f"{stem}{suffix}").write_text(text, encoding="utf-8", newline="")
+    return [path / f"{stem}{suffix}" for suffix in texts]
+
+
+def _one_word(name: str) -> str:
+    return re.sub(r"\s+", "_", name.strip()) or "unnamed"
+
+
+def _plain_cell(text: str | None) -> str | None:
+    """A spreadsheet runs a cell that begins like a formula; names and words come from files, so such a cell gets a leading quote."""
+    return "'" + text if text and text[0] in "=+-@\t\r" else text
