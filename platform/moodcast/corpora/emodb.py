@@ -34,9 +34,9 @@ def prepare(source: Path) -> list[Utterance]:
 
 
 def _phones(path: Path) -> tuple[tuple[str, float, float], ...] | None:
-    """(label, start_s, stop_s) of an xlabel file: below "#", each line has the time a segment ends, a colour, its label, a modifier.
+    """(label, start_s, stop_s) of an xlabel file: below "#", each line has the time a segment ends, a colour, its label and +modifiers.
 
-    A line with a modifier alone only marks how the phone before it ends, so it lengthens that one.
+    A line of modifiers alone only marks how the phone before it ends, so it lengthens that one.
     """
     if not path.is_file():
         return None
@@ -44,10 +44,10 @@ def _phones(path: Path) -> tuple[tuple[str, float, float], ...] | None:
     phones: list[tuple[str, float, float]] = []
     start_s = 0.0
     for line in body.splitlines():
-        time, _, rest = line.strip().partition(" ")
+        time, *words = line.split() or [""]
         if not time:
             continue
-        label = rest.strip().partition(" ")[2].partition("\t")[0].strip()
+        label = next((word for word in words[1:] if word[0] not in "+-"), "")
         if not label and phones:
             label, start_s, _ = phones.pop()
         phones.append((label, start_s, float(time)))

@@ -1,0 +1,134 @@
+"""Decoded audio on disk: every stretch of a manifest once, as float32 in one memory-mapped file, so that epochs and sweeps only copy.
+
+A store is named by what went into it: path, size and time of change of every file, its span, and the rate. A changed file, another span
+or another rate is another store. A folder "<key>" holds waves.f32 (the samples of all rows, one after the other, little-endian) and
+index.json. It is written under another name and renamed when whole, so a reader never meets half a store and writers that race both win.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodcast import audio
+from moodcast.manifest import Utterance
+
+FORMAT = 1  # part of every key: a change of what is stored, or of how audio is decoded, takes the next number
+
+
+class WaveStore:
+    """Mono float32 stretches by row number, views of one memory-mapped file; `fingerprints` names what was heard in each."""
+
+    def __init__(self, folder: Path) -> None:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        self.folder = folder
+        self.rate: int = index["rate"]
+        self.fingerprints: list[str] = index["fingerprints"]
+        self._edges = np.concatenate([[0], np.cumsum(index["lengths"], dtype=np.int64)])
+        self._waves = np.memmap(folder / "waves.f32", dtype="<f4", mode="r", shape=(int(self._edges[-1]),))
+
+    def __len__(self) -> int:
+        return len(self.fingerprints)
+
+    def __getitem__(self, i: int) -> NDArray[np.float32]:
+        """Row i, [N], read-only; raises IndexError as a list does."""
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"there are {len(self)} stretches, got {i}")
+        i %= len(self)
+        return self._waves[self._edges[i] : self._edges[i + 1]]
+
+    def seconds(self, i: int) -> float:
+        """The duration of row i, without touching its samples."""
+        return float(self._edges[i % len(self) + 1] - self._edges[i % len(self)]) / self.rate
+
+
+def open_waves(
+    rows: Sequence[Utterance],
+    rate: int,
+    root: Path | None = None,
+    max_hours: float = 12.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> WaveStore:
+    """The stretches of `rows`, in their order, decoded once; a second call opens what the first one wrote.
+
+    root: where stores lie; default the environment variable MOODCAST_CACHE, or ~/.cache/moodcast. progress(done, total) is told after
+    each row. Memory: a few rows at a time. Raises AudioError, with the id of the row, for audio that cannot be read.
+    """
+    if not rows:
+        raise ValueError("there are no rows to decode; wanted at least one")
+    root = root if root is not None else Path(os.environ.get("MOODCAST_CACHE") or Path.home() / ".cache" / "moodcast")
+    folder = Path(root) / "waves" / _key(rows, rate)
+    if not (folder / "index.json").is_file():
+        _write(rows, rate, folder, max_hours, progress)
+    elif progress is not None:
+        progress(len(rows), len(rows))
+    return WaveStore(folder)
+
+
+def _key(rows: Sequence[Utterance], rate: int) -> str:
+    """32 hexadecimal digits over everything that decides the samples."""
+    digest = hashlib.sha256(f"{FORMAT} {rate}\n".encode())
+    for row in rows:
+        try:
+            status = os.stat(row.path)
+        except (OSError, ValueError) as error:
+            raise audio.AudioError(f"{row.id}: {row.path} cannot be opened ({error}); correct its path in the manifest") from None
+        entry = [os.path.abspath(row.path), status.st_size, status.st_mtime_ns, row.start_s, row.stop_s]
+        digest.update(json.dumps(entry).encode() + b"\n")
+    return digest.hexdigest()[:32]
+
+
+def _write(rows: Sequence[Utterance], rate: int, folder: Path, max_hours: float, progress: Callable[[int, int], None] | None) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    try:
+        lengths, fingerprints = [], []
+        with open(temporary / "waves.f32", "wb") as file:
+            for done, wave in enumerate(_decoded(rows, rate, max_hours), start=1):
+                file.write(wave.astype("<f4", copy=False).data)
+                lengths.append(len(wave))
+                fingerprints.append(audio.fingerprint(wave))
+                if progress is not None:
+                    progress(done, len(rows))
+        index = {"format": FORMAT, "rate": rate, "lengths": lengths, "fingerprints": fingerprints}
+        (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if not (folder / "index.json").is_file():  # else another process was faster with the same samples
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _decoded(rows: Sequence[Utterance], rate: int, max_hours: float) -> Iterator[NDArray[np.float32]]:
+    """Waves in the order of the rows, decoded a few rows ahead on threads (decoders and resampler release the interpreter)."""
+    workers = max(1, min(8, os.cpu_count() or 1))
+    waiting: deque[Future[NDArray[np.float32]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        try:
+            for row in rows:
+                waiting.append(pool.submit(_decode, row, rate, max_hours))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decode(row: Utterance, rate: int, max_hours: float) -> NDArray[np.float32]:
+    try:
+        return audio.read(row.path, row.start_s, row.stop_s, rate, max_hours)
+    except audio.AudioError as error:
+        raise type(error)(f"{row.id}: {error}") from None
