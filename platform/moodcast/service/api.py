@@ -10,9 +10,8 @@ Errors are JSON: {"error": {"kind", "message", "what_to_do"}}; their statuses ar
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -37,7 +36,12 @@ from moodcast.service.upload import Options, Upload, read_upload
 from moodcast.timeline import Segment, Timeline
 
 Wave = NDArray[np.float32]
-TEXTS = {"json": "application/json", "csv": "text/csv; charset=utf-8", "rttm": "text/plain; charset=utf-8", "html": "text/html; charset=utf-8"}
+TEXTS = {
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+    "rttm": "text/plain; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+}
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +64,7 @@ class Backend(Protocol):
     async def about(self) -> About:
         """What the models are; called often, so remember it."""
 
-    async def diarize(self, wave: Wave, rate: int, **hints: int) -> list[Turn]:
+    async def diarize(self, wave: Wave, rate: int, hints: dict[str, int]) -> list[Turn]:
         """Who speaks when; hints: num_speakers, min_speakers, max_speakers where the client gave them."""
 
     async def feel(self, waves: list[Wave]) -> list[Answer]:
@@ -91,7 +95,10 @@ class Analyst:
 
     def segments(self, wave: Wave, about: About, options: Options) -> AsyncIterator[Segment]:
         """The segments as they come; close the iterator to cancel."""
-        diarize = functools.partial(self.backend.diarize, **options.hints)
+
+        def diarize(wave: Wave, rate: int) -> Awaitable[list[Turn]]:
+            return self.backend.diarize(wave, rate, options.hints)
+
         return podcast.segments(
             wave, about.rate, diarize, self.backend.feel, attributes=about.attributes, in_flight=self.settings.in_flight
         )

@@ -60,7 +60,9 @@ def explain(error: BaseException) -> ServiceError:
         return explain(origin)
     if isinstance(error, AudioError):
         return _audio_refused(error)
-    return ServiceError(500, "internal", "something went wrong inside the service", "try again; if it stays, tell who runs it (logs hold it)")
+    return ServiceError(
+        500, "internal", "something went wrong inside the service", "try again; if it stays, tell who runs it (logs hold it)"
+    )
 
 
 def _audio_refused(error: AudioError) -> ServiceError:

@@ -50,7 +50,8 @@ def request_of(max_mb: float) -> dict[str, Any]:
     sound = {"type": "string", "format": "binary"}
     form = {"type": "object", "required": [FILE], "properties": {FILE: {**sound, "description": "the recording"}, **options}}
     parameters = [
-        {"name": name, "in": "query", "required": False, "description": HELP[name], "schema": _without_null(schema[name])} for name in options
+        {"name": name, "in": "query", "required": False, "description": HELP[name], "schema": _without_null(schema[name])}
+        for name in options
     ]
     content = {"multipart/form-data": {"schema": form}, "application/octet-stream": {"schema": sound}, "audio/*": {"schema": sound}}
     return {
@@ -63,7 +64,9 @@ def responses() -> dict[int | str, dict[str, Any]]:
     """Answers of POST /v1/timeline for OpenAPI."""
     text = {"schema": {"type": "string"}}
     others = {kind: text for kind in ("text/csv", "text/plain", "text/html", "application/x-ndjson")}
-    refused = {status: {"description": why, "content": {"application/json": {"schema": ERROR_SCHEMA}}} for status, why in REFUSALS.items()}
+    refused: dict[int | str, dict[str, Any]] = {
+        status: {"description": why, "content": {"application/json": {"schema": ERROR_SCHEMA}}} for status, why in REFUSALS.items()
+    }
     return {200: {"description": "the timeline", "model": Timeline, "content": others}, **refused}
 
 

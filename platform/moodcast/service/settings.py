@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from moodcast import config
@@ -56,14 +57,20 @@ class Settings:
         return self.threads or max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
-def from_environment(environment: Mapping[str, str] | None = None, **changes: Any) -> Settings:
+def from_environment(changes: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from MOODCAST_* variables; `changes` by field name win. Other MOODCAST_* variables are left to who reads them.
 
+    A bundle's folder is made absolute, because the model's process may stand elsewhere.
     Raises ValueError for a value that does not fit or a change that names no field (with the nearest one that does).
 
-    >>> from_environment({"MOODCAST_MAX_MB": "5"}, max_hours=1).max_mb
+    >>> from_environment({"max_hours": 1}, {"MOODCAST_MAX_MB": "5"}).max_mb
     5.0
     """
     given = os.environ if environment is None else environment
     found: dict[str, Any] = {f.name: given[PREFIX + f.name.upper()] for f in fields(Settings) if given.get(PREFIX + f.name.upper())}
-    return config.replace_at(Settings(), {**found, **{name: value for name, value in changes.items() if value is not None}})
+    chosen = config.replace_at(Settings(), {**found, **(changes or {})})
+    return replace(chosen, bundle=_absolute(chosen.bundle), voiceprint=_absolute(chosen.voiceprint))
+
+
+def _absolute(bundle: str) -> str:
+    return str(Path(bundle).resolve()) if Path(bundle).is_dir() else bundle

@@ -58,7 +58,7 @@ def read_options(given: Mapping[str, str]) -> Options:
         if name not in known:
             raise bad_option(f"there is no option '{name}'.{suggest(name, known)}", f"options: {', '.join(known)}")
     try:
-        options = _OPTIONS.validate_python({name: value for name, value in given.items() if value != ""})
+        options: Options = _OPTIONS.validate_python({name: value for name, value in given.items() if value != ""})
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
@@ -106,7 +106,9 @@ async def _read_form(request: Request, pieces: AsyncGenerator[bytes, None], max_
         form = await parser.parse()
     except (MultiPartException, KeyError) as error:  # KeyError: a content-type without a boundary
         reason = getattr(error, "message", "the content-type has no boundary")
-        raise ServiceError(422, "bad_form", f"the multipart form cannot be read: {reason}", "let your HTTP library build the form") from None
+        raise ServiceError(
+            422, "bad_form", f"the multipart form cannot be read: {reason}", "let your HTTP library build the form"
+        ) from None
     try:
         return await _take(form, dict(request.query_params), max_bytes)
     finally:

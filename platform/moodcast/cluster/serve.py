@@ -1,0 +1,126 @@
+"""Serving on a local Ray: what `moodcast serve`, the demo and the tests share. The application itself is serve_apps.podcast."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import serve
+from ray._private import ray_constants
+from rich.console import Console
+
+from moodcast.bundle import load
+from moodcast.cluster import local
+from moodcast.service.settings import from_environment
+
+APP = "serve_apps.podcast:build"
+NAME = "moodcast"
+LOOPBACK = local.LOOPBACK
+
+
+def stay_on_loopback() -> None:
+    """Before a Ray starts here that is not ours to start (`serve run`): the settings that keep its listeners on loopback.
+
+    Nothing happens where Ray is up already or RAY_ADDRESS names a cluster: that one listens where its owner wanted.
+    """
+    if ray.is_initialized() or os.environ.get("RAY_ADDRESS"):
+        return
+    for name, value in local.SETTINGS.items():
+        os.environ.setdefault(name, value)
+    ray_constants.ENABLE_RAY_CLUSTER = False  # Ray's command line has imported Ray before it imports the application
+
+
+@contextmanager
+def running(host: str = LOOPBACK, port: int = 8000, quiet: bool = True, app: str = APP, **settings: Any) -> Iterator[str]:
+    """Inside, the application answers at the URL that comes: on the Ray that is up, the one of RAY_ADDRESS, or a fresh local one.
+
+    settings: fields of moodcast.service.settings.Settings over those of the environment; None leaves a field alone.
+    Raises ValueError, before Ray starts, where settings do not fit, the port is taken or a bundle cannot be opened.
+    """
+    check_port(host, port)
+    given = {name: str(value) for name, value in settings.items() if value is not None}
+    chosen = from_environment(given)
+    for bundle in (chosen.bundle, chosen.voiceprint):
+        load(bundle, verify=False)
+    module, _, name = app.partition(":")
+    own = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
+    with local.cluster(quiet=quiet):
+        logging.getLogger("ray.serve").setLevel(logging.WARNING if quiet else logging.INFO)
+        serve.start(http_options={"host": host, "port": port})
+        try:
+            serve.run(getattr(importlib.import_module(module), name)(given), name=NAME)
+            yield url_of(host, port)
+        finally:
+            if own:
+                serve.shutdown()  # type: ignore[no-untyped-call]
+            else:
+                serve.delete(NAME)
+
+
+def run_forever(host: str = LOOPBACK, port: int = 8000, bundle: str | None = None, **settings: Any) -> None:
+    """Serve until Ctrl-C or SIGTERM, both of which end it cleanly. Says where it listens and what to try."""
+    screen = Console(highlight=False, soft_wrap=True)
+    started = time.monotonic()
+    screen.print("starting a local Ray and loading the models ...")
+    try:
+        with _terminable(), running(host, port, quiet=False, bundle=bundle, **settings) as url, _terminable():
+            screen.print(f"[bold]moodcast listens on {url}[/bold] ({time.monotonic() - started:.0f} s); stop it with Ctrl-C")
+            screen.print(f"  curl -F file=@talk.mp3 {url}/v1/timeline\n  the interface: {url}/docs")
+            while True:
+                signal.pause()
+    except KeyboardInterrupt:
+        screen.print("stopped")
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises ValueError where nothing can listen on host:port, with a port that is free."""
+    try:
+        _bind(host, port)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"cannot listen on {host}:{port} ({reason}); try another one, for example --port {free_port()}") from None
+
+
+def free_port(host: str = LOOPBACK, preferred: int = 0) -> int:
+    """`preferred` where it is free, else a port that the system chooses."""
+    try:
+        return _bind(host, preferred)
+    except OSError:
+        return _bind(host, 0)
+
+
+def url_of(host: str, port: int) -> str:
+    """The URL of a server that listens on host:port; one on every interface is reached by loopback."""
+    name = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+def _bind(host: str, port: int) -> int:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does. Ray sets a handler of its own when it starts, so this is needed before and after."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

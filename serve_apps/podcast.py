@@ -1,0 +1,157 @@
+"""The podcast service on Ray Serve: ingress, diarizer and emotion model as deployments. Only bindings; the work is in moodcast.
+
+    serve run serve_apps.podcast:app        or        moodcast serve
+
+Settings come from the environment (moodcast.service.settings: MOODCAST_BUNDLE, MOODCAST_MAX_MB, ...), or by name to `build`:
+`serve run serve_apps.podcast:build bundle=my/bundle max_mb=50`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import ray
+import torch
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from moodcast.bundle import Answer, load
+from moodcast.cluster.serve import stay_on_loopback
+from moodcast.diarize import Embedded, Turn
+from moodcast.service.api import About, build_app
+from moodcast.service.errors import ServiceError
+from moodcast.service.settings import Settings, from_environment
+
+Wave = NDArray[np.float32]
+T = TypeVar("T")
+
+TRIES = 3  # a call whose replica died is made again: the models hold no state
+
+
+@serve.deployment(name="Emotion", ray_actor_options={"num_cpus": 0.4})
+class Emotion:
+    """The emotion model. Stretches of all requests that come close in time are answered as one batch."""
+
+    def __init__(self, settings: Settings) -> None:
+        torch.set_num_threads(settings.torch_threads)
+        self.bundle = load(settings.bundle)
+        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emotion")
+        self.batches = self.stretches = self.largest = 0
+
+        def size(waves: list[Wave]) -> int:
+            return sum(min(settings.batch_s, math.ceil(len(wave) / self.bundle.rate)) for wave in waves)
+
+        batched = serve.batch(max_batch_size=settings.batch_s, batch_wait_timeout_s=settings.batch_wait_s, batch_size_fn=size)
+        self.batched = batched(self.answer_all)
+
+    async def answer(self, wave: Wave) -> Answer:
+        """The emotion of one stretch [N]."""
+        return await self.batched(wave)
+
+    async def answer_all(self, waves: list[Wave]) -> list[Answer]:
+        """One batch, off the event loop, so that the next one fills meanwhile."""
+        self.batches += 1
+        self.stretches += len(waves)
+        self.largest = max(self.largest, len(waves))
+        return await asyncio.get_running_loop().run_in_executor(self.worker, self.bundle.answer, waves)
+
+    async def about(self) -> dict[str, Any]:
+        """What the bundle is."""
+        names = {"bundle": self.bundle.name, "bundle_sha256": self.bundle.sha256, "rate": self.bundle.rate}
+        return {**names, "classes": self.bundle.classes, "attributes": self.bundle.run.labels.attributes}
+
+    async def counters(self) -> dict[str, float]:
+        """How well batching works, in this replica."""
+        return {"batches": self.batches, "stretches": self.stretches, "largest_batch": self.largest}
+
+
+@serve.deployment(name="Diarizer", ray_actor_options={"num_cpus": 0.4}, max_ongoing_requests=16)
+class Diarizer:
+    """Who speaks when. One recording at a time; those whose client left while they waited are dropped."""
+
+    def __init__(self, settings: Settings) -> None:
+        torch.set_num_threads(settings.torch_threads)
+        self.diarizer = Embedded.of(load(settings.voiceprint))
+        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diarizer")
+
+    async def turns(self, wave: Wave, rate: int, hints: dict[str, int]) -> list[Turn]:
+        """The turns of a recording [N] at `rate` Hz."""
+        return await asyncio.get_running_loop().run_in_executor(self.worker, lambda: self.diarizer.diarize(wave, rate, **hints))
+
+    async def about(self) -> dict[str, Any]:
+        """Its name, as in a timeline's provenance."""
+        return {"diarizer": self.diarizer.name}
+
+
+class Remote:
+    """The two models behind their handles: a moodcast.service.api.Backend."""
+
+    def __init__(self, diarizer: DeploymentHandle, emotion: DeploymentHandle) -> None:
+        self.diarizer = diarizer
+        self.emotion = emotion
+        self.known: About | None = None
+
+    async def about(self) -> About:
+        """What the models are, asked once."""
+        if self.known is None:
+            emotion, diarizer = await asyncio.gather(again(self.emotion.about.remote), again(self.diarizer.about.remote))
+            self.known = About(**emotion, **diarizer)
+        return self.known
+
+    async def diarize(self, wave: Wave, rate: int, hints: dict[str, int]) -> list[Turn]:
+        """The recording goes through the object store once, without a copy at the other end."""
+        reference = await asyncio.to_thread(ray.put, np.asarray(wave))
+        return await again(lambda: self.diarizer.turns.remote(reference, rate, hints))
+
+    async def feel(self, waves: list[Wave]) -> list[Answer]:
+        """One call a stretch: batching across requests happens where the model is."""
+        return list(await asyncio.gather(*(again(lambda w=wave: self.emotion.answer.remote(np.asarray(w))) for wave in waves)))
+
+    async def counters(self) -> dict[str, float]:
+        """The emotion model's counters."""
+        return await again(self.emotion.counters.remote)
+
+
+async def again(call: Callable[[], Awaitable[T]]) -> T:
+    """Await a call, and make it again where its replica died under it. Raises ServiceError 503 where that does not help."""
+    for _ in range(TRIES):
+        try:
+            return await call()
+        except RayActorError as error:
+            died = error
+    raise ServiceError(503, "unavailable", "a model's process died and did not come back", "try again later", retry_after_s=10) from died
+
+
+@serve.deployment(name="Api", ray_actor_options={"num_cpus": 0.2})
+@serve.ingress()
+class Api:
+    """The HTTP ingress."""
+
+    def __init__(self, settings: Settings, diarizer: DeploymentHandle, emotion: DeploymentHandle) -> None:
+        self.settings = settings
+        self.backend = Remote(diarizer, emotion)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Serve in the replica, where handles and event loop are."""
+        return build_app(self.backend, self.settings)
+
+
+def build(args: dict[str, str]) -> Application:
+    """The application with settings by name, over those of the environment."""
+    stay_on_loopback()
+    settings = from_environment(args)
+    emotion = Emotion.options(num_replicas=settings.emotion_replicas, max_ongoing_requests=2 * settings.batch_s)
+    api = Api.options(max_ongoing_requests=settings.max_running + settings.max_waiting + 20)  # room for /v1/health and refusals
+    return api.bind(settings, Diarizer.bind(settings), emotion.bind(settings))
+
+
+app = build({})

@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import wave as wavefile
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from moodcast import __version__
+from moodcast.bundle import Answer
+from moodcast.diarize import Turn
+from moodcast.service.api import About, build_app
+from moodcast.service.settings import Settings
+from moodcast.timeline import Timeline
+
+Wave = NDArray[np.float32]
+RATE = 16_000
+TURNS = [Turn("anna", 0.2, 1.4), Turn("ben", 1.5, 3.0), Turn("anna", 3.1, 3.2)]
+
+
+class Told:
+    """A backend that answers what it is told: `turns`, and the loudness of a stretch as its emotion."""
+
+    def __init__(self, turns: list[Turn] | None = None, error: Exception | None = None) -> None:
+        self.turns = TURNS if turns is None else turns
+        self.error = error
+        self.hints: list[dict[str, int]] = []
+        self.hold: asyncio.Event | None = None
+        self.cancelled = 0
+
+    async def about(self) -> About:
+        return About("tiny", "f" * 64, "told", ("calm", "angry"), (), RATE)
+
+    async def diarize(self, wave: Wave, rate: int, hints: dict[str, int]) -> list[Turn]:
+        self.hints.append(hints)
+        if self.hold is not None:
+            try:
+                await self.hold.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        return self.turns
+
+    async def feel(self, waves: list[Wave]) -> list[Answer]:
+        if self.error is not None:
+            raise self.error
+        levels = [min(1.0, float(np.abs(wave).max())) for wave in waves]
+        return [Answer(("calm", "angry"), len(w) / RATE, np.array([1 - a, a], np.float32)) for w, a in zip(waves, levels, strict=True)]
+
+    async def counters(self) -> dict[str, float]:
+        return {"batches": 0}
+
+
+def wav(wave: Wave, rate: int = RATE) -> bytes:
+    out = io.BytesIO()
+    with wavefile.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((np.clip(wave, -1, 1) * 32767).astype("<i2").tobytes())
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def sound() -> bytes:
+    t = np.arange(int(3.5 * RATE)) / RATE
+    return wav((0.25 * np.sin(2 * np.pi * 220 * t)).astype(np.float32))
+
+
+def ask(backend: Told, method: str, path: str, settings: Settings | None = None, **request: Any) -> httpx.Response:
+    async def go() -> httpx.Response:
+        transport = httpx.ASGITransport(build_app(backend, settings or Settings()), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **request)
+
+    return asyncio.run(go())
+
+
+def post(sound: bytes | None, query: str = "", **request: Any) -> httpx.Response:
+    backend = request.pop("backend", None) or Told()
+    return ask(backend, "POST", f"/v1/timeline{query}", **({"content": sound} if sound is not None else {}), **request)
+
+
+def lines_of(response: httpx.Response) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def refused(response: httpx.Response, status: int, kind: str, *words: str) -> None:
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert set(error) == {"kind", "message", "what_to_do"}
+    assert error["kind"] == kind
+    for word in words:
+        assert word in error["message"]
+    assert error["what_to_do"]
+
+
+def test_a_raw_body_gives_a_timeline(sound: bytes) -> None:
+    response = post(sound)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    found = Timeline.from_json(response.content)
+    assert found.duration_s == 3.5
+    assert found.classes == ("calm", "angry")
+    assert [(s.speaker, s.start_s, s.stop_s, s.status) for s in found.segments] == [
+        ("anna", 0.2, 1.4, "ok"),
+        ("ben", 1.5, 3.0, "ok"),
+        ("anna", 3.1, 3.2, "too_short"),
+    ]
+    assert found.segments[0].emotions["angry"] == pytest.approx(0.25, abs=1e-3)
+    assert found.provenance == {"moodcast": __version__, "bundle": "tiny", "bundle_sha256": "f" * 64, "diarizer": "told"}
+
+
+def test_a_form_gives_the_same_timeline_named_after_its_file(sound: bytes) -> None:
+    form = post(None, files={"file": ("my talk.wav", sound, "audio/wav")})
+    assert form.status_code == 200, form.text
+    assert form.json()["uri"] == "my talk"
+    assert form.json()["segments"] == post(sound).json()["segments"]
+
+
+def test_options_may_stand_in_the_query_or_in_the_form(sound: bytes) -> None:
+    backend = Told()
+    post(sound, "?num_speakers=2", backend=backend)
+    post(None, files={"file": ("a.wav", sound)}, data={"min_speakers": "2", "max_speakers": "3", "name": "show"}, backend=backend)
+    assert backend.hints == [{"num_speakers": 2}, {"min_speakers": 2, "max_speakers": 3}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "media_type", "beginning"),
+    [("rttm", "text/plain", "SPEAKER "), ("csv", "text/csv", "start_s,stop_s,speaker"), ("html", "text/html", "<!doctype html>")],
+)
+def test_a_timeline_comes_in_the_format_asked_for(sound: bytes, kind: str, media_type: str, beginning: str) -> None:
+    response = post(sound, f"?format={kind}")
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith(media_type)
+    assert response.text.lower().startswith(beginning.lower())
+
+
+def test_a_stream_holds_the_same_segments_between_a_first_and_a_last_line(sound: bytes) -> None:
+    response = post(sound, "?stream=true")
+    assert response.headers["content-type"].startswith("application/x-ndjson")
+    head, *rows, end = lines_of(response)
+    assert head["type"] == "timeline"
+    assert end["type"] == "end"
+    assert end["segments"] == len(rows) == 3
+    whole = {name: value for name, value in head.items() if name != "type"}
+    segments = [{name: value for name, value in row.items() if name != "type"} for row in rows]
+    assert {**whole, "segments": segments} == post(sound).json()
+
+
+def test_an_error_in_a_stream_is_its_last_line_and_leaks_nothing(sound: bytes) -> None:
+    response = post(sound, "?stream=true", backend=Told(error=RuntimeError("the secret path /etc/x")))
+    assert response.status_code == 200
+    *_, last = lines_of(response)
+    assert last["type"] == "error"
+    assert last["error"]["kind"] == "internal"
+    assert "secret" not in response.text
+
+
+def test_an_unforeseen_error_is_a_500_that_leaks_nothing(sound: bytes) -> None:
+    response = post(sound, backend=Told(error=RuntimeError("the secret path /etc/x")))
+    refused(response, 500, "internal")
+    assert "secret" not in response.text
+
+
+def test_nobody_speaking_gives_an_empty_timeline(sound: bytes) -> None:
+    response = post(sound, backend=Told(turns=[]))
+    assert response.status_code == 200
+    assert response.json()["segments"] == []
+
+
+def test_a_body_over_the_limit_is_refused_whatever_its_headers_say(sound: bytes) -> None:
+    small = Settings(max_mb=0.05)
+    refused(post(sound, settings=small), 413, "too_large", "0.05 MB")
+
+    async def unannounced() -> Any:
+        for _ in range(100):
+            yield sound[:1000]
+
+    refused(post(None, content=unannounced(), settings=small), 413, "too_large", "0.05 MB")
+    refused(post(None, files={"file": ("a.wav", sound)}, settings=small), 413, "too_large", "0.05 MB")
+
+
+def test_a_form_may_be_as_large_as_its_file_may_and_no_file_larger(sound: bytes) -> None:
+    exact = Settings(max_mb=len(sound) / 1e6)
+    assert post(None, files={"file": ("a.wav", sound)}, settings=exact).status_code == 200
+    tight = Settings(max_mb=(len(sound) - 1) / 1e6)
+    refused(post(None, files={"file": ("a.wav", sound)}, settings=tight), 413, "too_large")
+
+
+def test_reading_stops_at_the_limit(sound: bytes) -> None:
+    sent = 0
+
+    async def endless() -> Any:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 1000
+            yield b"\0" * 1000
+
+    refused(post(None, content=endless(), settings=Settings(max_mb=0.05)), 413, "too_large")
+    assert sent <= 52_000
+
+
+def test_audio_that_is_too_long_is_refused(sound: bytes) -> None:
+    refused(post(sound, settings=Settings(max_hours=1 / 3600)), 413, "too_long")
+
+
+@pytest.mark.parametrize("junk", [b"{}", b"hello " * 1000, b"\x89PNG\r\n\x1a\n" + bytes(500), b"#EXTM3U\n/etc/passwd\n"])
+def test_what_is_not_audio_is_415(junk: bytes) -> None:
+    refused(post(junk), 415, "not_audio")
+
+
+def test_a_truncated_file_is_422(sound: bytes) -> None:
+    refused(post(sound[: len(sound) // 2]), 422, "unreadable")
+
+
+def test_an_empty_body_and_an_empty_file_are_422(sound: bytes) -> None:
+    refused(post(b""), 422, "empty")
+    refused(post(None, files={"file": ("a.wav", b"")}), 422, "empty")
+
+
+def test_a_form_without_a_file_says_which_fields_it_has(sound: bytes) -> None:
+    refused(post(None, files={"audio": ("a.wav", sound)}), 422, "no_file", "fields: audio")
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
+def test_a_broken_form_is_422(content_type: str) -> None:
+    response = post(b"no form at all", headers={"content-type": content_type})
+    assert response.status_code == 422
+    assert response.json()["error"]["kind"] in ("bad_form", "no_file")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("?num_speaker=2", "Did you mean 'num_speakers'?"),
+        ("?num_speakers=two", "num_speakers='two'"),
+        ("?num_speakers=0", "num_speakers=0 is out of range"),
+        ("?num_speakers=51", "num_speakers=51 is out of range"),
+        ("?min_speakers=3&max_speakers=2", "min_speakers=3 is more than max_speakers=2"),
+        ("?num_speakers=5&max_speakers=2", "num_speakers=5 is not within 1 to 2"),
+        ("?format=xml", "format='xml'"),
+        ("?stream=maybe", "stream='maybe'"),
+        ("?stream=true&format=rttm", "not format=rttm"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_422(sound: bytes, query: str, words: str) -> None:
+    refused(post(sound, query), 422, "bad_option", words)
+
+
+def test_a_bad_option_is_refused_before_the_body_is_read() -> None:
+    async def untouched() -> Any:
+        pytest.fail("the body was read")
+        yield b""
+
+    refused(post(None, "?num_speakers=0", content=untouched()), 422, "bad_option")
+
+
+def test_an_unknown_page_is_a_refusal_of_the_same_form() -> None:
+    refused(ask(Told(), "GET", "/nothing"), 404, "no_such_route", "/nothing")
+    refused(ask(Told(), "GET", "/v1/timeline"), 405, "no_such_route")
+
+
+def test_health_names_the_version_the_bundle_and_the_classes() -> None:
+    found = ask(Told(), "GET", "/v1/health").json()
+    assert found["status"] == "ok"
+    assert found["version"] == __version__
+    assert found["bundle"]["name"] == "tiny"
+    assert found["bundle"]["sha256"] == "f" * 64
+    assert found["classes"] == ["calm", "angry"]
+    assert found["limits"] == {"max_mb": 200.0, "max_hours": 4.0}
+    assert found["load"] == {"running": 0, "waiting": 0, "batches": 0}
+
+
+def test_openapi_describes_every_option_and_answer() -> None:
+    found = ask(Told(), "GET", "/openapi.json").json()
+    assert found["openapi"].startswith("3.")
+    call = found["paths"]["/v1/timeline"]["post"]
+    options = {option["name"]: option["schema"] for option in call["parameters"]}
+    assert set(options) == {"num_speakers", "min_speakers", "max_speakers", "format", "stream", "name"}
+    assert options["format"]["enum"] == ["json", "csv", "rttm", "html"]
+    assert options["num_speakers"]["type"] == "integer"
+    assert call["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
+    assert {"200", "413", "415", "422", "503"} <= set(call["responses"])
+    assert "Timeline" in json.dumps(call["responses"]["200"])
+    assert "Timeline" in found["components"]["schemas"]
+
+
+def test_the_docs_load_nothing_from_elsewhere() -> None:
+    page = ask(Told(), "GET", "/docs").text
+    assert "num_speakers" in page
+    assert "<script" not in page
+    assert "src=" not in page
+    assert "https://" not in page
+
+
+def serving(backend: Told, settings: Settings, work: Callable[[httpx.AsyncClient], Any]) -> Any:
+    async def go() -> Any:
+        backend.hold = asyncio.Event()
+        transport = httpx.ASGITransport(build_app(backend, settings), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await work(client)
+
+    return asyncio.run(go())
+
+
+def test_too_many_analyses_are_refused_at_once_and_the_others_are_all_answered(sound: bytes) -> None:
+    backend = Told()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        held = [asyncio.create_task(client.post("/v1/timeline", content=sound)) for _ in range(3)]
+        while len(backend.hints) < 2:
+            await asyncio.sleep(0.01)
+        load = (await client.get("/v1/health")).json()["load"]
+        assert (load["running"], load["waiting"]) == (2, 1)
+        busy = await client.post("/v1/timeline", content=sound)
+        refused(busy, 503, "busy")
+        assert int(busy.headers["retry-after"]) > 0
+        assert backend.hold is not None
+        backend.hold.set()
+        assert [response.status_code for response in await asyncio.gather(*held)] == [200, 200, 200]
+        load = (await client.get("/v1/health")).json()["load"]
+        assert (load["running"], load["waiting"]) == (0, 0)
+
+    serving(backend, Settings(max_running=2, max_waiting=1), work)
+
+
+@pytest.mark.parametrize("query", ["", "?stream=true"])
+def test_a_client_that_leaves_cancels_the_work_and_frees_its_place(sound: bytes, query: str) -> None:
+    backend = Told()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        task = asyncio.create_task(client.post(f"/v1/timeline{query}", content=sound))
+        while not backend.hints:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        load = (await client.get("/v1/health")).json()["load"]
+        assert (load["running"], load["waiting"]) == (0, 0)
+        assert backend.cancelled == 1
+
+    serving(backend, Settings(max_running=1, max_waiting=0), work)

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moodcast.service.settings import Settings, from_environment
+
+
+def test_settings_come_from_the_environment_and_named_ones_win() -> None:
+    found = from_environment({"max_hours": "2"}, {"MOODCAST_MAX_MB": "5", "MOODCAST_MAX_HOURS": "9", "MOODCAST_THREADS": "3", "OTHER": "x"})
+    assert (found.max_mb, found.max_hours, found.threads) == (5.0, 2.0, 3)
+    assert found.max_bytes == 5_000_000
+    assert found.torch_threads == 3
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert from_environment({}, {"MOODCAST_MAX_MB": ""}) == Settings()
+
+
+def test_a_value_that_does_not_fit_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"max_mb: 'many' does not fit"):
+        from_environment({}, {"MOODCAST_MAX_MB": "many"})
+    with pytest.raises(ValueError, match=r"MOODCAST_MAX_HOURS must be positive, got 0"):
+        from_environment({}, {"MOODCAST_MAX_HOURS": "0"})
+    with pytest.raises(ValueError, match=r"must not be negative"):
+        Settings(max_waiting=-1)
+
+
+def test_a_field_that_does_not_exist_has_a_suggestion() -> None:
+    with pytest.raises(ValueError, match=r"Did you mean 'max_mb'"):
+        from_environment({"max_bm": "5"}, {})
+
+
+def test_the_folder_of_a_bundle_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = from_environment({"bundle": "mine"}, {})
+    assert found.bundle == str(tmp_path / "mine")
+    assert found.voiceprint == "voiceprint"
