@@ -111,7 +111,12 @@ def band_normalised(frames: Tensor, mask: Tensor) -> Tensor:
 
     frames [B, T, M], mask [B, T].
     """
-    return (frames - masked_mean(frames, mask)[:, None]) * mask[..., None]
+    return (frames - band_means(frames, mask)[:, None]) * mask[..., None]
+
+
+def band_means(frames: Tensor, mask: Tensor) -> Tensor:
+    """Mean of each band over a stretch's real frames: [B, T, M], [B, T] -> [B, M]; zero where no frame is real."""
+    return (frames * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
 
 
 def band_and_time_masked(frames: Tensor, mask: Tensor, bands: int, seconds: float, times: int = 2) -> Tensor:
@@ -123,7 +128,7 @@ def band_and_time_masked(frames: Tensor, mask: Tensor, bands: int, seconds: floa
     hidden = _spans(size, width, bands, frames.device)[:, None, :]
     for _ in range(times):
         hidden = hidden | _spans(size, length, round(seconds / HOP_S), frames.device)[:, :, None]
-    filler = masked_mean(frames, mask).mean(-1)[:, None, None]
+    filler = band_means(frames, mask).mean(-1)[:, None, None]
     return torch.where(hidden, filler, frames) * mask[..., None]
 
 
@@ -146,12 +151,6 @@ def _spans(size: int, length: int, longest: int, device: torch.device) -> Tensor
     start = torch.rand(size, 1, device=device) * (length - wide)
     here = torch.arange(length, device=device)[None]
     return (here >= start) & (here < start + wide)
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of [B, T, D] over the real of T: [B, D]; zero where nothing is real."""
-    weights = mask[..., None].to(values.dtype)
-    return (values * weights).sum(1) / weights.sum(1).clamp_min(1.0)
 
 
 def deltas(frames: Tensor, mask: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from moodcast import features
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
-from moodcast.nn.encoder import ConvEncoder, encode_real
+from moodcast.nn.encoder import ConvEncoder, encode_frames
 from moodcast.nn.pool import AttentivePool
 from moodcast.objectives import classes
 
@@ -58,7 +58,7 @@ class Erm(Method):
     def forward(self, batch: Batch) -> Prediction:
         """emotion [B, K] and chunk_emotion [B, C, K]: the same head on the statistics of all frames and of each chunk's frames."""
         frames, mask = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
-        encoded, real = encode_real(self.encoder, self._prepared(frames, mask), mask)
+        encoded, real = encode_frames(self.encoder, self._prepared(frames, mask), mask)
         whole, parts = self.pool(encoded, real)
         return Prediction(emotion=self.head(whole).log_softmax(-1), chunk_emotion=self.head(parts).log_softmax(-1), embedding=whole)
 

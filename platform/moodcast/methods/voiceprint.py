@@ -19,7 +19,7 @@ from moodcast import features
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
 from moodcast.nn.corrupt import Damage, damaged
-from moodcast.nn.encoder import ConvEncoder, encode_real
+from moodcast.nn.encoder import ConvEncoder, encode_frames
 from moodcast.nn.pool import AttentivePool
 from moodcast.objectives import classes
 
@@ -89,7 +89,7 @@ class Voiceprint(Method):
         flat = (features.level_normalised if self.config.normalise == "level" else features.band_normalised)(flat, real) / SCALE
         if self.training:
             flat = features.band_and_time_masked(flat, real, self.config.hide_bands, self.config.hide_s)
-        encoded, kept = encode_real(self.encoder, flat.view(*shape, -1), real.view(shape))
+        encoded, kept = encode_frames(self.encoder, flat.view(*shape, -1), real.view(shape))
         return nn.functional.normalize(self.embed(self.pool(encoded, kept)[0]), dim=-1)
 
     def _cosines(self, embedding: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from moodcast.nn.pool import at_last, masked_mean
+
 
 class FrameNorm(nn.Module):
     """Layer normalisation over all channels and bands of one frame, [N, D, T, F], with one gain and offset a channel."""
@@ -77,15 +79,67 @@ class TimeBlock(nn.Module):
         return frames + added.transpose(1, 2)
 
 
-def encode_real(encoder: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Run an encoder of frames over the chunks that exist: frames [B, C, T, M], mask [B, C, T] -> [B, C, T', D], [B, C, T'].
+class LstmEncoder(nn.Module):
+    """Two forward LSTM layers over the frames of a chunk; the vector is the last real step, normalised: [N, T, F], [N, T] -> [N, D].
+
+    Source: the chunk encoder of Lin & Busso (2023), with layer normalisation where they normalise over the batch, so that an answer
+    does not depend on its batch.
+    """
+
+    def __init__(self, num_features: int, width: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.recurrence = nn.LSTM(num_features, width, num_layers=2, dropout=dropout, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """See the class. Padding lies behind the last real step and a forward recurrence never meets it."""
+        vectors: Tensor = self.norm(at_last(self.recurrence(frames)[0], mask))
+        return vectors
+
+
+class CnnEncoder(nn.Module):
+    """Five convolutions over the frames of a chunk (128, 128, 64, 64 wide and 32 with stride 2), their mean over time, dense, ReLU.
+
+    Source: the CNN-1D chunk encoder of Lin & Busso (2023). Ours: normalisation over the channels of a frame instead of the batch,
+    "same" instead of "valid" edges, and a masked mean instead of flattening, so that chunks of any length fit.
+    """
+
+    def __init__(self, num_features: int, width: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        sizes = (num_features, 128, 128, 64, 64, 32)
+        self.strides = (1, 1, 1, 1, 2)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(a, b, 3, stride=stride, padding=1) for a, b, stride in zip(sizes, sizes[1:], self.strides, strict=False)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:])
+        self.dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(sizes[-1], width), nn.ReLU())
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """[N, T, F], [N, T] -> [N, D]."""
+        for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
+            mask = mask[:, ::stride]
+            frames = norm(conv(frames.transpose(1, 2)).transpose(1, 2)).relu() * mask[..., None]
+        vectors: Tensor = self.dense(masked_mean(frames, mask))
+        return vectors
+
+
+def encode_frames(encoder: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a frame encoder over the chunks that exist: frames [B, C, T, M], mask [B, C, T] -> [B, C, T', D] and [B, C, T'].
 
     Chunks without a real frame are left out of the computation and come back as zeros.
     """
-    keep = mask.flatten(0, 1).any(-1)
-    encoded, real = encoder(frames.flatten(0, 1)[keep], mask.flatten(0, 1)[keep])
-    out = encoded.new_zeros(keep.shape[0], *encoded.shape[1:])
-    out_mask = real.new_zeros(keep.shape[0], real.shape[1])
-    out[keep], out_mask[keep] = encoded, real
-    shape = (*mask.shape[:2], encoded.shape[1])
-    return out.view(*shape, -1), out_mask.view(shape)
+    exist = mask.any(-1)
+    encoded, real = encoder(frames[exist], mask[exist])
+    return _placed(encoded, exist), _placed(real, exist)
+
+
+def encode_chunks(encoder: Callable[[Tensor, Tensor], Tensor], frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a chunk encoder over the chunks that exist: frames [B, C, T, F], mask [B, C, T] -> vectors [B, C, D] and which exist [B, C]."""
+    exist = mask.any(-1)
+    return _placed(encoder(frames[exist], mask[exist]), exist), exist
+
+
+def _placed(values: Tensor, exist: Tensor) -> Tensor:
+    out = values.new_zeros(*exist.shape, *values.shape[1:])
+    out[exist] = values
+    return out

@@ -37,3 +37,15 @@ class AttentivePool(nn.Module):
 
 def _mean_and_std(mean: Tensor, square: Tensor) -> Tensor:
     return torch.cat([mean, (square - mean.square()).clamp_min(FLOOR).sqrt()], dim=-1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of [B, T, D] over the real of T: [B, D]; zero where nothing is real."""
+    weights = mask[..., None].to(values.dtype)
+    return (values * weights).sum(1) / weights.sum(1).clamp_min(1.0)
+
+
+def at_last(steps: Tensor, mask: Tensor) -> Tensor:
+    """The last real step of [N, T, D] by mask [N, T] whose real steps come first: [N, D]."""
+    last = (mask.sum(-1) - 1).clamp_min(0)
+    return steps.gather(1, last[:, None, None].expand(-1, 1, steps.shape[-1]))[:, 0]
