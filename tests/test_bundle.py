@@ -42,18 +42,18 @@ class Loudness(Method):
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def run() -> Run:
     return Run(method=Erm.Config(), chunks=ChunkPlan(length_s=1.0, hop_s=0.5))
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path, run: Run) -> Path:
     known = Provenance(corpora=("toy",), speakers=("toy/a",), fingerprints=("00ff",), class_counts={"sad": 2})
     return save(tmp_path / "b", build(run), run, known, scores={"uar": 0.5})
 
 
-@pytest.fixture()
+@pytest.fixture
 def waves() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in (4_000, 16_000, 33_333, 50_000)] + [probe_signal(16_000)]

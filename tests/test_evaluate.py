@@ -25,7 +25,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOODCAST_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def rows(tmp_path: Path) -> list[Utterance]:
     """Six speakers of a made corpus, two in each split, each with every class and one foreign label."""
     rng = np.random.default_rng(0)

@@ -47,7 +47,9 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         skill = rng.beta(8, 4, size=30)  # mean 2/3
         hit = rng.random((30, 20)) < skill[:, None]
         truth = np.zeros(600, dtype=int)
-        counts = metrics.by_speaker(truth.tolist(), (~hit).ravel().astype(int).tolist(), np.repeat(np.arange(30), 20).astype(str).tolist(), 2)
+        counts = metrics.by_speaker(
+            truth.tolist(), (~hit).ravel().astype(int).tolist(), np.repeat(np.arange(30), 20).astype(str).tolist(), 2
+        )
         interval = metrics.speaker_bootstrap(metrics.accuracy, counts, draws=400, seed=trial)
         covered += interval.low <= 2 / 3 <= interval.high
     assert 86 <= covered <= 100

@@ -110,6 +110,23 @@ def stream(
         yield np.concatenate(held)
 
 
+def convert(wave: NDArray[np.floating[Any]], from_rate: int, rate: int) -> NDArray[np.float32]:
+    """Samples a program already holds, mono [N] at `from_rate` Hz, as float32 at `rate` Hz.
+
+    Raises AudioError for an empty, not finite or many-channelled array, or a rate that no recording has.
+    """
+    if wave.ndim != 1 or not len(wave):
+        raise AudioError(f"samples have shape {wave.shape}; wanted mono [N], at least one (average the channels first)")
+    if not np.issubdtype(wave.dtype, np.floating):
+        raise AudioError(f"samples are {wave.dtype}; wanted floating point in [-1, 1] (divide 16-bit integers by 32768)")
+    if not LOWEST_RATE <= from_rate <= HIGHEST_RATE:
+        raise AudioError(f"a sample rate of {from_rate} Hz came; wanted {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    if not np.isfinite(wave).all():
+        raise AudioError("samples hold NaN or infinite values; mend the recording first")
+    same = np.asarray(wave, dtype=np.float32)
+    return same if from_rate == rate else np.asarray(soxr.resample(same, from_rate, rate, quality="HQ"), dtype=np.float32)
+
+
 def fingerprint(wave: NDArray[np.float32]) -> str:
     """16 hexadecimal digits that name what was heard: SHA-256 over the samples rounded to 16 bits."""
     scaled = np.clip(np.rint(np.asarray(wave, dtype=np.float32) * 32767.0), -32768, 32767)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from moodcast import __version__, audio
+from moodcast import __version__, audio, config
 from moodcast.batch import Prediction, collate
 from moodcast.chunks import Span, samples_of, split_evenly
 from moodcast.method import Method
@@ -229,7 +229,7 @@ def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool
         method.load_state_dict(load_file(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: the weights do not fit the method {settings['run']['method']['class']}: {error}") from error
-    provenance = Provenance(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings["provenance"].items()})
+    provenance = config.from_dict(Provenance, settings["provenance"], "provenance.")
     bundle = Bundle(run, method, provenance, settings["scores"], settings["sha256"], folder.name)
     if verify:
         _check_probe(bundle, settings["probe"]["float32"], folder)

@@ -82,7 +82,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], prefix: str = "") -> T:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """" Did you mean 'x'?" or an empty text: the one place that words a suggestion."""
+    """ " Did you mean 'x'?" or an empty text: the one place that words a suggestion."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{near[0]}'?" if near else ""
 

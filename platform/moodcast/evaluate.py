@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from moodcast import metrics
 from moodcast.bundle import Bundle
-from moodcast.cache import open_waves
+from moodcast.cache import WaveStore, open_waves
 from moodcast.manifest import Utterance, leaks
 from moodcast.metrics import Interval
 
@@ -79,7 +79,7 @@ def evaluate(
     refuse_trained_speakers(bundle, known)
     store = open_waves(known, bundle.rate, max_hours=bundle.run.audio.max_hours)
     refuse_trained_recordings(bundle, known, store.fingerprints)
-    guess = _guesses(bundle, store, len(known), progress)
+    guess = _guesses(bundle, store, progress)
     truth = np.array([bundle.classes.index(str(bundle.run.labels.name(row))) for row in known])
     majority = _majority(bundle, truth)
     corpora = sorted({row.corpus for row in known})
@@ -132,7 +132,8 @@ def refuse_trained_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerp
     shared = [row.id for row, mark in zip(rows, fingerprints, strict=True) if mark in trained]
     if shared:
         raise ValueError(
-            f"{bundle.name} was trained on {len(shared)} of the recordings it would be scored on, under these or other names: {_some(shared)}"
+            f"{bundle.name} was trained on {len(shared)} of the recordings it would be scored on, under these or other names: "
+            f"{_some(shared)}"
         )
 
 
@@ -146,9 +147,8 @@ def _refuse_leaks(rows: Sequence[Utterance]) -> None:
         )
 
 
-def _guesses(
-    bundle: Bundle, store: Sequence[NDArray[np.float32]], total: int, progress: Callable[[int, int], None] | None
-) -> NDArray[np.int64]:
+def _guesses(bundle: Bundle, store: WaveStore, progress: Callable[[int, int], None] | None) -> NDArray[np.int64]:
+    total = len(store)
     found: list[int] = []
     for start in range(0, total, BATCH):
         waves = [store[i] for i in range(start, min(start + BATCH, total))]

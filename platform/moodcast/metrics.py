@@ -51,7 +51,8 @@ def accuracy(counts: Counts) -> Counts:
     """Share of utterances answered as labelled."""
     total = counts.sum((-2, -1))
     hits = np.diagonal(counts, axis1=-2, axis2=-1).sum(-1)
-    return np.divide(hits, total, out=np.full_like(total, np.nan), where=total > 0)
+    share: Counts = np.divide(hits, total, out=np.full_like(total, np.nan), where=total > 0)
+    return share
 
 
 def macro_f1(counts: Counts) -> Counts:
@@ -104,4 +105,5 @@ def resamples(num_speakers: int, draws: int, seed: int) -> Counts:
 def _mean_where(values: Counts, where: NDArray[np.bool_]) -> Counts:
     number = where.sum(-1).astype(float)
     total = np.where(where, values, 0.0).sum(-1)
-    return np.divide(total, number, out=np.full_like(number, np.nan), where=number > 0)
+    mean: Counts = np.divide(total, number, out=np.full_like(number, np.nan), where=number > 0)
+    return mean
