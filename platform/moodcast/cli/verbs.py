@@ -40,8 +40,8 @@ def moodcast(
 
 @app.command()
 def prepare(
-    corpus: Annotated[str, typer.Argument(help="cremad, emodb, resd, ...")],
-    source: Annotated[Path, typer.Argument(help="The folder in which the corpus lies.")],
+    corpus: Annotated[str, typer.Argument(help='cremad, emodb, resd, ...; "manifest" splits one of your own.')],
+    source: Annotated[Path, typer.Argument(help="The folder in which the corpus lies, or your manifest.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write: .parquet, .jsonl or .csv.")],
     seed: Annotated[int, typer.Option(help="Another seed puts other speakers on the test side.")] = 0,
     folds: Annotated[int, typer.Option(min=0, help="Write this many manifests, each with another fold as its test side.")] = 0,
@@ -50,7 +50,7 @@ def prepare(
     from moodcast import corpora, manifest
     from moodcast.cli import show
 
-    rows = corpora.prepare(corpus, source)
+    rows = manifest.read_manifest(source) if corpus == "manifest" else corpora.prepare(corpus, source)
     if folds:
         written = manifest_of_folds(rows, folds, seed, out)
     else:
@@ -208,12 +208,19 @@ def analyze(
 def serve(
     host: Annotated[str, typer.Option(help="Where to listen; only this machine can reach 127.0.0.1.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
-    bundle: BundleOption = "default",
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", metavar="FOLDER", help="A bundle's folder instead of the default.")
+    ] = None,
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE...]", help="Settings of the service.")] = None,
 ) -> None:
     """Serve POST /v1/timeline on Ray Serve until you press Ctrl-C."""
     from moodcast.cluster import serve as serving
+    from moodcast.config import parse_overrides
 
-    serving.run_forever(host=host, port=port, bundle=bundle)
+    given = {"bundle": bundle, **parse_overrides(settings or [])}
+    if clash := sorted({"host", "port"} & given.keys()):
+        raise ValueError(f"{clash[0]} is no field of the service but an option: --{clash[0]} {given[clash[0]]}")
+    serving.run_forever(host=host, port=port, **given)
 
 
 @app.command()

@@ -50,6 +50,7 @@ def fail(message: str) -> None:
 
 def run(app: Callable[[], Any]) -> None:
     """Run the app. ValueError (AudioError is one), OSError and a missing extra become one line and exit code 2."""
+    os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")  # no telemetry from whatever a verb imports
     try:
         app()
     except (ValueError, OSError, ModuleNotFoundError) as error:

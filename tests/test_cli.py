@@ -1,0 +1,264 @@
+"""The command line as a person uses it: quick help, clear mistakes, the same answers as the library."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from moodcast import cli
+from moodcast.bundle import save
+from moodcast.cli import words
+from moodcast.methods.erm import Erm
+from moodcast.run import Run, build
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one call of the command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def moodcast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`moodcast("predict", file)` in this process, through the same door as the installed command."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("MOODCAST_DEBUG", raising=False)
+
+    def call(*parts: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["moodcast", *map(str, parts)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else int(left.code is not None)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained bundle: what it answers means nothing, but it answers."""
+    run = Run(method=Erm.Config(width=16, channels=4))
+    return save(tmp_path_factory.mktemp("bundles") / "small", build(run), run)
+
+
+VERBS = ("prepare", "train", "evaluate", "predict", "analyze", "serve", "demo")
+
+
+def test_the_help_names_every_verb(moodcast: Command) -> None:
+    said = moodcast("--help")
+    assert said.code == 0
+    assert all(verb in said.out for verb in VERBS)
+
+
+def test_the_help_loads_nothing_heavy_and_takes_less_than_half_a_second() -> None:
+    code = (
+        "import sys; sys.argv = ['moodcast', '--help']\n"
+        "from moodcast.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'ray', 'numpy', 'pandas', 'sklearn', 'scipy', 'pyarrow', 'av') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "analyze" in done.stdout
+    before = children()
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert children() - before < 0.5  # seconds of processor: other work on this machine does not count
+
+
+def children() -> float:
+    """Seconds of processor that finished child processes have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(moodcast: Command, verb: str) -> None:
+    said = moodcast(verb, "--help")
+    assert said.code == 0
+    assert "Usage" in said.out
+
+
+def test_a_mistyped_verb_gets_a_suggestion(moodcast: Command) -> None:
+    said = moodcast("analyse")
+    assert said.code == 2
+    assert "Did you mean 'analyze'?" in said.err
+
+
+def test_a_mistyped_corpus_gets_a_suggestion(moodcast: Command, tmp_path: Path) -> None:
+    said = moodcast("prepare", "crema", tmp_path, "--out", tmp_path / "m.parquet")
+    assert said.code == 2
+    assert "Did you mean 'cremad'?" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_mistyped_job_gets_a_suggestion(moodcast: Command) -> None:
+    said = moodcast("train", "emr", "m.parquet")
+    assert said.code == 2
+    assert "Did you mean 'erm'?" in said.err
+
+
+def test_a_mistyped_field_gets_a_suggestion(moodcast: Command) -> None:
+    said = moodcast("train", "erm", "train.lrr=1e-4", "--show-fields")
+    assert said.code == 2
+    assert "Did you mean 'train.lr'?" in said.err
+
+
+def test_a_value_that_does_not_fit_says_what_was_wanted(moodcast: Command) -> None:
+    said = moodcast("train", "erm", "train.epochs=many", "--show-fields")
+    assert said.code == 2
+    assert "train.epochs" in said.err
+    assert "int" in said.err
+
+
+def test_the_fields_of_a_run_are_listed_with_the_changes_made(moodcast: Command) -> None:
+    said = moodcast("train", "erm", "train.lr=1e-4", "--show-fields")
+    assert said.code == 0
+    lines = {parts[1]: parts[2] for line in said.out.splitlines() if len(parts := line.split("│")) > 3}
+    values = {name.strip(): value.strip() for name, value in lines.items()}
+    assert values["train.lr"] == "0.0001"
+    assert "chunks.length_s" in values
+
+
+def test_a_manifest_that_is_not_there_is_named(moodcast: Command, tmp_path: Path) -> None:
+    said = moodcast("train", "erm", tmp_path / "nowhere.parquet")
+    assert said.code == 2
+    assert "nowhere.parquet" in said.err
+    assert "moodcast prepare" in said.err
+
+
+def test_training_without_a_manifest_says_what_is_missing(moodcast: Command) -> None:
+    said = moodcast("train", "erm")
+    assert said.code == 2
+    assert "manifest" in said.err
+
+
+def test_a_bundle_that_is_not_there_is_one_clear_line(moodcast: Command, tmp_path: Path) -> None:
+    said = moodcast("predict", "--bundle", tmp_path / "nothing", "a.wav")
+    assert said.code == 2
+    assert said.err.startswith("error: ")
+    assert "is not a bundle" in said.err
+    assert len(said.err.strip().splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(moodcast: Command, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a bundle"):
+        moodcast("--debug", "predict", "--bundle", tmp_path / "nothing", "a.wav")
+
+
+def test_predict_prints_the_probabilities_that_the_library_gives(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable
+) -> None:
+    from moodcast import load
+
+    file = write_wav("voice.wav", speechlike(1.7))
+    said = moodcast("predict", "--json", "--bundle", bundle, file)
+    answer = load(bundle).predict(file)
+    found = json.loads(said.out)
+    assert said.code == 0
+    assert found["file"] == str(file)
+    assert found["emotion"] == answer.label
+    assert found["seconds"] == pytest.approx(1.7)
+    assert found["emotions"] == pytest.approx(answer.emotions, abs=1e-5)
+    assert len(found["chunks"]) == len(answer.spans)
+
+
+def test_one_bad_file_does_not_stop_the_rest(moodcast: Command, bundle: Path, write_wav: Callable[..., Path], tone: Callable) -> None:
+    good = [write_wav("a.wav", tone(1.0)), write_wav("b.wav", tone(1.0, hz=300))]
+    bad = good[0].with_name("notes.wav")
+    bad.write_text("this is no audio")
+    said = moodcast("predict", "--bundle", bundle, good[0], bad, good[1])
+    assert said.code == 1
+    assert "a.wav" in said.out
+    assert "b.wav" in said.out
+    assert "notes.wav" in said.err
+    lines = moodcast("predict", "--json", "--bundle", bundle, good[0], bad, good[1]).out.splitlines()
+    assert ["error" in json.loads(line) for line in lines] == [False, True, False]
+
+
+def test_predict_takes_the_bundle_that_ships(moodcast: Command, write_wav: Callable[..., Path], speechlike: Callable) -> None:
+    said = moodcast("predict", "--json", write_wav("voice.wav", speechlike(2.0)))
+    assert said.code == 0
+    assert sum(json.loads(said.out)["emotions"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_analyze_follows_a_given_rttm_and_writes_every_form(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
+) -> None:
+    file = write_wav("talk.wav", speechlike(6.0))
+    turns = tmp_path / "talk.rttm"
+    turns.write_text("SPEAKER talk 1 0.500 2.000 <NA> <NA> anna <NA> <NA>\nSPEAKER talk 1 3.000 2.500 <NA> <NA> ben <NA> <NA>\n")
+    said = moodcast("analyze", file, "--bundle", bundle, "--rttm", turns, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert "anna" in said.out
+    assert "ben" in said.out
+    written = {path.suffix: path for path in (tmp_path / "out").iterdir()}
+    assert set(written) == {".json", ".csv", ".rttm", ".html"}
+    assert all(str(path) in said.out for path in written.values())
+    rows = json.loads(written[".json"].read_text())["segments"]
+    assert [(row["speaker"], row["start_s"], row["stop_s"]) for row in rows] == [("anna", 0.5, 2.5), ("ben", 3.0, 5.5)]
+
+
+def test_one_rttm_cannot_describe_two_recordings(moodcast: Command, bundle: Path) -> None:
+    said = moodcast("analyze", "a.wav", "b.wav", "--bundle", bundle, "--rttm", "a.rttm")
+    assert said.code == 2
+    assert "--rttm" in said.err
+
+
+@pytest.mark.corpora
+def test_prepare_writes_a_split_manifest_and_prints_what_is_in_it(moodcast: Command, corpora: Path, tmp_path: Path) -> None:
+    from moodcast.manifest import leaks, read_manifest
+
+    said = moodcast("prepare", "emodb", corpora / "emodb", "--out", tmp_path / "emodb.parquet")
+    assert said.code == 0, said.err
+    assert "535" in said.out
+    assert "boredom" in said.out
+    rows = read_manifest(tmp_path / "emodb.parquet")
+    assert {row.split for row in rows} == {"train", "dev", "test"}
+    assert leaks(rows) == {}
+
+
+@pytest.mark.corpora
+def test_prepare_writes_one_manifest_a_fold(moodcast: Command, corpora: Path, tmp_path: Path) -> None:
+    from moodcast.manifest import leaks, read_manifest
+
+    said = moodcast("prepare", "emodb", corpora / "emodb", "--out", tmp_path / "emodb.jsonl", "--folds", "5")
+    assert said.code == 0, said.err
+    tested: list[str] = []
+    for fold in range(5):
+        rows = read_manifest(tmp_path / f"emodb.fold{fold}.jsonl")
+        assert leaks(rows) == {}
+        tested += [row.id for row in rows if row.split == "test"]
+    assert len(tested) == len(set(tested)) == 535
+
+
+def test_words_after_a_job_are_manifests_or_changes(tmp_path: Path) -> None:
+    manifest = tmp_path / "a=b.parquet"
+    manifest.touch()
+    assert words.sort_words([str(manifest), "train.lr=1"]) == ([manifest], ["train.lr=1"])
+
+
+def test_recordings_of_one_name_do_not_overwrite_each_other() -> None:
+    assert words.named([Path("x/a.wav"), Path("y/a.mp3"), Path("a-2.wav")]) == ["a", "a-2", "a-2-2"]
+
+
+def test_a_missing_extra_is_named() -> None:
+    assert "pip install 'moodcast[ray]'" in str(words.explain(ModuleNotFoundError("no", name="ray.serve")))
+    assert "pip install 'moodcast[pyannote]'" in str(words.explain(ModuleNotFoundError("no", name="pyannote.audio")))
+    assert words.explain(ModuleNotFoundError("no", name="moodcast.gone")) is None
