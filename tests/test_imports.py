@@ -16,7 +16,7 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 # Each line: these parts may import what stands beside them, of moodcast. "x.*" is any module below x; a part may always import itself
 # and what lies beside it in the same folder, except in methods/ (no method imports another method).
 FLOOR = {"config", "chunks", "audio", "containers", "manifest", "metrics", "labels"}
-TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech"}
+TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
 TOOLS = {"audit", "corpora", "step", "transfer", "evaluate", "study", "diarize", "timeline", "page"}

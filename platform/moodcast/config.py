@@ -44,7 +44,8 @@ def replace_at(tree: T, changes: Mapping[str, Any]) -> T:
 
     Raises ValueError for a name that does not exist (with the nearest one that does) or a value that does not fit.
     """
-    return _replace(tree, dict(changes), prefix="")
+    changed: T = _replace(tree, dict(changes), prefix="")
+    return changed
 
 
 def parse_overrides(words: Iterable[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from moodcast.run import Run
     from moodcast.timeline import Timeline
 
+SIDES = ("train", "dev", "test")
 COLOURS = {
     "angry": "red",
     "happy": "yellow",
@@ -34,20 +36,30 @@ COLOURS = {
 }
 
 
-def corpus(name: str, rows: Sequence[Utterance], sides: Sequence[str] = ("train", "dev", "test"), label_source: str = "") -> None:
-    """Rows, speakers, hours and classes of a prepared corpus, by split where it has one."""
+def corpus(name: str, rows: Sequence[Utterance], labels: str = "") -> None:
+    """Rows, speakers, hours and classes of a prepared corpus, by split where it has one; below it, where its labels come from."""
     classes = [label for label, _ in Counter(row.emotion for row in rows if row.emotion).most_common()]
     grouped = any(row.group for row in rows)
-    table = Table(title=f"{name}{': labels from ' + label_source if label_source else ''}", title_justify="left")
+    table = Table(title=name, title_justify="left")
     table.add_column("split")
     for column in ("utterances", "speakers", *(("groups",) if grouped else ()), "hours", *classes):
         table.add_column(column, justify="right")
-    for side in (*(side for side in sides if any(row.split == side for row in rows)), "all"):
+    for side in (*(side for side in SIDES if any(row.split == side for row in rows)), "all"):
         part = [row for row in rows if side in (row.split, "all")]
         counts = Counter(row.emotion for row in part)
         people = [str(len({row.corpus_speaker for row in part}))] + ([str(len({row.corpus_group for row in part}))] if grouped else [])
         table.add_row(side, str(len(part)), *people, hours(part), *(str(counts[label]) for label in classes), end_section=side == "test")
     console().print(table)
+    if labels:
+        console().print(Text(f"labels: {labels}"))
+
+
+def label_source(name: str) -> str:
+    """The sentences about labels in the docstring of a corpus' module; empty for a manifest of one's own."""
+    if name == "manifest":
+        return ""
+    about = " ".join((importlib.import_module(f"moodcast.corpora.{name}").__doc__ or "").split())
+    return about.partition("Labels: ")[2].partition(" Splits: ")[0]
 
 
 def hours(rows: Sequence[Utterance]) -> str:
@@ -165,12 +177,14 @@ def timeline(found: Timeline) -> None:
     console().print(table)
 
 
-def scores(found: Mapping[str, Any]) -> None:
-    """Numbers by name."""
-    table = Table("score", "value")
-    for name, value in found.items():
+def fit(folder: Path, bundle: Path, metrics: Mapping[str, Any]) -> None:
+    """What a training run left."""
+    table = Table("measure", "value", title="the epoch that became the bundle", title_justify="left")
+    for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else Text(str(value)))
     console().print(table)
+    for what, path in (("run", folder), ("bundle", bundle)):
+        console().print(Text(f"{what}: {path}"), soft_wrap=True)
 
 
 def written(paths: Sequence[Path]) -> None:

@@ -57,7 +57,7 @@ def prepare(
         rows = manifest.split_by_group(rows, seed=seed)
         manifest.write_manifest(rows, out)
         written = [out]
-    show.corpus(corpus, rows)
+    show.corpus(corpus, rows, show.label_source(corpus))
     show.written(written)
 
 
@@ -102,8 +102,12 @@ def train(
         return
     from moodcast.cluster import job as training
 
-    fit = training.train(settings, manifests, out=out, name=name or None, workers=workers, resume=resume)
-    show.fit(fit)
+    try:
+        fit = training.train(settings, manifests, out=out, name=name, workers=workers, resume=resume)
+    except KeyboardInterrupt as stopped:  # its message says where the run stands and how to go on
+        fail(str(stopped) or "interrupted", "stopped")
+        raise typer.Exit(130) from None
+    show.fit(fit.folder, fit.bundle, fit.metrics)
 
 
 @app.command()
@@ -178,7 +182,7 @@ def analyze(
     if rttm and len(files) > 1:
         raise ValueError(f"--rttm tells who speaks in one recording, but {len(files)} came; run analyze once a recording")
     stems = named(files)
-    diarizer = Given(read_rttm(rttm)) if rttm else None
+    diarizer = Given(tuple(read_rttm(rttm))) if rttm else None
     opened = moodcast.load(bundle)
     failed = 0
     for file, stem in zip(files, stems, strict=True):

@@ -41,11 +41,11 @@ def console(errors: bool = False) -> Console:
     return Console(stderr=errors, width=width, highlight=False, soft_wrap=errors)
 
 
-def fail(message: str) -> None:
+def fail(message: str, what: str = "error") -> None:
     """One red line on standard error."""
     from rich.text import Text
 
-    console(errors=True).print(Text.assemble(("error: ", "bold red"), (message, "red")))
+    console(errors=True).print(Text.assemble((f"{what}: ", "bold red"), (message, "red")))
 
 
 def run(app: Callable[[], Any]) -> None:
