@@ -1,0 +1,269 @@
+"""Media containers: one file or its bytes, opened safely by FFmpeg (inside PyAV's wheel), decoded into mono frames with true times.
+
+Files are untrusted. Only formats that hold their sound themselves are opened, never playlists or scripts that name other files, and
+FFmpeg may open this one file and nothing else. What a header promises is compared with what is there, so that half a recording is not
+taken for a whole one. Use `moodcast.audio`: it resamples what comes from here.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+Source = str | Path | bytes
+
+PREROLL_S = 2.0  # decoded before a sought span and dropped: decoders and the resampler need a run-up
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; outside it a header is damaged or made to hurt
+HOLE_S = 0.05  # jumps of a container's clock smaller than this are rounding
+SLACK_S = 0.25  # how far lengths that headers declare may lie from what is there: codec frames, rounded clocks
+# What FFmpeg may open. All of these hold their sound themselves; formats that name other files (hls, dash, concat, sdp, ...) stay out.
+PLAIN = ("wav", "w64", "aiff", "caf", "au", "flac")  # their headers count samples
+CLOCKED = ("mov", "matroska", "flv", "asf", "mpegts")  # their clocks may leave holes on purpose
+SPLICED = ("mp3", "aac", "mpeg", "ac3")  # bare frames: a tag or a splice between them is no damage
+FORMATS = (*PLAIN, *CLOCKED, *SPLICED, "ogg", "avi", "amr")
+_SAMPLES = {name: np.dtype(kind) for name, kind in {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}.items()}
+
+
+class AudioError(ValueError):
+    """This source cannot be read as asked; the message says why and what to do."""
+
+
+class NotAudio(AudioError):
+    """The content is no sound or video file, or one without sound."""
+
+
+class TooLong(AudioError):
+    """More than the limit of hours would be read."""
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[Recording]:
+    """Open a source for decoding. The content decides the format, never the name; FFmpeg may open this one file and nothing else."""
+    name = name_of(source)
+    target = io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.path.abspath(source)}"
+    if (len(source) if isinstance(source, bytes) else _size(source)) == 0:
+        raise NotAudio(f"{name} is empty (0 bytes); wanted a sound or video file")
+    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file" if isinstance(target, str) else "none"}
+    try:
+        container = av.open(target, options=options, metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        raise NotAudio(
+            f"{name} is not audio that can be read ({_reason(error)}); wanted wav, flac, ogg, opus, mp3, m4a, aac, mp4, mkv or webm, "
+            "whole and not a playlist; if a player plays it, save or export it again from there"
+        ) from None
+    with container:
+        if not container.streams.audio:
+            kinds = ", ".join(sorted({found.type for found in container.streams})) or "none"
+            raise NotAudio(f"{name} holds no sound (its streams: {kinds}); wanted a file with an audio track")
+        sound = container.streams.audio[0]
+        known = sound.codec_context is not None
+        channels, rate = (sound.channels, sound.rate or 0) if known else (0, 0)
+        if channels < 1 or not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            raise AudioError(
+                f"{name} declares {channels} channels at {rate} Hz; wanted at least one channel at {LOWEST_RATE} to {HIGHEST_RATE} Hz; "
+                "its header is damaged or its codec unknown: export it again"
+            )
+        yield Recording(container, sound, source)
+
+
+def _size(path: str | Path) -> int:
+    text = str(path)
+    if isinstance(path, str) and "://" in text:
+        raise AudioError(f"{text} is an address; wanted a file on this machine: download it first")
+    if "\0" in text or not os.path.exists(path):
+        raise AudioError(f"{text!r} does not exist; check the path (relative ones start at {os.getcwd()})")
+    if not os.path.isfile(path):
+        raise AudioError(f"{text} is {'a folder' if os.path.isdir(path) else 'no regular file'}; wanted one sound file")
+    if not os.access(path, os.R_OK):
+        raise AudioError(f"{text} may not be read by this user; change its permissions")
+    return os.path.getsize(path)
+
+
+class Recording:
+    """An open container and its first audio track.
+
+    promised_s is the duration its header vouches for, None where it vouches for nothing; `at` counts the input samples handed out.
+    """
+
+    def __init__(self, container: Any, sound: Any, source: Source) -> None:
+        self.container = container
+        self.sound = sound
+        self.source = source
+        self.name = name_of(source)
+        self.rate: int = sound.rate
+        self.kind: str = next(kind for kind in FORMATS if kind in container.format.name.split(","))
+        self.promised_s = self._promise()
+        self.at = 0
+        self.at_s = 0.0
+
+    def mono(self, origin: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """(rate, samples [n]) from input sample `origin` on, channels averaged, holes of the clock filled."""
+        source = self._frames()
+        head = next(source, None)
+        if head is None:
+            raise AudioError(f"{self.name} holds an audio track without a single sample; record or export it again")
+        zero_s, grid = head.time, head.samples
+        frames: Iterable[Any] = chain([head], source)
+        if origin and zero_s is not None:
+            frames = self._sought(zero_s, grid, origin)
+        for frame in frames:
+            hole = self._index(frame, zero_s, 0) - self.at if self.kind in CLOCKED and zero_s is not None and frame.time is not None else 0
+            while hole > HOLE_S * frame.sample_rate:
+                size = min(hole, frame.sample_rate)
+                yield from self._hand_out(frame.sample_rate, np.zeros(size, dtype=np.float32), origin)
+                hole -= size
+            yield from self._hand_out(frame.sample_rate, self._samples(frame), origin)
+
+    def check_complete(self) -> None:
+        """Raise AudioError unless what was decoded until the end is all that the container promised."""
+        slack_s = 0.01 if self.kind in PLAIN else SLACK_S
+        if self.promised_s is not None and self.at_s < self.promised_s - slack_s:
+            raise self._cut_short(f"of the {self.promised_s:.2f} s that its header promises")
+        if (self.kind == "wav" and self._riff_is_cut()) or (self.kind == "ogg" and self._ogg_is_cut()):
+            raise self._cut_short("before the file ends in the middle of a block")
+
+    def _hand_out(self, rate: int, samples: NDArray[np.float32], origin: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        skip = max(0, origin - self.at)
+        self.at += len(samples)
+        self.at_s += len(samples) / rate
+        if skip < len(samples):
+            yield rate, samples[skip:]
+
+    def _frames(self) -> Iterator[Any]:
+        """Decoded frames; damage raises AudioError, except a stray packet between the frames of a format that allows for it."""
+        stray: str | None = None
+        try:
+            for packet in self.container.demux(self.sound):
+                try:
+                    frames = packet.decode()
+                except av.error.InvalidDataError as error:
+                    if self.kind not in SPLICED:
+                        raise
+                    stray = _reason(error)
+                    continue
+                for frame in frames:
+                    stray = None
+                    yield frame
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise self._cut_short(f"before damage ({_reason(error)})") from None
+        if stray is not None:
+            raise self._cut_short(f"before damage ({stray})")
+
+    def _sought(self, zero_s: float, grid: int, origin: int) -> Iterable[Any]:
+        """Frames from shortly before input sample `origin` on, `at` set to the first of them; from the start where seeking fails."""
+        target_s = zero_s + origin / self.rate - PREROLL_S
+        try:
+            self.container.seek(int(target_s / self.sound.time_base), backward=True, stream=self.sound)
+            frames = self._frames()
+            head = next(frames, None)
+        except (av.FFmpegError, AudioError):
+            head = None
+        if head is not None and head.time is not None and head.sample_rate == self.rate:
+            index = self._index(head, zero_s, grid)
+            if 0 <= index <= origin:
+                self.at, self.at_s = index, index / self.rate
+                return chain([head], frames)
+        self.container.seek(0, backward=True)
+        return self._frames()
+
+    def _index(self, frame: Any, zero_s: float, grid: int) -> int:
+        """Which input sample a frame begins with, by the container's clock.
+
+        Clocks in milliseconds (Matroska) are too coarse for a sample; codecs with frames of one length put it right again.
+        """
+        index: int = round((frame.time - zero_s) * frame.sample_rate)
+        coarse = float(frame.time_base) * frame.sample_rate
+        if grid and coarse > 1 and frame.samples:
+            snapped = grid + round((index - grid) / frame.samples) * frame.samples
+            return int(snapped) if abs(snapped - index) <= coarse else index
+        return index
+
+    def _samples(self, frame: Any) -> NDArray[np.float32]:
+        """A frame as mono float32 [n]; integers become [-1, 1)."""
+        kind = _SAMPLES.get(frame.format.packed.name)
+        if kind is None:
+            raise AudioError(
+                f"{self.name} decodes to {frame.format.name} samples, which nothing here reads; export it again as wav or flac"
+            )
+        planes = [np.frombuffer(plane, dtype=kind) for plane in frame.planes]
+        if not frame.format.is_planar:
+            planes = list(planes[0][: frame.samples * frame.layout.nb_channels].reshape(frame.samples, -1).T)
+        mixed = planes[0][: frame.samples] if len(planes) == 1 else np.mean([plane[: frame.samples] for plane in planes], axis=0)
+        mono: NDArray[np.float32] = mixed.astype(np.float32)  # a copy: the frame's memory is reused
+        if kind == np.uint8:
+            return (mono - np.float32(128)) / np.float32(128)
+        if kind.kind == "i":
+            return mono / np.float32(2.0 ** (8 * kind.itemsize - 1))
+        if not np.isfinite(mono).all():
+            raise AudioError(f"{self.name} holds NaN or infinite samples near {self.at_s:.2f} s; repair the program that wrote it")
+        return mono
+
+    def _promise(self) -> float | None:
+        own = float(self.sound.duration * self.sound.time_base) if self.sound.duration and self.sound.time_base else None
+        if self.kind in PLAIN or self.kind == "mov":
+            return own
+        if self.kind == "mp3":
+            return own if self._mp3_is_counted() else None
+        if self.kind == "matroska" and len(self.container.streams) == 1 and self.container.duration:
+            return float(self.container.duration / av.time_base)
+        return None
+
+    def _bytes(self, start: int, size: int) -> bytes:
+        if isinstance(self.source, bytes):
+            return self.source[start : start + size]
+        with open(self.source, "rb") as file:
+            file.seek(start)
+            return file.read(size)
+
+    def _mp3_is_counted(self) -> bool:
+        """Whether an MP3 begins with a frame that counts the others; without one, its duration is a guess from its size."""
+        head = self._bytes(0, 10)
+        tag = 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)) if head[:3] == b"ID3" else 0
+        return any(mark in self._bytes(tag, 4096) for mark in (b"Xing", b"Info", b"VBRI"))
+
+    def _riff_is_cut(self) -> bool:
+        """Whether the sound block of a WAV says that it reaches beyond the file; streamed WAVs leave its size open."""
+        size = self.container.size
+        place = 12
+        while len(head := self._bytes(place, 8)) == 8:
+            length = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                return length < 0x7FFF_0000 and place + 8 + length > size
+            place += 8 + length + length % 2
+        return False
+
+    def _ogg_is_cut(self) -> bool:
+        """Whether an Ogg file ends in the middle of a page (27 bytes, a table of segment lengths, the segments)."""
+        size = self.container.size
+        start = max(0, size - 65_307)  # the longest page
+        tail = self._bytes(start, size - start)
+        page = tail.rfind(b"OggS")
+        table = tail[page + 27 : page + 27 + tail[page + 26]] if 0 <= page < len(tail) - 26 else b""
+        return not table or page + 27 + len(table) + sum(table) > len(tail)
+
+    def _cut_short(self, why: str) -> AudioError:
+        until_s = max(0.0, math.floor(self.at_s * 10 - 1) / 10)
+        return AudioError(
+            f"{self.name} is cut short or damaged: {self.at_s:.2f} s could be read {why}; fetch or export it again, "
+            f"or read what is there with stop_s={until_s}"
+        )
+
+
+def name_of(source: Source) -> str:
+    """How a source is called in errors."""
+    return f"a recording of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).strip().rstrip(".").lower()
