@@ -1,0 +1,116 @@
+"""The folder of a run: what is written where, and whether a resumed run is the same one. Without Ray.
+
+run.json               the whole Run, the command, a digest of the manifest
+manifest.parquet       the rows it trains on
+checkpoints/           a bundle each, with training.pt beside it: what a resumed run needs
+metrics.jsonl          one line an epoch
+tensorboard/           the same for TensorBoard
+attempts.jsonl         one line each time the workers (re)started, with the epoch they started at
+progress.json          where training is now
+bundle/                the result
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from moodcast.manifest import Utterance
+from moodcast.method import method_name
+from moodcast.run import Run, run_to_dict
+
+RUN, MANIFEST, CHECKPOINTS, BUNDLE = "run.json", "manifest.parquet", "checkpoints", "bundle"
+METRICS, ATTEMPTS, PROGRESS, FAILURE, TENSORBOARD = "metrics.jsonl", "attempts.jsonl", "progress.json", "failure.json", "tensorboard"
+TRAINING = "training.pt"
+
+
+def new_folder(out: Path, name: str | None, run: Run) -> Path:
+    """A folder that did not exist: `name` below `out`, or a name made of method, time and chance.
+
+    Raises ValueError where a named run exists already: going on with it must be asked for.
+    """
+    made_up = f"{method_name(run.method).rpartition(':')[2].lower()}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder = (out / (name or made_up)).absolute()
+    if folder.parent != out.absolute() or folder.name.startswith("."):
+        raise ValueError(f"{name!r} is no name for a run; wanted one word without / that does not begin with a dot")
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise ValueError(f"there is a run {folder} already; choose another name, or go on with that one: resume={folder}") from None
+    return folder
+
+
+def rows_digest(rows: Sequence[Utterance]) -> str:
+    """SHA-256 over all that the rows say, apart from where the files lie: corpora may move between two sittings."""
+    digest = hashlib.sha256()
+    for row in rows:
+        known = {name: value for name, value in asdict(row).items() if name not in ("path", "video", "clean", "trace")}
+        digest.update(json.dumps(known, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def describe(folder: Path, run: Run, rows: Sequence[Utterance], workers: int) -> None:
+    """Write run.json."""
+    data = {"run": run_to_dict(run), "workers": workers, "rows": len(rows), "rows_sha256": rows_digest(rows)}
+    write_json(folder / RUN, data)
+
+
+def check_same(folder: Path, run: Run, rows: Sequence[Utterance]) -> None:
+    """Refuse to resume what is not this run. Raises ValueError that names each field that differs, there and here."""
+    path = folder / RUN
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run to go on with: it has no {RUN}")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    there, here = _flat(stored["run"]), _flat(json.loads(json.dumps(run_to_dict(run))))
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if names:
+        listed = "; ".join(f"{name}: {there.get(name)!r} there, {here.get(name)!r} here" for name in names)
+        raise ValueError(f"{folder} is another run and cannot be gone on with: {listed}. Start a new one for new settings")
+    if stored["rows_sha256"] != rows_digest(rows):
+        raise ValueError(f"{folder} was trained on another manifest ({stored['rows']} rows there, {len(rows)} here); use the same one")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """The whole file or none of it: a reader never sees half."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What lies there, or None."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file of JSON lines; none where there is no file."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines() if line]
+
+
+def append_line(path: Path, data: Mapping[str, Any]) -> None:
+    """One more JSON line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(data) + "\n")
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{prefix}{name}."))
+        else:
+            found[prefix + name] = value
+    return found

@@ -1,0 +1,110 @@
+"""A local Ray the right way: on loopback alone, without telemetry, gone without a trace afterwards.
+
+On Linux Ray rewrites 127.0.0.1 to the machine's own address and listens on every interface, unless the switch that
+`moodcast.cluster` sets says that this is no cluster of several machines. Nobody else can reach these listeners, so no token is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray._private import ray_constants
+
+LOOPBACK = "127.0.0.1"
+MAX_TEMP_PATH = 40  # characters: Ray puts unix sockets below it, whose whole path may have 107
+SETTINGS = {
+    "RAY_AUTH_MODE": "disabled",  # said aloud: left unset, Ray decides by whether a token file lies in the home folder
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how often reports of training are taken; Ray's 2 s would delay every epoch
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+
+
+@contextmanager
+def cluster(num_cpus: int | None = None, dashboard: bool = False, quiet: bool = True) -> Iterator[None]:
+    """Inside, Ray is up: the one that is already up, the one that RAY_ADDRESS names, or else a fresh local one.
+
+    A fresh one has `num_cpus` (default: all that this process may use), listens on loopback alone and is shut down and removed at the
+    end; others are left as they were found. quiet keeps the workers' output out of this terminal (it is in Ray's logs).
+    """
+    if ray.is_initialized():
+        yield
+    elif os.environ.get("RAY_ADDRESS"):
+        ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=not quiet)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+    else:
+        with _settings(SETTINGS), _temp_dir() as temp:
+            _start(temp, num_cpus or usable_cpus(), dashboard, quiet)
+            try:
+                yield
+            finally:
+                ray.shutdown()
+
+
+def node_address() -> str:
+    """The address that this machine has in the running Ray."""
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+def on_loopback() -> bool:
+    """Whether the running Ray is one machine that nobody else can reach."""
+    return node_address() == LOOPBACK
+
+
+def usable_cpus() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start(temp: Path, num_cpus: int, dashboard: bool, quiet: bool) -> None:
+    ray_constants.ENABLE_RAY_CLUSTER = False  # where Ray was imported before moodcast.cluster could set its environment
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=dashboard,
+        dashboard_host=LOOPBACK,
+        object_store_memory=256 * 2**20,
+        log_to_driver=not quiet,
+        logging_level=logging.WARNING,
+        _temp_dir=str(temp),
+    )
+    if not on_loopback():
+        address = node_address()
+        ray.shutdown()
+        raise RuntimeError(f"the local Ray would listen on {address}; wanted loopback alone. Unset RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+
+
+@contextmanager
+def _settings(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for the time being; those that the user has set stand, apart from the loopback switch."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: value for name, value in values.items() if before[name] is None or name.endswith("OSX_CLUSTER")})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _temp_dir() -> Iterator[Path]:
+    """A fresh folder with a short path, removed at the end even where Ray's last processes still write to it."""
+    parent = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="moodcast-", dir=parent if len(parent) <= MAX_TEMP_PATH else "/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

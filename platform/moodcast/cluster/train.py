@@ -1,0 +1,261 @@
+"""fit: train a run on Ray Train, with any number of workers, and leave a folder with a bundle in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch.distributed as dist
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
+from rich.console import Console
+
+from moodcast import bundle as bundles
+from moodcast.cluster import folder as files
+from moodcast.cluster import local
+from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.watch import counting, watching
+from moodcast.cluster.work import sides, work
+from moodcast.manifest import Utterance, leaks, write_manifest
+from moodcast.method import method_name
+from moodcast.run import Run, run_to_dict
+
+MAX_FAILURES = 2  # workers that die are started again from the last checkpoint, this often
+COLLECTIVE_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training left: the run's folder, its bundle, and the metrics of the epoch that became the bundle."""
+
+    folder: Path
+    bundle: Path
+    metrics: dict[str, Any]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was interrupted; the message says where it stands and how to go on."""
+
+
+def fit(
+    run: Run,
+    rows: Sequence[Utterance],
+    out: Path,
+    *,
+    name: str | None = None,
+    workers: int = 1,
+    resume: Path | None = None,
+    progress: bool = True,
+    cache: Path | None = None,
+    command: str | None = None,
+) -> Fit:
+    """Train `run` on the rows whose split is "train" and keep the checkpoint that is best on "dev" (or the last, where there is none).
+
+    out: where the run's folder is made, under `name` or a name that is new. resume: a run's folder to go on with instead; run and rows
+    must be the same. workers share every batch equally. cache: where decoded audio is kept. command: what a person types to come here,
+    for the message that says how to resume.
+
+    Raises ValueError for rows that cannot be trained on, speakers on two sides of the split, a name that is taken, a loss that is not
+    finite, or a resumed run that is another one; Interrupted (a KeyboardInterrupt) at Ctrl-C.
+    """
+    rows = [replace(row, path=str(Path(row.path).absolute())) for row in rows]
+    check(run, rows, workers)
+    console = Console(stderr=True, quiet=not progress)
+    if resume is None:
+        folder = files.new_folder(Path(out), name, run)
+    else:
+        folder = Path(resume).absolute()
+        files.check_same(folder, run, rows)
+        if (done := finished(folder, run)) is not None:
+            console.print(f"this run is finished: {done.bundle}", highlight=False)
+            return done
+    if not any(row.split == "dev" for row in rows):
+        console.print("no dev split: the last checkpoint becomes the bundle", highlight=False)
+    try:
+        return _fit(run, rows, folder, workers, cache, console, fresh=resume is None)
+    except KeyboardInterrupt:
+        raise Interrupted(_how_to_resume(folder, command)) from None
+
+
+def check(run: Run, rows: Sequence[Utterance], workers: int) -> None:
+    """Refuse what cannot be trained on: no training rows, classes without any, speakers on two sides, an unequal share."""
+    train, _ = sides(rows, run)
+    if not train:
+        splits = sorted({str(row.split) for row in rows})
+        raise ValueError(f"no utterance to train on among {len(rows)}: wanted split 'train' and a label of the run, found splits {splits}")
+    seen = {run.labels.name(row) for row in train}
+    if run.labels.source != "votes" and (missing := [name for name in run.labels.classes if name not in seen]):
+        raise ValueError(f"no training utterance of {missing}; take them out of labels.classes, or add recordings")
+    if workers < 1 or run.train.batch_size % workers:
+        raise ValueError(f"train.batch_size={run.train.batch_size} cannot be shared equally by {workers} workers; choose a multiple")
+    if run.labels.source != "speaker" and (found := leaks(rows)):  # speakers as classes must be on both sides
+        names = ", ".join(f"{who} ({', '.join(sorted(sides_of))})" for who, sides_of in sorted(found.items())[:12])
+        raise ValueError(f"{len(found)} speakers or groups are on more than one side of the split: {names}; use split_by_group")
+
+
+def finished(folder: Path, run: Run) -> Fit | None:
+    """The result of a run that needs no more training, or None."""
+    lines = files.read_lines(folder / files.METRICS)
+    if len(lines) < run.train.epochs or not (folder / files.BUNDLE / bundles.SETTINGS).is_file():
+        return None
+    epoch = bundles.load(folder / files.BUNDLE, trust=_trust(run), verify=False).scores["epoch"]
+    return Fit(folder, folder / files.BUNDLE, lines[epoch])
+
+
+def _fit(run: Run, rows: list[Utterance], folder: Path, workers: int, cache: Path | None, console: Console, fresh: bool) -> Fit:
+    if fresh:
+        write_manifest(rows, folder / files.MANIFEST)
+        files.describe(folder, run, rows, workers)
+    (folder / files.FAILURE).unlink(missing_ok=True)
+    (folder / files.PROGRESS).unlink(missing_ok=True)
+    with counting("reading audio", console) as tell:
+        for side in sides(rows, run):
+            if side:
+                CachedStretches(side, run, cache, tell)  # decoded once here, so that the workers only map it
+    has_dev = bool(sides(rows, run)[1])
+    with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
+        trainer = _trainer(run, folder, workers, cache, by_dev=has_dev and run.train.keep == "best")
+        console.print(f"run {folder}", highlight=False)
+        epochs_done = len(files.read_lines(folder / files.METRICS))
+        with watching(folder, console, epochs_done), _signals():
+            try:
+                result = trainer.fit()
+            except SystemExit:  # how Ray Train leaves at an interrupt
+                raise KeyboardInterrupt from None
+            except ray.train.TrainingFailedError as error:
+                raise RuntimeError(
+                    f"training failed {MAX_FAILURES + 1} times, last: {_last_line(error)}; what is done is in {folder}, go on with resume"
+                ) from error
+            finally:
+                for left in folder.glob(".rendezvous-*"):
+                    left.unlink(missing_ok=True)
+    if failure := files.read_json(folder / files.FAILURE):
+        raise ValueError(failure["error"])
+    return _keep(result, run, folder, console)
+
+
+def _trainer(run: Run, folder: Path, workers: int, cache: Path | None, by_dev: bool) -> TorchTrainer:
+    config = {
+        "run": run_to_dict(run),
+        "trust": _trust(run),
+        "folder": str(folder),
+        "cache": str(Path(cache).absolute()) if cache else "",
+        "start_from": _absolute(run.start_from),
+    }
+    group: dict[str, Any] = {"backend": "gloo", "timeout_s": COLLECTIVE_TIMEOUT_S}
+    return TorchTrainer(
+        work,
+        train_loop_config=config,
+        torch_config=LoopbackConfig(**group, folder=str(folder)) if local.on_loopback() else TorchConfig(**group),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": _cpus_each(run, workers)}),
+        run_config=ray.train.RunConfig(
+            name=files.CHECKPOINTS,
+            storage_path=str(folder),
+            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=ray.train.CheckpointConfig(  # and always the latest, to resume from
+                num_to_keep=1, checkpoint_score_attribute="dev_uar" if by_dev else None, checkpoint_score_order="max"
+            ),
+        ),
+    )
+
+
+def _keep(result: ray.train.Result, run: Run, folder: Path, console: Console) -> Fit:
+    """Copy the checkpoint that counts to bundle/."""
+    lines = files.read_lines(folder / files.METRICS)
+    places = [Path(checkpoint.path) for checkpoint, _ in result.best_checkpoints or []]
+    if result.checkpoint is not None:
+        places.append(Path(result.checkpoint.path))
+    epochs = {int(place.name.removeprefix("epoch_")): place for place in places}
+    if run.train.keep == "best" and all("dev_uar" in lines[epoch] for epoch in epochs):
+        epoch = max(epochs, key=lambda e: (lines[e]["dev_uar"], -e))
+    else:
+        epoch = max(epochs)
+    target = folder / files.BUNDLE
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(epochs[epoch], target, ignore=shutil.ignore_patterns(files.TRAINING))
+    dev = f", dev UAR {100 * lines[epoch]['dev_uar']:.1f} %" if "dev_uar" in lines[epoch] else ""
+    console.print(f"epoch {epoch + 1} is kept{dev}: {target}", highlight=False)
+    return Fit(folder, target, lines[epoch])
+
+
+def _cpus_each(run: Run, workers: int) -> float:
+    """Cores a worker: train.threads of them, or an equal share of all. Ray sets the worker's threads by it."""
+    total = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+    if total < workers:
+        raise ValueError(f"{workers} workers need {workers} CPUs; this Ray has {total}")
+    share = total // workers
+    return min(run.train.threads, share) if run.train.threads else share
+
+
+def _trust(run: Run) -> tuple[str, ...]:
+    """The package of the run's method: whoever holds the run has imported it already."""
+    return (method_name(run.method).partition(":")[0].partition(".")[0],)
+
+
+def _absolute(start_from: str | None) -> str:
+    """A path that holds in the workers' own folders; the name of a shipped bundle stays."""
+    return "" if start_from is None else str(Path(start_from).absolute()) if Path(start_from).exists() else start_from
+
+
+def _how_to_resume(folder: Path, command: str | None) -> str:
+    lines = files.read_lines(folder / files.METRICS)
+    so_far = f"{len(lines)} epochs are done" if lines else "no epoch is done yet"
+    how = f"{command} --resume {folder}" if command else f"fit(run, rows, out, resume=Path({str(folder)!r}))"
+    return f"interrupted; {so_far}, the last checkpoint is in {folder / files.CHECKPOINTS}. To go on:\n  {how}"
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Ray Train puts its own handler for Ctrl-C in place and leaves it there; afterwards ours is back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass
+class LoopbackConfig(TorchConfig):
+    """A process group on one machine that meets in a file below `folder`: torch's own meeting place would listen on every interface."""
+
+    folder: str = ""
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        """What sets the group up."""
+        return LoopbackBackend
+
+
+class LoopbackBackend(_TorchBackend):
+    """Sets up gloo on loopback; shutting down is Ray's."""
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Called by Ray Train when the workers are there."""
+        meeting = Path(backend_config.folder) / f".rendezvous-{uuid.uuid4().hex}"
+        worker_group.execute(_set_torch_distributed_env_vars)
+        size, timeout_s = len(worker_group), backend_config.timeout_s
+        ray.get([worker_group.execute_single_async(rank, _join, str(meeting), rank, size, timeout_s) for rank in range(size)])
+
+
+def _join(meeting: str, rank: int, size: int, timeout_s: int) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo" if Path("/sys/class/net/lo").exists() else "lo0"
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s))

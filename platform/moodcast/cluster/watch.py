@@ -1,0 +1,90 @@
+"""What a person sees while training runs: a live line in a terminal, a plain line an epoch elsewhere. It reads the run's folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from moodcast.cluster import folder as files
+
+EVERY_S = 0.2
+
+
+@contextmanager
+def watching(folder: Path, console: Console, epochs_done: int = 0) -> Iterator[None]:
+    """Show the progress of the run in `folder` until the block ends."""
+    stop = threading.Event()
+    watch = _Watch(folder, console, epochs_done)
+    thread = threading.Thread(target=watch.follow, args=(stop,), name="moodcast-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def counting(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work that tells (done, total); nothing is shown outside a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task: list[Any] = []
+
+        def tell(done: int, total: int) -> None:
+            if not task:
+                task.append(bar.add_task(what, total=total))
+            bar.update(task[0], completed=done, total=total)
+
+        yield tell
+
+
+def epoch_line(line: dict[str, Any], epochs: int) -> str:
+    """One epoch in words: losses by name, dev scores."""
+    losses = "  ".join(f"{name.removeprefix('loss_')} {line[name]:.4f}" for name in line if name.startswith("loss"))
+    dev = f"  dev UAR {100 * line['dev_uar']:.1f} %" if line.get("dev_uar") is not None else ""
+    return f"epoch {line['epoch'] + 1}/{epochs}  {losses}{dev}  {line['seconds']:.1f} s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "45 s", "3 min 20 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class _Watch:
+    def __init__(self, folder: Path, console: Console, epochs_done: int) -> None:
+        self.folder, self.console, self.told = folder, console, epochs_done
+        self.epochs = int((files.read_json(folder / files.RUN) or {"run": {"train": {"epochs": 0}}})["run"]["train"]["epochs"])
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[now]}"))
+        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+    def follow(self, stop: threading.Event) -> None:
+        with self.bar:
+            task = self.bar.add_task("starting workers", total=None, now="")
+            while not stop.wait(EVERY_S):
+                self._look(task)
+            self._look(task)
+
+    def _look(self, task: Any) -> None:
+        for line in files.read_lines(self.folder / files.METRICS):
+            if line["epoch"] >= self.told:  # after a restart lines are written again
+                self.told = line["epoch"] + 1
+                self.console.print(epoch_line(line, self.epochs), highlight=False)
+        now = files.read_json(self.folder / files.PROGRESS)
+        if now is None:
+            return
+        losses = "  ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in now["losses"].items())
+        words = f"step {now['step']}/{now['steps']}  {losses}  {duration(now['left_s'])} left"
+        done = now["epoch"] * now["steps"] + now["step"]
+        self.bar.update(
+            task, description=f"epoch {now['epoch'] + 1}/{now['epochs']}", completed=done, total=now["epochs"] * now["steps"], now=words
+        )

@@ -1,0 +1,261 @@
+"""What each training worker does: the epochs of a run, from the last checkpoint on. Called by Ray Train on every rank."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray.train
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from moodcast import bundle, metrics
+from moodcast.cluster import folder as files
+from moodcast.cluster.data import CachedStretches
+from moodcast.manifest import Utterance, read_manifest
+from moodcast.method import Method
+from moodcast.run import Run, build, run_from_dict
+from moodcast.step import Trainer, balance_weights, predict_emotion, weights_digest
+
+T = TypeVar("T")
+EVERY_S = 0.3  # how often a step is told to whoever watches
+
+
+def work(config: dict[Any, Any]) -> None:
+    """Train on this rank until the last epoch.
+
+    A ValueError is the user's to mend, so trying again is no use: it is noted in the folder, where the next attempt, which Ray makes,
+    and the driver find it.
+    """
+    folder = Path(config["folder"])
+    if (folder / files.FAILURE).is_file():
+        return
+    context = ray.train.get_context()
+    world, rank = context.get_world_size(), context.get_world_rank()
+    try:
+        Worker(config, folder, world, rank).run_epochs()
+    except ValueError as error:
+        files.write_json(folder / files.FAILURE, {"error": str(error), "rank": rank})
+        if world > 1:
+            raise  # the other ranks wait for this one: only a restart frees them
+
+
+@dataclass
+class History:
+    """One dictionary of metrics an epoch, so far."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are done."""
+        return len(self.lines)
+
+
+class Worker:
+    """One rank of a run."""
+
+    def __init__(self, config: Mapping[str, Any], folder: Path, world: int, rank: int) -> None:
+        self.run: Run = run_from_dict(config["run"], tuple(config["trust"]))
+        self.folder, self.world, self.rank = folder, world, rank
+        if self.run.train.threads:
+            torch.set_num_threads(self.run.train.threads)
+        rows = read_manifest(folder / files.MANIFEST)
+        root = Path(config["cache"]) if config["cache"] else None
+        train_rows, dev_rows = sides(rows, self.run)
+        self.data = CachedStretches(train_rows, self.run, root)
+        self.dev = CachedStretches(dev_rows, self.run, root) if dev_rows else None
+        self.history = History()
+        self.trainer = self._trainer(config)
+        self.workers = gathered({"host": socket.gethostname(), "pid": os.getpid()}, world)
+        self.reporter = Reporter(self) if rank == 0 else None
+
+    def run_epochs(self) -> None:
+        """From the epoch after the last checkpoint to the end; a checkpoint each."""
+        for epoch in range(self.history.epochs, self.run.train.epochs):
+            started = time.monotonic()
+            on_step = None if self.reporter is None else self.reporter.step_of(epoch)
+            losses = self.trainer.epoch(epoch, on_step)
+            line: dict[str, Any] = {"epoch": epoch, "steps": (epoch + 1) * self.trainer.steps}
+            line.update({name if name == "loss" else f"loss_{name}": value for name, value in losses.items()})
+            line.update(self._dev_scores())
+            line["weights"] = self._agreed_digest()
+            line["seconds"] = round(time.monotonic() - started, 3)
+            self.history.lines.append(line)
+            self._checkpoint(line)
+        if self.reporter is not None:
+            self.reporter.close()
+
+    def _trainer(self, config: Mapping[str, Any]) -> Trainer:
+        """A fresh trainer, or the one of the last checkpoint."""
+        run = self.run
+        weights = balance_weights([self.data.rows[i] for i in self.data.owners], run.labels, run.train.balance)
+        method = build(run, tuple(config["trust"]))
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None and config["start_from"]:
+            take_weights(method, config["start_from"], run.start_prefixes, tuple(config["trust"]))
+        trainer = Trainer(method, run.train, self.data, weights, self.world, self.rank)
+        if checkpoint is None:
+            trainer.fit_once()
+            return trainer
+        with checkpoint.as_directory() as place:
+            state = torch.load(Path(place) / files.TRAINING, weights_only=True, map_location="cpu")
+        trainer.load_state(state)
+        self.history = History(list(state["history"]))
+        return trainer
+
+    def _dev_scores(self) -> dict[str, float]:
+        """UAR and accuracy over the dev rows, the same on every rank; nothing without a dev split."""
+        if self.dev is None:
+            return {}
+        labels, size = self.run.labels, self.run.train.batch_size
+        given = predict_emotion(self.trainer.method, self.dev, self.dev.owners, self.dev.seconds, size, self.world, self.rank)
+        truth = [labels.classes.index(str(labels.name(row))) for row in self.dev.rows]
+        counts = metrics.confusion(truth, given.argmax(axis=1).tolist(), len(labels.classes))
+        return {"dev_uar": float(metrics.uar(counts)), "dev_accuracy": float(metrics.accuracy(counts))}
+
+    def _agreed_digest(self) -> str:
+        """The digest of the weights. Raises ValueError where ranks have drifted apart."""
+        digests = gathered(weights_digest(self.trainer.method), self.world)
+        if len(set(digests)) > 1:
+            raise ValueError(
+                f"the ranks' weights differ after epoch {self.history.epochs}: {[digest[:8] for digest in digests]}; a method may "
+                "change its weights only through losses, or in hooks by what is the same on every rank (View gathers)"
+            )
+        return digests[0]
+
+    def _checkpoint(self, line: dict[str, Any]) -> None:
+        """Report the epoch; rank 0 with a bundle and what a resumed run needs."""
+        told = {name: value for name, value in line.items() if isinstance(value, (int, float))}
+        if self.reporter is None:
+            ray.train.report(told)
+            return
+        self.reporter.epoch(line)
+        name = f"epoch_{line['epoch']:04d}"
+        with tempfile.TemporaryDirectory(prefix="moodcast-") as temporary:
+            place = Path(temporary) / name
+            scores = {"dev": {key.removeprefix("dev_"): line[key] for key in line if key.startswith("dev_")}, "epoch": line["epoch"]}
+            bundle.save(place, self.trainer.method, self.run, self.provenance(), scores)
+            torch.save({**self.trainer.state(), "history": self.history.lines}, place / files.TRAINING)
+            ray.train.report(told, checkpoint=ray.train.Checkpoint.from_directory(str(place)), checkpoint_dir_name=name)
+
+    def provenance(self) -> bundle.Provenance:
+        """Who and what this run is trained on."""
+        if not hasattr(self, "_provenance"):
+            self._provenance = provenance_of(self.data, self.run)
+        return self._provenance
+
+
+class Reporter:
+    """What rank 0 tells: JSON lines, TensorBoard, and where training is now."""
+
+    def __init__(self, worker: Worker) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # a second to import, and only here
+
+        self.worker, self.folder = worker, worker.folder
+        self.first = worker.history.epochs
+        self.started = self.told = time.monotonic()
+        self.board = SummaryWriter(str(self.folder / files.TENSORBOARD), purge_step=self.first)
+        (self.folder / files.METRICS).unlink(missing_ok=True)
+        for line in worker.history.lines:  # an epoch that was told but never became a checkpoint is told again
+            files.append_line(self.folder / files.METRICS, line)
+        files.append_line(self.folder / files.ATTEMPTS, {"epoch": self.first, "time": time.time(), "workers": worker.workers})
+
+    def step_of(self, epoch: int) -> Any:
+        """A callback for the steps of an epoch: now and then, and always the first, say where training is."""
+
+        def on_step(step: int, terms: dict[str, Tensor]) -> None:
+            now = time.monotonic()
+            if step and now - self.told < EVERY_S:
+                return
+            self.told = now
+            self._progress(epoch, step + 1, {name: float(term) for name, term in terms.items()})
+
+        return on_step
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """The metrics of an epoch."""
+        files.append_line(self.folder / files.METRICS, line)
+        for name, value in line.items():
+            if isinstance(value, float):
+                self.board.add_scalar(name, value, line["epoch"])
+        self.board.flush()
+        self._progress(line["epoch"], self.worker.trainer.steps, {k: v for k, v in line.items() if k.startswith("loss")})
+
+    def close(self) -> None:
+        """Close the files."""
+        self.board.close()
+
+    def _progress(self, epoch: int, step: int, losses: dict[str, float]) -> None:
+        train, steps = self.worker.run.train, self.worker.trainer.steps
+        done = (epoch - self.first) * steps + step
+        left = (train.epochs - epoch) * steps - step
+        data = {
+            "epoch": epoch,
+            "epochs": train.epochs,
+            "step": step,
+            "steps": steps,
+            "losses": losses,
+            "dev_uar": next((line.get("dev_uar") for line in reversed(self.worker.history.lines)), None),
+            "left_s": (time.monotonic() - self.started) / done * left,
+            "workers": self.worker.workers,
+        }
+        files.write_json(self.folder / files.PROGRESS, data)
+
+
+def gathered(value: T, world: int) -> list[T]:
+    """The value of every rank, in order."""
+    found: list[Any] = [value] * world
+    if world > 1:
+        dist.all_gather_object(found, value)
+    return found
+
+
+def sides(rows: Sequence[Utterance], run: Run) -> tuple[list[Utterance], list[Utterance]]:
+    """The rows to train on, and those that choose the checkpoint: what has a target, and what has a reference class."""
+    train = [row for row in rows if row.split == "train" and run.labels.target(row) is not None]
+    dev = [row for row in rows if row.split == "dev" and run.labels.name(row) is not None and run.labels.target(row) is not None]
+    return train, dev
+
+
+def provenance_of(data: CachedStretches, run: Run) -> bundle.Provenance:
+    """What a bundle says it was trained on."""
+    rows = data.rows
+    return bundle.Provenance(
+        corpora=tuple(sorted({row.corpus for row in rows})),
+        speakers=tuple(sorted({row.corpus_speaker for row in rows})),
+        groups=tuple(sorted({row.corpus_group for row in rows})),
+        fingerprints=tuple(sorted(set(data.store.fingerprints))),
+        class_counts=dict(sorted(Counter(str(run.labels.name(row)) for row in rows).items())),
+        hours=round(float(data.seconds.sum()) / 3600, 3),
+        made_with={"ray": ray.__version__},
+    )
+
+
+def take_weights(method: Method, start_from: str, prefixes: Sequence[str], trust: tuple[str, ...]) -> list[str]:
+    """Copy the weights of a bundle whose names begin with one of the prefixes into `method`; the names that were copied.
+
+    Raises ValueError where nothing begins so, or a weight does not fit.
+    """
+    given = bundle.load(start_from, trust).method.state_dict()
+    own = method.state_dict()
+    wanted = [name for name in given if name.startswith(tuple(prefixes))]
+    if not wanted:
+        raise ValueError(f"start_from={start_from}: no weight begins with {tuple(prefixes)}; it has {sorted(given)[:20]}")
+    for name in wanted:
+        if name not in own or own[name].shape != given[name].shape:
+            here = f"shape {tuple(own[name].shape)}" if name in own else "no such weight"
+            raise ValueError(
+                f"start_from={start_from}: {name} has shape {tuple(given[name].shape)} there and {here} in this run; "
+                "leave it out with start_prefixes, or use the same settings and classes"
+            )
+    method.load_state_dict({**own, **{name: given[name] for name in wanted}})
+    return wanted

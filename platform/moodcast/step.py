@@ -1,0 +1,361 @@
+"""One training step and one epoch, without Ray: order of the data, learning rate, optimiser, loss module, dev pass.
+
+Everything here is a pure function of its arguments or says otherwise, so that a resumed run equals an undisturbed one and any number of
+ranks sees the same global batches. Shapes: N stretches, B stretches of a batch, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from moodcast.batch import Batch, Prediction
+from moodcast.labels import Labels
+from moodcast.manifest import Utterance
+from moodcast.method import Method
+from moodcast.run import Train
+
+Indices = NDArray[np.int64]
+BEFORE_EPOCHS = 2**31  # stands in for the epoch when random numbers are drawn before the first one
+
+
+class Diverged(ValueError):
+    """The loss is no longer a number."""
+
+
+class Stretches(Protocol):
+    """What training reads from: N stretches in manifest order."""
+
+    def __len__(self) -> int: ...
+
+    def names(self, indices: Indices) -> list[str]:
+        """Utterance ids, for messages."""
+
+    def batches(self, plan: Sequence[Indices]) -> Iterator[Batch]:
+        """One batch for each entry of the plan."""
+
+
+# ---------------------------------------------------------------------------------------------------- order
+
+
+def balance_weights(rows: Sequence[Utterance], labels: Labels, balance: str) -> NDArray[np.float64] | None:
+    """Sampling weights [N] under which classes ("class"), or classes within corpora ("corpus_class"), come equally often.
+
+    None for "none": every stretch once an epoch. The class is the likeliest of the target, so votes count too.
+    """
+    if balance == "none":
+        return None
+    keys = [_class_of(row, labels) if balance == "class" else (row.corpus, _class_of(row, labels)) for row in rows]
+    counts = Counter(keys)
+    return np.array([1.0 / counts[key] for key in keys])
+
+
+def epoch_batches(
+    num: int, batch_size: int, seed: int, epoch: int, world: int = 1, rank: int = 0, weights: NDArray[np.float64] | None = None
+) -> list[Indices]:
+    """The batches of indices that `rank` of `world` sees in an epoch; a pure function of its arguments.
+
+    Without `weights` a permutation of `num`, with them (shape [num], not negative) `num` draws with replacement. Global batch g is the
+    same for every `world`, and rank r takes its entries r, r + world, ...: shares are equal, so averaged gradients are those of one
+    worker. The last incomplete batch is dropped; where there is no complete one, a single batch shrinks to what `world` divides.
+
+    Raises ValueError where a batch cannot be shared equally or there is too little data.
+    """
+    if batch_size % world:
+        raise ValueError(f"train.batch_size={batch_size} cannot be shared equally by {world} workers; choose a multiple of {world}")
+    if num < world:
+        raise ValueError(f"{num} stretches to train on are too few for {world} workers; use fewer workers or more data")
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(num) if weights is None else rng.choice(num, size=num, p=_probabilities(weights, num))
+    size = batch_size if num >= batch_size else num - num % world
+    return [order[start + rank : start + size : world] for start in range(0, num - size + 1, size)]
+
+
+def num_steps(num: int, batch_size: int) -> int:
+    """Steps of an epoch over `num` stretches."""
+    return max(1, num // batch_size)
+
+
+def seed_everything(seed: int, epoch: int, rank: int) -> None:
+    """Global random states (torch, numpy, random) from the place in the run, not from its history."""
+    state = int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
+    torch.manual_seed(state)
+    np.random.seed(state)  # augmentation libraries draw from the global states
+    random.seed(state)
+
+
+def _class_of(row: Utterance, labels: Labels) -> str:
+    target = labels.target(row)
+    if target is None:
+        raise ValueError(f"{row.id} has no target among {labels.classes}; drop it first with Labels.keep")
+    return labels.classes[int(np.argmax(target))]
+
+
+def _probabilities(weights: NDArray[np.float64], num: int) -> NDArray[np.float64]:
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != (num,) or not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
+        raise ValueError(f"sampling weights must be {num} finite numbers >= 0, not all zero; got shape {weights.shape}")
+    return np.asarray(weights / weights.sum())
+
+
+# ------------------------------------------------------------------------------------------------ optimiser
+
+
+def lr_factor(step: int, total: int, warmup_share: float) -> float:
+    """What multiplies the peak learning rate at `step` (0-based) of `total`: a linear rise, then half a cosine down to zero."""
+    warmup = round(total * warmup_share)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def make_optimizer(method: Method, train: Train) -> torch.optim.AdamW | None:
+    """AdamW over the method's groups; "lr_scale" of a group multiplies the learning rate. None where nothing is trainable."""
+    groups = []
+    for group in method.parameter_groups():
+        params = [parameter for parameter in group["params"] if parameter.requires_grad]
+        if params:
+            groups.append({"lr_scale": 1.0, **group, "params": params})
+    return torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay) if groups else None
+
+
+def optimizer_state(method: Method, optimizer: torch.optim.Optimizer | None) -> dict[str, dict[str, Any]]:
+    """The optimiser's memory by parameter name, so that it survives groups that change."""
+    if optimizer is None:
+        return {}
+    return {name: dict(optimizer.state[p]) for name, p in method.named_parameters() if p in optimizer.state}
+
+
+def load_optimizer_state(method: Method, optimizer: torch.optim.Optimizer | None, state: Mapping[str, dict[str, Any]]) -> None:
+    """Put back what `optimizer_state` gave; parameters that it does not know start afresh."""
+    if optimizer is None:
+        return
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in method.named_parameters():
+        if name in state and id(parameter) in held:
+            optimizer.state[parameter] = {key: value.clone() if isinstance(value, Tensor) else value for key, value in state[name].items()}
+
+
+# ----------------------------------------------------------------------------------------------------- steps
+
+
+class LossModule(nn.Module):
+    """A method's `losses` as a forward, which is what a distributed module wraps: called past it, ranks drift apart silently."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """The unweighted loss terms by name."""
+        return self.method.losses(batches)
+
+
+def train_step(
+    module: nn.Module, method: Method, optimizer: torch.optim.Optimizer, batches: Mapping[str, Batch], clip_norm: float
+) -> dict[str, Tensor]:
+    """One optimiser step; the loss terms by name, detached, with their weighted sum as "loss".
+
+    `module` is a LossModule, distributed or not. Raises Diverged where the loss is not finite, before anything has moved.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    terms = module(batches)
+    loss = method.total(terms)
+    if not torch.isfinite(loss):
+        values = {name: float(term) for name, term in terms.items()}
+        raise Diverged(f"the loss is {float(loss)} (terms {values})")
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
+    optimizer.step()
+    return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
+
+
+class Trainer:
+    """One method in training on one rank. The process group, where world > 1, must be up already.
+
+    data: the stretches to train on and `weights` [N], how they are drawn (None: each once an epoch).
+    """
+
+    def __init__(
+        self, method: Method, train: Train, data: Stretches, weights: NDArray[np.float64] | None = None, world: int = 1, rank: int = 0
+    ) -> None:
+        if method.streams != ("labelled",):
+            raise ValueError(f"{type(method).__name__} wants the streams {method.streams}; this trainer feeds ('labelled',)")
+        self.method, self.train, self.data = method, train, data
+        self.world, self.rank = world, rank
+        self.steps = num_steps(len(data), train.batch_size)
+        self._balance = weights
+        self._wrap()
+
+    def fit_once(self) -> None:
+        """The closed-form parts of a fresh run, and the same weights and buffers on every rank."""
+        seed_everything(self.train.seed, BEFORE_EPOCHS, 0)
+        self.method.fit_once(self.view())
+        self._wrap()
+
+    def view(self) -> TrainingView:
+        """What hooks may see of the training data."""
+        return TrainingView(self.method, self.data, self.train.batch_size, self.world, self.rank)
+
+    def epoch(self, epoch: int, on_step: Callable[[int, dict[str, Tensor]], None] | None = None) -> dict[str, float]:
+        """Train one epoch (0-based); the mean of each loss term over its steps and all ranks."""
+        weights = self._start(epoch)
+        if self.optimizer is None:
+            return {}
+        plan = epoch_batches(len(self.data), self.train.batch_size, self.train.seed, epoch, self.world, self.rank, weights)
+        sums: dict[str, Tensor] = {}
+        for step, batch in enumerate(self.data.batches(plan)):
+            terms = self.step(epoch, step, plan[step], batch)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + term.double().cpu()
+            if on_step is not None:
+                on_step(step, terms)
+        self._agree_on_buffers()
+        return _means(sums, len(plan), self.world)
+
+    def step(self, epoch: int, step: int, indices: Indices, batch: Batch) -> dict[str, Tensor]:
+        """One step at its place in the run. Raises Diverged that names epoch, step and utterances."""
+        if self.optimizer is None:
+            raise ValueError(f"{type(self.method).__name__} has nothing to train; it only has fit_once")
+        done, total = epoch * self.steps + step, self.train.epochs * self.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.train.lr * group["lr_scale"] * lr_factor(done, total, self.train.warmup_share)
+        try:
+            terms = train_step(self.module, self.method, self.optimizer, {"labelled": batch}, self.train.clip_norm)
+        except Diverged as error:
+            names = ", ".join(self.data.names(indices))
+            advice = "look at these recordings, or lower train.lr"
+            raise Diverged(f"training stopped in epoch {epoch}, step {step}: {error}; utterances {names}; {advice}") from None
+        self.method.after_step((done + 1) / total)
+        return terms
+
+    def state(self) -> dict[str, Any]:
+        """What, beside nothing else, a resumed run needs: weights, buffers, the optimiser's memory, what was trainable."""
+        return {
+            "method": self.method.state_dict(),
+            "optimizer": optimizer_state(self.method, self.optimizer),
+            "trainable": [name for name, p in self.method.named_parameters() if p.requires_grad],
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state` gave."""
+        self.method.load_state_dict(state["method"])
+        trainable = set(state["trainable"])
+        for name, parameter in self.method.named_parameters():
+            parameter.requires_grad_(name in trainable)
+        self._wrap()
+        load_optimizer_state(self.method, self.optimizer, state["optimizer"])
+
+    def _start(self, epoch: int) -> NDArray[np.float64] | None:
+        """The hook of the method, then this rank's own random numbers; how the epoch's stretches are drawn."""
+        seed_everything(self.train.seed, epoch, 0)  # the same on every rank: clustering must agree
+        view = self.view()
+        before = [p.requires_grad for p in self.method.parameters()]
+        self.method.start_epoch(epoch, view)
+        if before != [p.requires_grad for p in self.method.parameters()]:
+            memory = optimizer_state(self.method, self.optimizer)
+            self._wrap()
+            load_optimizer_state(self.method, self.optimizer, memory)
+        self.method.train()
+        seed_everything(self.train.seed, epoch, self.rank)
+        return self._balance if view.weights is None else view.weights
+
+    def _wrap(self) -> None:
+        """Build optimiser and loss module for what is trainable now; a distributed module also copies rank 0's weights to all."""
+        self.optimizer = make_optimizer(self.method, self.train)
+        module: nn.Module = LossModule(self.method)
+        self.module = DistributedDataParallel(module) if self.world > 1 and self.optimizer is not None else module
+
+    def _agree_on_buffers(self) -> None:
+        """Running statistics differ by rank after the last step; rank 0's count, as they do at every step."""
+        if self.world > 1:
+            for buffer in self.method.buffers():
+                dist.broadcast(buffer, src=0)
+
+
+def weights_digest(method: nn.Module) -> str:
+    """SHA-256 over names and values of all weights and buffers: equal means bit-equal."""
+    digest = hashlib.sha256()
+    for name, value in sorted(method.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+# -------------------------------------------------------------------------------------------- passes over data
+
+
+@torch.no_grad()
+def gather(method: Method, fn: Callable[[Batch], Tensor], data: Stretches, batch_size: int, world: int = 1, rank: int = 0) -> Tensor:
+    """`fn` of every stretch in order, [N, ...], in evaluation mode; each rank computes its share and all get everything."""
+    num = len(data)
+    share = -(-num // world)  # every rank the same count, so that what is gathered has one shape: the surplus wraps around and is cut
+    mine = (np.arange(share, dtype=np.int64) * world + rank) % num
+    size = max(1, batch_size // world)
+    was_training = method.training
+    method.eval()
+    try:
+        plan = [mine[start : start + size] for start in range(0, share, size)]
+        found = torch.cat([fn(batch) for batch in data.batches(plan)])
+    finally:
+        method.train(was_training)
+    if world == 1:
+        return found
+    parts = [torch.empty_like(found) for _ in range(world)]
+    dist.all_gather(parts, found.contiguous())
+    return torch.stack(parts, dim=1).flatten(0, 1)[:num]
+
+
+def predict_emotion(
+    method: Method, data: Stretches, owners: Indices, seconds: NDArray[np.float64], batch_size: int, world: int = 1, rank: int = 0
+) -> NDArray[np.float64]:
+    """Class probabilities [rows, K] of a method over a manifest: pieces of one row (`owners` [N]) are merged by duration."""
+    log_probs = gather(method, lambda batch: _emotion(method, method(batch)), data, batch_size, world, rank)
+    weighted = log_probs.double().exp().cpu().numpy() * seconds[:, None]
+    merged = np.zeros((int(owners.max()) + 1, weighted.shape[1]))
+    np.add.at(merged, owners, weighted)
+    return np.asarray(merged / merged.sum(axis=1, keepdims=True))
+
+
+class TrainingView:
+    """The `View` of a method's hooks: training data gathered over all ranks, and the weights that a hook sets."""
+
+    def __init__(self, method: Method, data: Stretches, batch_size: int, world: int = 1, rank: int = 0) -> None:
+        self._method, self._data, self._batch_size, self._world, self._rank = method, data, batch_size, world, rank
+        self.weights: NDArray[np.float64] | None = None
+
+    def features(self, fn: Callable[[Batch], Tensor]) -> Tensor:
+        """`fn` of every training stretch in manifest order, [N, ...], without gradients and in evaluation mode."""
+        return gather(self._method, fn, self._data, self._batch_size, self._world, self._rank)
+
+    def set_weights(self, weights: Tensor) -> None:
+        """Sampling weights of the coming epoch, [N], in place of train.balance; rank 0's are used everywhere."""
+        shared = weights.detach().double().cpu().contiguous()
+        if self._world > 1:
+            dist.broadcast(shared, src=0)
+        self.weights = _probabilities(shared.numpy(), len(self._data))
+
+
+def _emotion(method: Method, prediction: Prediction) -> Tensor:
+    if prediction.emotion is None:
+        raise ValueError(f"{type(method).__name__} answers no emotion, which the dev score needs; leave the dev split out")
+    return prediction.emotion
+
+
+def _means(sums: Mapping[str, Tensor], steps: int, world: int) -> dict[str, float]:
+    names = list(sums)
+    values = torch.stack([sums[name] for name in names])
+    if world > 1:
+        dist.all_reduce(values)
+    return {name: float(value) / (steps * world) for name, value in zip(names, values, strict=True)}
