@@ -168,14 +168,20 @@ def _gathered(pieces: Iterable[tuple[int, NDArray[np.float32]]]) -> Iterator[tup
     """The same samples in pieces of about a second: codecs hand out 20 ms at a time, and every call of the resampler costs."""
     held: list[NDArray[np.float32]] = []
     held_rate = count = 0
-    for rate, piece in pieces:
-        if held and (rate != held_rate or count >= rate):
-            yield held_rate, np.concatenate(held)
-            held, count = [], 0
-        held.append(piece)
-        held_rate, count = rate, count + len(piece)
+    failure: AudioError | None = None
+    try:
+        for rate, piece in pieces:
+            if held and (rate != held_rate or count >= rate):
+                yield held_rate, np.concatenate(held)
+                held, count = [], 0
+            held.append(piece)
+            held_rate, count = rate, count + len(piece)
+    except AudioError as error:
+        failure = error  # what was heard before the damage still counts: a span may end there
     if held:
         yield held_rate, np.concatenate(held)
+    if failure is not None:
+        raise failure
 
 
 def _too_long(recording: Recording, max_hours: float, what: str) -> TooLong:

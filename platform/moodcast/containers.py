@@ -24,6 +24,7 @@ Source = str | Path | bytes
 
 PREROLL_S = 2.0  # decoded before a sought span and dropped: decoders and the resampler need a run-up
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; outside it a header is damaged or made to hurt
+LOUDEST = 100.0  # floating-point files may pass 1; beyond this they are integers in disguise, or damaged
 HOLE_S = 0.05  # jumps of a container's clock smaller than this are rounding
 SLACK_S = 0.25  # how far lengths that headers declare may lie from what is there: codec frames, rounded clocks
 # What FFmpeg may open. All of these hold their sound themselves; formats that name other files (hls, dash, concat, sdp, ...) stay out.
@@ -117,8 +118,10 @@ class Recording:
         if origin and zero_s is not None:
             frames = self._sought(zero_s, grid, origin)
         for frame in frames:
-            hole = self._index(frame, zero_s, 0) - self.at if self.kind in CLOCKED and zero_s is not None and frame.time is not None else 0
-            while hole > HOLE_S * frame.sample_rate:
+            hole = 0 if zero_s is None or frame.time is None else self._index(frame, zero_s, 0) - self.at
+            if hole > HOLE_S * frame.sample_rate and self.kind not in CLOCKED + SPLICED:
+                raise self._cut_short(f"before {hole / frame.sample_rate:.2f} s are missing")
+            while hole > HOLE_S * frame.sample_rate and self.kind in CLOCKED:
                 size = min(hole, frame.sample_rate)
                 yield from self._hand_out(frame.sample_rate, np.zeros(size, dtype=np.float32), origin)
                 hole -= size
@@ -199,13 +202,18 @@ class Recording:
         if not frame.format.is_planar:
             planes = list(planes[0][: frame.samples * frame.layout.nb_channels].reshape(frame.samples, -1).T)
         mixed = planes[0][: frame.samples] if len(planes) == 1 else np.mean([plane[: frame.samples] for plane in planes], axis=0)
-        mono: NDArray[np.float32] = mixed.astype(np.float32)  # a copy: the frame's memory is reused
+        with np.errstate(over="ignore"):
+            mono: NDArray[np.float32] = mixed.astype(np.float32)  # a copy: the frame's memory is reused
         if kind == np.uint8:
             return (mono - np.float32(128)) / np.float32(128)
         if kind.kind == "i":
             return mono / np.float32(2.0 ** (8 * kind.itemsize - 1))
         if not np.isfinite(mono).all():
             raise AudioError(f"{self.name} holds NaN or infinite samples near {self.at_s:.2f} s; repair the program that wrote it")
+        if len(mono) and np.abs(mono).max() > LOUDEST:
+            raise AudioError(
+                f"{self.name} holds samples of {np.abs(mono).max():.3g} near {self.at_s:.2f} s; wanted -1 to 1 (divide 16-bit values by 32768)"
+            )
         return mono
 
     def _promise(self) -> float | None:
