@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from moodcast import audio
+from moodcast import audio, containers
 from moodcast.audio import AudioError, NotAudio, TooLong
 
 RATE = 16_000
@@ -169,14 +169,14 @@ def test_a_late_span_is_sought_and_not_decoded_up_to(name: str, monkeypatch: pyt
     container, encoder, rate, *_ = FORMATS[name]
     data = encoded(sweep(120.0, rate), rate, container, encoder)
     handed = 0
-    original = audio.Recording._samples
+    original = containers.Recording._samples
 
-    def counted(self: audio.Recording, frame: av.AudioFrame) -> NDArray[np.float32]:
+    def counted(self: containers.Recording, frame: av.AudioFrame) -> NDArray[np.float32]:
         nonlocal handed
         handed += frame.samples
         return original(self, frame)
 
-    monkeypatch.setattr(audio.Recording, "_samples", counted)
+    monkeypatch.setattr(containers.Recording, "_samples", counted)
     assert len(audio.read(data, 100.0, 101.0)) == RATE
     assert handed < 15 * rate
 
@@ -251,6 +251,25 @@ def test_a_picture_without_sound_is_refused() -> None:
         file.mux(picture.encode(None))
     with pytest.raises(NotAudio, match=r"holds no sound \(its streams: video\)"):
         audio.read(out.getvalue())
+
+
+def test_the_pictures_of_a_video_reach_no_decoder() -> None:
+    data = encoded(sweep(2.0, 48_000), 48_000, "mp4", "aac", video=True)
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=False) as said:
+            got = audio.read(data)
+    finally:
+        av.logging.set_level(level)
+    assert len(got) >= 2 * RATE
+    assert any("(mpeg4) not on whitelist" in text for _level, _name, text in said)
+
+
+def test_sound_in_a_rare_codec_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "CODECS", ("aac",))
+    with pytest.raises(AudioError, match="holds flac sound, which is not read here; convert it"):
+        audio.read(encoded(sweep(1.0, RATE), RATE, "flac", "flac"))
 
 
 def wav_header(channels: int = 1, rate: int = RATE, bits: int = 16, size: int = 0, kind: int = 1) -> bytes:

@@ -32,6 +32,13 @@ PLAIN = ("wav", "w64", "aiff", "caf", "au", "flac")  # their headers count sampl
 CLOCKED = ("mov", "matroska", "flv", "asf", "mpegts")  # their clocks may leave holes on purpose
 SPLICED = ("mp3", "aac", "mpeg", "ac3")  # bare frames: a tag or a splice between them is no damage
 FORMATS = (*PLAIN, *CLOCKED, *SPLICED, "ogg", "avi", "amr")
+# The decoders that may run: sound alone, so that the pictures of a video reach no decoder at all.
+_PCM = "u8 s8 s16le s16be s24le s24be s32le s32be f32le f32be f64le f64be alaw mulaw bluray dvd lxf"
+_CODED = (
+    "aac ac3 adpcm_ima_qt adpcm_ima_wav adpcm_ms adpcm_swf alac amrnb amrwb eac3 flac gsm gsm_ms mp1 mp1float mp2 mp2float mp3 mp3float"
+)
+_MORE = "aac_latm libgsm libgsm_ms libopencore_amrnb libopencore_amrwb libspeex nellymoser opus speex vorbis wmapro wmav1 wmav2 wmavoice"
+CODECS = (*(f"pcm_{kind}" for kind in _PCM.split()), *_CODED.split(), *_MORE.split())
 _SAMPLES = {name: np.dtype(kind) for name, kind in {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}.items()}
 
 
@@ -54,7 +61,11 @@ def opened(source: Source) -> Iterator[Recording]:
     target = io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.path.abspath(source)}"
     if (len(source) if isinstance(source, bytes) else _size(source)) == 0:
         raise NotAudio(f"{name} is empty (0 bytes); wanted a sound or video file")
-    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file" if isinstance(target, str) else "none"}
+    options = {
+        "format_whitelist": ",".join(FORMATS),
+        "codec_whitelist": ",".join(CODECS),
+        "protocol_whitelist": "file" if isinstance(target, str) else "none",
+    }
     try:
         container = av.open(target, options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
@@ -74,6 +85,8 @@ def opened(source: Source) -> Iterator[Recording]:
                 f"{name} declares {channels} channels at {rate} Hz; wanted at least one channel at {LOWEST_RATE} to {HIGHEST_RATE} Hz; "
                 "its header is damaged or its codec unknown: export it again"
             )
+        if sound.codec_context.name not in CODECS:
+            raise AudioError(f"{name} holds {sound.codec_context.name} sound, which is not read here; convert it to wav, flac or mp3")
         yield Recording(container, sound, source)
 
 
@@ -212,7 +225,7 @@ class Recording:
             raise AudioError(f"{self.name} holds NaN or infinite samples near {self.at_s:.2f} s; repair the program that wrote it")
         if len(mono) and np.abs(mono).max() > LOUDEST:
             raise AudioError(
-                f"{self.name} holds samples of {np.abs(mono).max():.3g} near {self.at_s:.2f} s; wanted -1 to 1 (divide 16-bit values by 32768)"
+                f"{self.name} holds samples of {np.abs(mono).max():.3g} near {self.at_s:.2f} s; wanted -1 to 1 (divide 16 bits by 32768)"
             )
         return mono
 
