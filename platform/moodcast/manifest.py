@@ -239,10 +239,13 @@ def _records(path: Path) -> Iterable[dict[str, Any]]:
             return typing.cast(list[dict[str, Any]], pq.read_table(path).to_pylist())
         except pa.ArrowException as error:
             raise ValueError(f"{path} is no Parquet file ({error}); write it again") from None
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        if kind == ".csv":
-            return [{name: value for name, value in record.items() if value not in ("", None)} for record in _csv_records(file, path)]
-        return [_loads(line, f"row {number} of {path}") for number, line in enumerate(file, start=1) if line.strip()]
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
+    if kind == ".csv":
+        return _csv_records(io.StringIO(text, newline=""), path)
+    return [_loads(line, f"row {number} of {path}") for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
 def _csv_records(file: typing.TextIO, path: Path) -> Iterable[dict[str, Any]]:
@@ -254,7 +257,7 @@ def _csv_records(file: typing.TextIO, path: Path) -> Iterable[dict[str, Any]]:
         for name in _NESTED:
             if record.get(name):
                 record[name] = _loads(record[name], f"row {number} of {path}, {name}")
-        yield dict(record)
+        yield {name: value for name, value in record.items() if value not in ("", None)}
 
 
 def _loads(text: str, where: str) -> Any:
@@ -292,8 +295,12 @@ def _row(record: Any, number: int, path: Path) -> Utterance:
         first = error.errors()[0]
         column = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{where}, {column}: {first['input']!r} does not fit ({first['msg']})") from None
-    if row.start_s < 0 or (row.stop_s is not None and row.stop_s <= row.start_s):
-        raise ValueError(f"{where}: the span {row.start_s} to {row.stop_s} s is empty or begins before 0; correct start_s and stop_s")
+    for name in _NUMBERS:
+        value = getattr(row, name)
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{where}, {name}: got {value}; wanted 0 or more")
+    if row.stop_s is not None and row.stop_s <= row.start_s:
+        raise ValueError(f"{where}: the span {row.start_s} to {row.stop_s} s is empty; correct start_s and stop_s")
     return row
 
 
