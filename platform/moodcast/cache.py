@@ -68,7 +68,7 @@ def open_waves(
         raise ValueError("there are no rows to decode; wanted at least one")
     root = root if root is not None else Path(os.environ.get("MOODCAST_CACHE") or Path.home() / ".cache" / "moodcast")
     folder = Path(root) / "waves" / _key(rows, rate)
-    if not (folder / "index.json").is_file():
+    if not _whole(folder):
         _write(rows, rate, folder, max_hours, progress)
     elif progress is not None:
         progress(len(rows), len(rows))
@@ -102,13 +102,30 @@ def _write(rows: Sequence[Utterance], rate: int, folder: Path, max_hours: float,
                     progress(done, len(rows))
         index = {"format": FORMAT, "rate": rate, "lengths": lengths, "fingerprints": fingerprints}
         (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
-        try:
-            os.replace(temporary, folder)
-        except OSError:
-            if not (folder / "index.json").is_file():  # else another process was faster with the same samples
-                raise
+        _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Give a finished store its name; where another process was faster with the same samples, its store stays."""
+    try:
+        os.replace(temporary, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        if not _whole(folder):  # cut by a full disk or a hand: put it away, readers that hold it keep their view
+            shutil.rmtree(folder)
+            os.replace(temporary, folder)
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a store is there, its index readable and every sample that the index counts on disk."""
+    try:
+        lengths = json.loads((folder / "index.json").read_text(encoding="utf-8"))["lengths"]
+        return bool((folder / "waves.f32").stat().st_size == 4 * sum(lengths))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _decoded(rows: Sequence[Utterance], rate: int, max_hours: float) -> Iterator[NDArray[np.float32]]:

@@ -1,0 +1,196 @@
+"""moodcast.cache: decoded once, the same samples as reading, safe when two write at once."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from moodcast import audio
+from moodcast.audio import AudioError
+from moodcast.cache import WaveStore, open_waves
+from moodcast.manifest import Utterance
+
+RATE = 16_000
+
+
+@pytest.fixture
+def rows(tmp_path: Path, write_wav: Callable[..., Path], speechlike: Callable[..., NDArray[np.float32]]) -> list[Utterance]:
+    """Twelve stretches: ten files, and two spans of the first."""
+    found = [
+        Utterance(id=f"u{n}", path=str(write_wav(f"{n}.wav", speechlike(0.5 + n / 10, 22_050, seed=n), 22_050)), corpus="made")
+        for n in range(10)
+    ]
+    return [*found, replace(found[0], id="early", stop_s=0.2), replace(found[0], id="late", start_s=0.2, stop_s=0.45)]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that were decoded, in any order."""
+    paths: list[str] = []
+    original = audio.read
+
+    def counted(source: str, *rest: object) -> NDArray[np.float32]:
+        paths.append(source)
+        return original(source, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(audio, "read", counted)
+    return paths
+
+
+def test_a_store_holds_what_reading_gives(rows: list[Utterance], tmp_path: Path) -> None:
+    store = open_waves(rows, RATE, tmp_path / "cache")
+    assert len(store) == len(rows)
+    for i, row in enumerate(rows):
+        wanted = audio.read(row.path, row.start_s, row.stop_s, RATE)
+        np.testing.assert_array_equal(store[i], wanted)
+        assert store[i].dtype == np.float32
+        assert store.fingerprints[i] == audio.fingerprint(wanted)
+        assert store.seconds(i) == len(wanted) / RATE
+    np.testing.assert_array_equal(store[-1], store[len(rows) - 1])
+    for wrong in (len(rows), -len(rows) - 1):
+        with pytest.raises(IndexError, match="there are 12 stretches"):
+            store[wrong]
+    with pytest.raises(ValueError, match="read-only"):
+        store[0][0] = 1.0
+
+
+def test_the_second_call_decodes_nothing(rows: list[Utterance], tmp_path: Path, decoded: list[str]) -> None:
+    first = open_waves(rows, RATE, tmp_path / "cache")
+    assert sorted(decoded) == sorted(row.path for row in rows)
+    decoded.clear()
+    again = open_waves(rows, RATE, tmp_path / "cache")
+    assert decoded == []
+    assert again.folder == first.folder
+    assert (
+        open_waves([replace(row, id=row.id + "x", emotion="sad", split="dev") for row in rows], RATE, tmp_path / "cache").folder
+        == first.folder
+    )
+    assert decoded == []  # labels are not part of what was heard
+
+
+def test_whatever_changes_the_samples_makes_another_store(rows: list[Utterance], tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+    root = tmp_path / "cache"
+    seen = {open_waves(rows, RATE, root).folder}
+    for other, rate in ((rows, 8_000), (rows[::-1], RATE), (rows[:-1], RATE), ([replace(rows[0], stop_s=0.3)], RATE)):
+        seen.add(open_waves(other, rate, root).folder)
+    assert len(seen) == 5
+    write_wav("3.wav", np.full(RATE, 0.25, np.float32))
+    changed = open_waves(rows, RATE, root)
+    assert changed.folder not in seen
+    assert abs(float(changed[3].mean()) - 0.25) < 1e-3
+
+
+def test_progress_is_told_after_every_row(rows: list[Utterance], tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    open_waves(rows, RATE, tmp_path / "cache", progress=lambda done, total: told.append((done, total)))
+    assert told == [(n, 12) for n in range(1, 13)]
+    told.clear()
+    open_waves(rows, RATE, tmp_path / "cache", progress=lambda done, total: told.append((done, total)))
+    assert told == [(12, 12)]
+
+
+def test_a_clip_that_cannot_be_read_is_named_and_leaves_nothing_behind(rows: list[Utterance], tmp_path: Path) -> None:
+    Path(rows[4].path).write_bytes(b"this is no sound")
+    with pytest.raises(AudioError, match=r"^u4: .*4\.wav is not audio"):
+        open_waves(rows, RATE, tmp_path / "cache")
+    assert list((tmp_path / "cache" / "waves").iterdir()) == []
+    Path(rows[4].path).unlink()
+    with pytest.raises(AudioError, match=r"^u4: .*cannot be opened .*correct its path"):
+        open_waves(rows, RATE, tmp_path / "cache")
+    with pytest.raises(audio.TooLong, match=r"^u0: "):
+        open_waves(rows[:1], RATE, tmp_path / "cache", max_hours=1e-5)
+    with pytest.raises(ValueError, match="no rows to decode"):
+        open_waves([], RATE, tmp_path / "cache")
+
+
+def test_a_write_that_stops_half_way_is_not_taken_for_a_store(
+    rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_waves(rows, RATE, tmp_path / "cache", progress=stop)
+    assert list((tmp_path / "cache" / "waves").iterdir()) == []
+    assert len(open_waves(rows, RATE, tmp_path / "cache")) == 12
+
+
+def test_only_a_few_rows_are_decoded_ahead(rows: list[Utterance], tmp_path: Path, decoded: list[str]) -> None:
+    many = [replace(row, id=f"{row.id}-{n}", start_s=n / 100, stop_s=0.5) for n in range(10) for row in rows[:10]]
+    ahead = 0
+
+    def watch(done: int, _total: int) -> None:
+        nonlocal ahead
+        ahead = max(ahead, len(decoded) - done)
+
+    open_waves(many, RATE, tmp_path / "cache", progress=watch)
+    assert 0 < ahead <= 3 * 8 + 1
+
+
+def test_the_cache_lies_where_the_environment_says(rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOODCAST_CACHE", str(tmp_path / "elsewhere"))
+    assert open_waves(rows[:2], RATE).folder.parent.parent == tmp_path / "elsewhere"
+    monkeypatch.delenv("MOODCAST_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert open_waves(rows[:2], RATE).folder.is_relative_to(tmp_path / "home" / ".cache" / "moodcast")
+
+
+def test_a_store_is_plain_json_and_samples(rows: list[Utterance], tmp_path: Path) -> None:
+    store = open_waves(rows, RATE, tmp_path / "cache")
+    assert sorted(os.listdir(store.folder)) == ["index.json", "waves.f32"]
+    index = json.loads((store.folder / "index.json").read_text())
+    assert index["rate"] == RATE
+    assert sum(index["lengths"]) * 4 == (store.folder / "waves.f32").stat().st_size
+
+
+def test_a_store_cut_by_a_full_disk_or_a_hand_is_made_again(rows: list[Utterance], tmp_path: Path) -> None:
+    store = open_waves(rows, RATE, tmp_path / "cache")
+    first = np.array(store[11])
+    del store
+    (folder,) = (tmp_path / "cache" / "waves").iterdir()
+    os.truncate(folder / "waves.f32", 1000)
+    np.testing.assert_array_equal(open_waves(rows, RATE, tmp_path / "cache")[11], first)
+    (folder / "index.json").write_text("{}")
+    np.testing.assert_array_equal(open_waves(rows, RATE, tmp_path / "cache")[11], first)
+
+
+def _race(rows: list[Utterance], root: Path, ready: object, answers: object) -> None:
+    ready.wait()  # type: ignore[attr-defined]
+    store: WaveStore = open_waves(rows, RATE, root)
+    answers.put((str(store.folder), float(np.abs(store[5]).sum())))  # type: ignore[attr-defined]
+
+
+def test_writers_that_race_both_get_the_whole_store(rows: list[Utterance], tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, answers = context.Barrier(3), context.Queue()
+    racers = [context.Process(target=_race, args=(rows, tmp_path / "cache", ready, answers)) for _ in range(3)]
+    for racer in racers:
+        racer.start()
+    found = {answers.get(timeout=120) for _ in racers}
+    for racer in racers:
+        racer.join()
+    assert len(found) == 1
+    assert len(list((tmp_path / "cache" / "waves").iterdir())) == 1
+
+
+def test_the_writer_that_comes_second_leaves_the_store_of_the_first(rows: list[Utterance], tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    nested: list[WaveStore] = []
+
+    def overtake(done: int, _total: int) -> None:
+        if done == 3:
+            nested.append(open_waves(rows, RATE, root))
+
+    second = open_waves(rows, RATE, root, progress=overtake)
+    assert second.folder == nested[0].folder
+    assert len(list((root / "waves").iterdir())) == 1
+    np.testing.assert_array_equal(second[7], nested[0][7])
