@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -75,7 +76,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], prefix: str = "") -> T:
     for name, value in data.items():
         if name not in hints:
             raise ValueError(_unknown(prefix + name, [prefix + known for known in hints]))
-        values[name] = _read(hints[name], value, prefix + name)
+        values[name] = _read(hints[name], value, prefix + name, typed=False)
     try:
         return cls(**values)
     except TypeError as error:
@@ -100,17 +101,18 @@ def _replace(tree: Any, changes: dict[str, Any], prefix: str) -> Any:
         if dot:
             below.setdefault(head, {})[rest] = value
         else:
-            here[head] = value if _is_branch(value) else _read(hints[head], value, prefix + name)
+            here[head] = value if _is_branch(value) else _read(hints[head], value, prefix + name, typed=True)
     for head, inner in below.items():
         here[head] = _replace(here.get(head, getattr(tree, head)), inner, prefix + head + ".")
     return dataclasses.replace(tree, **here)
 
 
-def _read(kind: Any, value: Any, name: str) -> Any:
+def _read(kind: Any, value: Any, name: str, typed: bool) -> Any:
+    """A value as the type its field declares; `typed`: text may have been typed on a command line, where everything is text."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return value if isinstance(value, kind) else from_dict(kind, value, name + ".")
-    if isinstance(value, str) and not _accepts_text(kind):
-        value = _from_text(value)
+    if typed and isinstance(value, str) and kind not in (str, Any):
+        value = _from_text(value, keep=_may_be_text(kind))
     try:
         return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
     except ValidationError as error:
@@ -118,18 +120,21 @@ def _read(kind: Any, value: Any, name: str) -> Any:
         raise ValueError(f"{name}: {value!r} does not fit; wanted {_name_of(kind)} ({reason})") from None
 
 
-def _from_text(text: str) -> Any:
-    """Text of a command line as JSON where it is JSON; `a,b` is a list; "none" is None; else the text itself."""
+def _from_text(text: str, keep: bool) -> Any:
+    """Text of a command line: "none" is None; with `keep` the rest is itself; else JSON where it is JSON, and `a,b` is a list."""
     if text.lower() in ("none", "null"):
         return None
+    if keep:
+        return text
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return [part.strip() for part in text.split(",")] if "," in text else text
 
 
-def _accepts_text(kind: Any) -> bool:
-    return kind is str or kind is Any
+def _may_be_text(kind: Any) -> bool:
+    """Whether a field is text or something else, such as `str | None`."""
+    return typing.get_origin(kind) in (types.UnionType, typing.Union) and str in typing.get_args(kind)
 
 
 def _hints(cls: type) -> dict[str, Any]:
