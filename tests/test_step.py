@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from moodcast.batch import Batch, Prediction
+from moodcast.chunks import ChunkPlan
+from moodcast.labels import Labels
+from moodcast.manifest import Utterance
+from moodcast.method import Method, Spec, View
+from moodcast.run import Train
+from moodcast.step import (
+    Diverged,
+    LossModule,
+    Trainer,
+    TrainingView,
+    balance_weights,
+    epoch_batches,
+    lr_factor,
+    num_steps,
+    predict_emotion,
+    seed_everything,
+    train_step,
+    weights_digest,
+)
+
+SPEC = Spec(("a", "b", "c"), (), 100, ChunkPlan(length_s=0.05, hop_s=0.05))
+
+
+class Points:
+    """N stretches of one chunk of five samples; the class follows from them."""
+
+    def __init__(self, num: int = 37) -> None:
+        rng = np.random.default_rng(3)
+        self.values = rng.standard_normal((num, 5)).astype(np.float32)
+        self.target = np.eye(3, dtype=np.float32)[self.values[:, :3].argmax(1)]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def names(self, indices: Any) -> list[str]:
+        return [f"u{i}" for i in indices]
+
+    def batches(self, plan: Sequence[Any]) -> Iterator[Batch]:
+        for indices in plan:
+            size = len(indices)
+            chunks = torch.from_numpy(self.values[indices])[:, None]
+            target = torch.from_numpy(self.target[indices])
+            yield Batch(chunks, torch.full((size, 1), 5), torch.full((size,), 0.05), target, torch.ones(size))
+
+
+class Net(Method):
+    """Two linear layers with dropout, a running mean, and hooks that can be switched on."""
+
+    @dataclass(frozen=True)
+    class Config(Method.Config):
+        dropout: float = 0.0
+        thaw_at: int = 0
+        bad_at: int = -1
+        only_first: int = 0
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        super().__init__(config, spec)
+        self.first = nn.Linear(5, 6)
+        self.last = nn.Sequential(nn.Tanh(), nn.Dropout(config.dropout), nn.Linear(6, 3))
+        self.register_buffer("mean", torch.zeros(5))
+        self.register_buffer("count", torch.zeros(()))
+        self.first.requires_grad_(config.thaw_at == 0)
+
+    def forward(self, batch: Batch) -> Prediction:
+        return Prediction(emotion=self.last(self.first(batch.chunks[:, 0])).log_softmax(-1))
+
+    def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        batch = batches["labelled"]
+        if self.training:
+            self.mean += batch.chunks.mean((0, 1))
+        bad = float("inf") if int(self.count) == self.config.bad_at else 1.0
+        return {"classes": -(batch.target * self(batch).emotion).sum(-1).mean() * bad}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.first.parameters()), "lr_scale": 0.1}, {"params": list(self.last.parameters())}]
+
+    def start_epoch(self, epoch: int, view: View) -> None:
+        if epoch == self.config.thaw_at:
+            self.first.requires_grad_(True)
+        if self.config.only_first:
+            weights = torch.zeros(len(view.features(lambda batch: batch.chunks[:, 0, 0])))
+            weights[: self.config.only_first] = 1.0
+            view.set_weights(weights)
+
+    def after_step(self, progress: float) -> None:
+        self.count += 1
+
+
+def net(**config: Any) -> Net:
+    torch.manual_seed(0)
+    return Net(Net.Config(**config), SPEC)
+
+
+# ------------------------------------------------------------------------------------------------- order
+
+
+@given(st.integers(1, 60), st.integers(1, 6), st.sampled_from([1, 2, 3]), st.integers(0, 5), st.booleans())
+def test_any_number_of_ranks_sees_the_same_global_batches(shares: int, each: int, world: int, epoch: int, weighted: bool) -> None:
+    num, batch_size = shares * world, each * world
+    weights = np.arange(1, num + 1, dtype=float) if weighted else None
+    whole = epoch_batches(num, batch_size, 7, epoch, weights=weights)
+    parts = [epoch_batches(num, batch_size, 7, epoch, world, rank, weights) for rank in range(world)]
+    assert len(whole) == num_steps(num, batch_size)
+    for g, batch in enumerate(whole):
+        shards = [part[g] for part in parts]
+        assert len({len(shard) for shard in shards}) == 1
+        assert np.stack(shards, axis=1).ravel().tolist() == batch.tolist()
+
+
+@given(st.integers(1, 80), st.integers(1, 20))
+def test_an_epoch_shows_each_stretch_at_most_once_and_drops_less_than_a_batch(num: int, batch_size: int) -> None:
+    seen = np.concatenate(epoch_batches(num, batch_size, 0, 0))
+    assert len(set(seen.tolist())) == len(seen)
+    assert len(seen) == (num if num < batch_size else num - num % batch_size)
+
+
+def test_the_order_is_the_same_when_asked_again_and_another_in_the_next_epoch() -> None:
+    first, again, other = (np.concatenate(epoch_batches(100, 10, 4, epoch)).tolist() for epoch in (2, 2, 3))
+    assert first == again
+    assert first != other
+
+
+def test_a_single_small_batch_shrinks_to_what_the_workers_can_share() -> None:
+    assert [len(batch) for batch in epoch_batches(7, 32, 0, 0, world=2, rank=1)] == [3]
+
+
+@pytest.mark.parametrize(("num", "batch_size", "world", "wanted"), [(100, 9, 2, "multiple of 2"), (1, 8, 2, "too few for 2 workers")])
+def test_what_cannot_be_shared_equally_is_refused(num: int, batch_size: int, world: int, wanted: str) -> None:
+    with pytest.raises(ValueError, match=wanted):
+        epoch_batches(num, batch_size, 0, 0, world)
+
+
+def rows(*pairs: tuple[str, str]) -> list[Utterance]:
+    return [Utterance(id=str(i), path="", corpus=corpus, emotion=emotion) for i, (corpus, emotion) in enumerate(pairs)]
+
+
+def test_balanced_classes_are_drawn_equally_often() -> None:
+    labels = Labels(("angry", "sad"))
+    table = rows(*[("x", "angry")] * 90, *[("x", "sad")] * 10)
+    assert balance_weights(table, labels, "none") is None
+    weights = balance_weights(table, labels, "class")
+    drawn = np.concatenate([np.concatenate(epoch_batches(100, 10, 0, epoch, weights=weights)) for epoch in range(60)])
+    assert abs((drawn >= 90).mean() - 0.5) < 0.03
+
+
+def test_corpora_are_balanced_too_where_asked() -> None:
+    table = rows(*[("big", "angry")] * 60, *[("big", "sad")] * 20, *[("small", "angry")] * 5, *[("small", "sad")] * 15)
+    weights = balance_weights(table, Labels(("angry", "sad")), "corpus_class")
+    assert weights is not None
+    groups = [weights[:60].sum(), weights[60:80].sum(), weights[80:85].sum(), weights[85:].sum()]
+    assert np.allclose(groups, 1.0)
+
+
+def test_votes_decide_the_class_that_is_balanced() -> None:
+    row = Utterance(id="1", path="", emotion="sad", votes={"angry": 3.0, "sad": 1.0})
+    other = Utterance(id="2", path="", emotion="sad")
+    weights = balance_weights([row, other], Labels(("angry", "sad"), source="votes"), "class")
+    assert weights is not None
+    assert weights.tolist() == [1.0, 1.0]
+
+
+# --------------------------------------------------------------------------------------------- one step
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_as_half_a_cosine() -> None:
+    factors = [lr_factor(step, 100, 0.1) for step in range(100)]
+    assert np.allclose(factors[:10], np.arange(1, 11) / 10)
+    assert np.allclose(factors[10:], [(1 + np.cos(np.pi * k / 90)) / 2 for k in range(90)])
+    assert lr_factor(0, 100, 0.0) == 1.0
+
+
+def test_a_group_has_its_own_share_of_the_learning_rate() -> None:
+    trainer = Trainer(net(), Train(epochs=1, batch_size=37, lr=1e-2, warmup_share=0.0), Points())
+    trainer.epoch(0)
+    assert trainer.optimizer is not None
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == pytest.approx([1e-3, 1e-2])
+
+
+def test_one_step_is_adamw_on_the_clipped_gradient_of_the_weighted_sum() -> None:
+    ours, theirs, batch = net(), net(), next(iter(Points().batches([np.arange(8)])))
+    optimizer = torch.optim.AdamW(ours.parameters(), lr=1e-2, weight_decay=0.1)
+    train_step(LossModule(ours), ours, optimizer, {"labelled": batch}, clip_norm=0.01)
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-2, weight_decay=0.1)
+    theirs.losses({"labelled": batch})["classes"].backward()
+    nn.utils.clip_grad_norm_(theirs.parameters(), 0.01)
+    optimizer.step()
+    assert weights_digest(ours) == weights_digest(theirs)
+
+
+def test_a_loss_that_is_no_number_stops_before_anything_moves_and_names_the_place() -> None:
+    data, method = Points(), net(bad_at=3)
+    trainer = Trainer(method, Train(epochs=5, batch_size=16), data)
+    trainer.epoch(0)
+    with pytest.raises(Diverged, match=r"epoch 1, step 1: the loss is (inf|nan).*utterances u\d+, u\d+") as stopped:
+        trainer.epoch(1)
+    named = str(stopped.value).partition("utterances ")[2].partition(";")[0].split(", ")
+    assert named == data.names(epoch_batches(37, 16, 0, 1)[1])
+    assert int(method.count) == 3
+    assert all(torch.isfinite(p).all() for p in method.parameters())
+
+
+def test_a_method_of_other_streams_is_refused() -> None:
+    class Adapting(Net):
+        streams = ("source", "target")
+
+    with pytest.raises(ValueError, match="source"):
+        Trainer(Adapting(Net.Config(), SPEC), Train(), Points())
+
+
+# ------------------------------------------------------------------------------------- epochs and resuming
+
+
+def test_training_learns() -> None:
+    method, data = net(), Points(200)
+    trainer = Trainer(method, Train(epochs=30, batch_size=20, lr=3e-2), data)
+    losses = [trainer.epoch(epoch)["loss"] for epoch in range(30)]
+    assert losses[-1] < 0.3 * losses[0]
+    emotion = predict_emotion(method, data, np.arange(200), np.ones(200), 50)
+    assert (emotion.argmax(1) == data.target.argmax(1)).mean() > 0.9
+
+
+@pytest.mark.parametrize("thaw_at", [0, 1, 3])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(thaw_at: int, tmp_path: Path) -> None:
+    settings, data = Train(epochs=5, batch_size=8), Points()
+    undisturbed = Trainer(net(dropout=0.4, thaw_at=thaw_at), settings, data)
+    for epoch in range(5):
+        undisturbed.epoch(epoch)
+    broken = Trainer(net(dropout=0.4, thaw_at=thaw_at), settings, data)
+    for epoch in range(2):
+        broken.epoch(epoch)
+    torch.save(broken.state(), tmp_path / "state.pt")
+    torch.rand(17)  # whatever else happens in between
+    torch.manual_seed(99)
+    resumed = Trainer(Net(Net.Config(dropout=0.4, thaw_at=thaw_at), SPEC), settings, data)
+    resumed.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    for epoch in range(2, 5):
+        resumed.epoch(epoch)
+    assert weights_digest(resumed.method) == weights_digest(undisturbed.method)
+    assert int(resumed.method.count) == 20
+
+
+def test_what_thaws_in_a_later_epoch_trains_from_then_on() -> None:
+    method = net(thaw_at=2)
+    trainer, before = Trainer(method, Train(epochs=3, batch_size=8), Points()), method.first.weight.clone()
+    trainer.epoch(0)
+    trainer.epoch(1)
+    assert torch.equal(method.first.weight, before)
+    assert trainer.optimizer is not None
+    held = trainer.optimizer.state[method.last[2].weight]["step"].clone()
+    trainer.epoch(2)
+    assert not torch.equal(method.first.weight, before)
+    assert trainer.optimizer.state[method.last[2].weight]["step"] == held + 4  # the optimiser's memory was kept
+
+
+def test_a_hook_decides_what_an_epoch_draws() -> None:
+    class Spy(Points):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[int] = []
+
+        def batches(self, plan: Sequence[Any]) -> Iterator[Batch]:
+            self.seen += [int(i) for indices in plan for i in indices]
+            return super().batches(plan)
+
+    data = Spy()
+    trainer = Trainer(net(only_first=5), Train(epochs=1, batch_size=8), data)
+    data.seen.clear()
+    trainer.epoch(0)
+    assert data.seen[:37] == list(range(37))  # the hook's own look, in manifest order
+    assert set(data.seen[37:]) <= set(range(5))
+
+
+@pytest.mark.parametrize("bad", [[1.0] * 36, [-1.0] + [1.0] * 36, [0.0] * 37, [float("nan")] * 37])
+def test_sampling_weights_that_cannot_be_are_refused(bad: list[float]) -> None:
+    with pytest.raises(ValueError, match="37 finite numbers"):
+        TrainingView(net(), Points(), 8).set_weights(torch.tensor(bad))
+
+
+def test_closed_form_parts_are_fitted_once_and_a_method_without_weights_takes_no_steps() -> None:
+    class Centre(Net):
+        def fit_once(self, view: View) -> None:
+            self.mean.copy_(view.features(lambda batch: batch.chunks[:, 0]).mean(0))
+
+    method = Centre(Net.Config(thaw_at=99), SPEC).requires_grad_(False)
+    trainer = Trainer(method, Train(epochs=1, batch_size=8), Points())
+    trainer.fit_once()
+    assert torch.allclose(method.mean, torch.from_numpy(Points().values).mean(0), atol=1e-6)
+    assert trainer.epoch(0) == {}
+
+
+def test_pieces_of_one_row_are_merged_by_duration() -> None:
+    method, data = net(), Points(3)
+    alone = predict_emotion(method, data, np.arange(3), np.ones(3), 8)
+    merged = predict_emotion(method, data, np.array([0, 0, 1]), np.array([3.0, 1.0, 2.0]), 8)
+    assert np.allclose(merged[0], 0.75 * alone[0] + 0.25 * alone[1])
+    assert np.allclose(merged[1], alone[2])
+
+
+def test_looking_at_features_leaves_the_mode_of_training_alone() -> None:
+    method = net(dropout=0.9)
+    method.train()
+    view = TrainingView(method, Points(), 8)
+    fn = lambda batch: method(batch).emotion  # noqa: E731
+    assert torch.equal(view.features(fn), view.features(fn))
+    assert method.training
+
+
+# ----------------------------------------------------------------------------------------------- two ranks
+
+
+def on_rank(rank: int, world: int, folder: str) -> None:
+    """What each of the processes below does."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    torch.set_num_threads(1)
+    data, method = Points(), net(dropout=0.5 if world == 2 else 0.0)
+    view = TrainingView(method, data, 8, world, rank)
+    view.set_weights(torch.rand(37) + 0.1)  # differs by rank: the first one's count
+    plain = Trainer(net(), Train(epochs=2, batch_size=8), data, None, world, rank)
+    losses = plain.epoch(0)
+    dropping = Trainer(method, Train(epochs=2, batch_size=8), data, None, world, rank)
+    dropping.epoch(0)
+    dropping.epoch(1)
+    found = {
+        "features": view.features(lambda batch: batch.chunks[:, 0]),
+        "weights": torch.from_numpy(view.weights),
+        "digest": weights_digest(dropping.method),
+        "plain": plain.method.state_dict(),
+        "loss": losses["loss"],
+    }
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.start_processes(on_rank, (2, str(folder)), nprocs=2, start_method="spawn")
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_a_view_gathers_every_stretch_in_order_on_every_rank(two_ranks: list[dict[str, Any]]) -> None:
+    for found in two_ranks:
+        assert np.array_equal(found["features"].numpy(), Points().values)
+
+
+def test_sampling_weights_are_the_same_on_every_rank(two_ranks: list[dict[str, Any]]) -> None:
+    assert torch.equal(two_ranks[0]["weights"], two_ranks[1]["weights"])
+
+
+def test_two_ranks_stay_bit_equal_with_dropout_and_running_statistics(two_ranks: list[dict[str, Any]]) -> None:
+    assert two_ranks[0]["digest"] == two_ranks[1]["digest"]
+
+
+def test_two_ranks_learn_what_one_does(two_ranks: list[dict[str, Any]]) -> None:
+    alone = Trainer(net(), Train(epochs=2, batch_size=8), Points())
+    loss = alone.epoch(0)["loss"]
+    assert two_ranks[0]["loss"] == pytest.approx(loss, abs=1e-6)
+    for name, value in alone.method.named_parameters():
+        assert torch.allclose(two_ranks[1]["plain"][name], value, atol=1e-6)
+
+
+def test_ranks_draw_their_own_random_numbers() -> None:
+    drawn = []
+    for place in ((0, 1, 0), (0, 1, 1), (0, 2, 0), (0, 1, 0)):
+        seed_everything(*place)
+        drawn.append(float(torch.rand(())))
+    assert len(set(drawn)) == 3
+    assert drawn[0] == drawn[3]
