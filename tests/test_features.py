@@ -74,8 +74,11 @@ def test_the_bands_peak_where_they_say():
     assert ((strongest - log_mel.peaks_hz).abs() <= RATE / 512).all()
 
 
-def log_mel_of(wave: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return features.LogMel(RATE)(wave[None], torch.tensor([len(wave)]))
+ONE = torch.ones(1, 1, dtype=torch.bool)  # one stretch of one chunk
+
+
+def log_mel_of(wave: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return *features.LogMel(RATE)(wave[None], torch.tensor([len(wave)])), ONE
 
 
 @pytest.mark.parametrize("normalise", [features.level_normalised, features.band_normalised])
@@ -90,33 +93,34 @@ def test_loudness_does_not_matter(normalise, gain_db: float):
 def test_level_normalised_speech_has_mean_power_one_and_keeps_its_colour():
     wave = noise(16_000)
     coloured = wave[1:] + 0.95 * wave[:-1]
-    frames, mask = log_mel_of(coloured)
-    found = features.level_normalised(frames, mask)
+    found = features.level_normalised(*log_mel_of(coloured))
     assert found.exp().mean().item() == pytest.approx(1.0, abs=1e-4)
     assert found[0, :, 5].mean() > found[0, :, -1].mean() + 2.0
 
 
 def test_band_normalised_speech_has_lost_a_linear_channel():
-    frames, mask = log_mel_of(noise(16_000))
-    channel = torch.linspace(-3, 3, 64)
-    torch.testing.assert_close(features.band_normalised(frames + channel, mask), features.band_normalised(frames, mask), atol=1e-4, rtol=0)
+    frames, mask, exist = log_mel_of(noise(16_000))
+    wanted = features.band_normalised(frames, mask, exist)
+    torch.testing.assert_close(features.band_normalised(frames + torch.linspace(-3, 3, 64), mask, exist), wanted, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("normalise", [features.level_normalised, features.band_normalised])
-def test_normalisation_ignores_what_is_masked(normalise):
-    frames, mask = torch.randn(2, 30, 8), torch.ones(2, 30, dtype=torch.bool)
-    mask[0, 20:] = False
-    wanted = normalise(frames[:1, :20], mask[:1, :20])
-    changed = torch.where(mask[..., None], frames, 7.0)
-    found = normalise(changed, mask)
-    torch.testing.assert_close(found[:1, :20], wanted)
-    assert (found[0, 20:] == 0).all()
+def test_normalisation_is_by_stretch_over_all_its_real_frames_and_no_others(normalise):
+    exist = torch.tensor([[True, True], [True, False]])
+    frames, mask = torch.randn(3, 30, 8), torch.ones(3, 30, dtype=torch.bool)
+    mask[1, 20:] = False
+    found = normalise(torch.where(mask[..., None], frames, 7.0), mask, exist)
+    joined = torch.cat([frames[0], frames[1, :20]])[None]
+    wanted = normalise(joined, torch.ones(1, 50, dtype=torch.bool), ONE)[0]
+    torch.testing.assert_close(torch.cat([found[0], found[1, :20]]), wanted)
+    torch.testing.assert_close(found[2:], normalise(frames[2:], mask[2:], ONE))
+    assert (found[1, 20:] == 0).all()
 
 
 @pytest.mark.parametrize("normalise", [features.level_normalised, features.band_normalised])
 def test_silence_and_nothing_at_all_stay_finite(normalise):
-    frames, mask = features.LogMel(RATE)(torch.zeros(2, 4000), torch.tensor([4000, 0]))
-    assert normalise(frames, mask).isfinite().all()
+    frames, mask = features.LogMel(RATE)(torch.zeros(1, 4000), torch.tensor([4000]))
+    assert normalise(frames, mask, torch.tensor([[True], [False]])).isfinite().all()
 
 
 def test_deltas_are_half_the_difference_of_the_neighbours_and_repeat_the_edges():
@@ -125,14 +129,14 @@ def test_deltas_are_half_the_difference_of_the_neighbours_and_repeat_the_edges()
     assert features.deltas(frames, mask)[0, :, 0].tolist() == [0.5, 2.0, 4.0, 2.5, 0.0, 0.0]
 
 
-def test_chunk_frames_are_those_of_each_chunk_cut_to_the_longest():
+def test_chunk_frames_are_those_of_each_chunk_that_exists_cut_to_the_longest():
     log_mel = features.LogMel(RATE)
     chunks = torch.stack([noise(8000, seed) for seed in range(6)]).view(2, 3, 8000)
-    lengths = torch.tensor([[4000, 4000, 0], [3000, 100, 0]])
-    frames, mask = features.chunk_frames(log_mel, chunks, lengths)
-    assert frames.shape == (2, 3, 23, 64)
-    assert mask.sum(-1).tolist() == [[23, 23, 0], [17, 1, 0]]
-    torch.testing.assert_close(frames[0, 1], log_mel(chunks[0, 1:2, :4000], torch.tensor([4000]))[0][0])
+    frames, mask, exist = features.chunk_frames(log_mel, chunks, torch.tensor([[4000, 4000, 0], [3000, 100, 0]]))
+    assert exist.tolist() == [[True, True, False], [True, True, False]]
+    assert frames.shape == (4, 23, 64)
+    assert mask.sum(-1).tolist() == [23, 23, 17, 1]
+    torch.testing.assert_close(frames[1], log_mel(chunks[0, 1:2, :4000], torch.tensor([4000]))[0][0])
 
 
 def test_hiding_stays_within_its_limits_and_leaves_the_rest_alone():

@@ -1,8 +1,8 @@
 """Log-mel frames as a torch module, and what is done to them before an encoder: level, channel, deltas.
 
-Shapes: N chunks, L samples, T frames, M mel bands; a mask is True where a frame is real. Rules that keep an answer the same alone, in
-a batch and behind padding: a frame counts only where its whole window is real (a chunk shorter than one window has one frame), masked
-frames are zero, and every statistic is taken over real frames only.
+Shapes: B stretches, C chunks a stretch, N chunks that exist, L samples, T frames, M mel bands; a mask is True where a frame is real.
+Rules that keep an answer the same alone, in a batch and behind padding: a frame counts only where its whole window is real (a chunk
+shorter than one window has one frame), masked frames are zero, and every statistic is taken over real frames only.
 
 Sources: windows of 25 ms every 10 ms and mel bands 2595 log10(1 + f/700) as in Davis & Mermelstein (1980) and HTK; deltas are half
 the difference of the neighbours (HTK book, eq. 5.16 with a window of one).
@@ -82,62 +82,63 @@ class LogMel(nn.Module):
         return frames * mask[..., None], mask
 
 
-def chunk_frames(log_mel: LogMel, chunks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-mel of a batch: chunks [B, C, L], lengths [B, C] -> frames [B, C, T, M], mask [B, C, T].
+def chunk_frames(log_mel: LogMel, chunks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-mel of the chunks of a batch that exist, packed, so that padding costs next to nothing.
 
-    T is cut to the longest real chunk, so that short stretches under a long plan cost what they are worth.
+    chunks [B, C, L], lengths [B, C] -> frames [N, T, M] and mask [N, T] of the N chunks that exist, in order, and exist [B, C].
+    T is that of the longest real chunk.
     """
-    frames, mask = log_mel(chunks.flatten(0, 1), lengths.flatten())
-    longest = max(1, int(mask.sum(-1).max()))
-    shape = (*chunks.shape[:2], longest)
-    return frames[:, :longest].reshape(*shape, -1), mask[:, :longest].reshape(shape)
+    exist = lengths > 0
+    longest = int(lengths.max())
+    frames, mask = log_mel(chunks[exist][:, : max(longest, 1)], lengths[exist])
+    return frames, mask, exist
 
 
-def level_normalised(frames: Tensor, mask: Tensor) -> Tensor:
-    """Subtract the log of a stretch's mean power, so that its level does not matter, and cut what lies 50 dB below it.
+def level_normalised(frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
+    """Subtract the log of each stretch's mean power, so that its level does not matter, and cut what lies 50 dB below it.
 
-    frames [B, T, M] log power of whole stretches, mask [B, T]. The mean of the power, not of its logarithm: pauses hardly move it.
-    A gain g adds 2 ln g to every frame and so to the level: the answer is the same at any gain.
+    frames [N, T, M] log power, mask [N, T], exist [B, C] as of `chunk_frames`. The mean of the power, not of its logarithm: pauses
+    hardly move it. A gain g adds 2 ln g to every frame and so to the level: the answer is the same at any gain.
     """
-    hidden = frames.masked_fill(~mask[..., None], -torch.inf)
-    count = (mask.sum(-1) * frames.shape[-1]).clamp_min(1)
-    level = hidden.flatten(1).logsumexp(-1) - count.log()
-    level = torch.where(mask.any(-1), level, 0.0)
+    power = frames.new_full(exist.shape, -torch.inf)  # log of the summed power of each chunk
+    power[exist] = frames.masked_fill(~mask[..., None], -torch.inf).flatten(1).logsumexp(-1)
+    count = torch.zeros_like(power)
+    count[exist] = mask.sum(-1).to(frames.dtype) * frames.shape[-1]
+    level = (power.logsumexp(-1) - count.sum(-1).log())[exist.nonzero()[:, 0]]
     return (frames - level[:, None, None]).clamp_min(-DEPTH) * mask[..., None]
 
 
-def band_normalised(frames: Tensor, mask: Tensor) -> Tensor:
+def band_normalised(frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
     """Subtract each band's mean over a stretch's real frames (cepstral mean normalisation): takes away level and linear channel.
 
-    frames [B, T, M], mask [B, T].
+    frames [N, T, M], mask [N, T], exist [B, C] as of `chunk_frames`.
     """
-    return (frames - band_means(frames, mask)[:, None]) * mask[..., None]
-
-
-def band_means(frames: Tensor, mask: Tensor) -> Tensor:
-    """Mean of each band over a stretch's real frames: [B, T, M], [B, T] -> [B, M]; zero where no frame is real."""
-    return (frames * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+    owner = exist.nonzero()[:, 0]
+    total = frames.new_zeros(len(exist), frames.shape[-1]).index_add(0, owner, (frames * mask[..., None]).sum(1))
+    count = frames.new_zeros(len(exist)).index_add(0, owner, mask.sum(-1).to(frames.dtype))
+    mean = (total / count.clamp_min(1.0)[:, None])[owner]
+    return (frames - mean[:, None]) * mask[..., None]
 
 
 def band_and_time_masked(frames: Tensor, mask: Tensor, bands: int, seconds: float, times: int = 2) -> Tensor:
     """SpecAugment without warping (Park et al. 2019): hide up to `bands` neighbouring bands and `times` spans of up to `seconds` seconds.
 
-    frames [B, T, M], mask [B, T]; drawn for each stretch from torch's global generator; what is hidden becomes the stretch's mean.
+    frames [N, T, M], mask [N, T]; drawn for each chunk from torch's global generator; what is hidden becomes the chunk's mean.
     """
     size, length, width = frames.shape
     hidden = _spans(size, width, bands, frames.device)[:, None, :]
     for _ in range(times):
         hidden = hidden | _spans(size, length, round(seconds / HOP_S), frames.device)[:, :, None]
-    filler = band_means(frames, mask).mean(-1)[:, None, None]
-    return torch.where(hidden, filler, frames) * mask[..., None]
+    filler = (frames * mask[..., None]).sum((1, 2)) / (mask.sum(-1).clamp_min(1) * width)
+    return torch.where(hidden, filler[:, None, None], frames) * mask[..., None]
 
 
 def cropped(mask: Tensor, min_s: float) -> Tensor:
-    """A random part of each stretch: the mask [B, T] with only one run of its real frames, `min_s` seconds or more where it has them.
+    """A random part of each chunk: the mask [N, T] with only one run of its real frames, `min_s` seconds or more where it has them.
 
     The run's length is uniform between `min_s` and all, drawn from torch's global generator.
     """
-    order = mask.cumsum(-1) - 1  # place among the stretch's real frames
+    order = mask.cumsum(-1) - 1  # place among the chunk's real frames
     total = mask.sum(-1, keepdim=True)
     least = total.clamp_max(round(min_s / HOP_S))
     keep = (least + torch.rand(len(mask), 1, device=mask.device) * (total - least)).ceil()

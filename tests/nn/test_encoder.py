@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from moodcast.nn.encoder import CnnEncoder, ConvEncoder, FrameNorm, LstmEncoder, encode_chunks, encode_frames
+from moodcast.nn.encoder import CnnEncoder, ConvEncoder, FrameNorm, LstmEncoder
 
 MELS = 16
 
@@ -64,26 +64,6 @@ def test_frame_norm_is_zero_mean_and_unit_variance_within_each_frame():
     changed = values.clone()
     changed[:, :, 0] = 100.0
     torch.testing.assert_close(norm(changed)[:, :, 1:], normed[:, :, 1:])
-
-
-def test_chunks_that_do_not_exist_are_left_out_and_come_back_as_zeros():
-    seen = []
-
-    def counting(frames: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        seen.append(len(frames))
-        return frames + 1.0, mask
-
-    frames, mask = torch.randn(2, 3, 4, MELS), torch.zeros(2, 3, 4, dtype=torch.bool)
-    mask[0, :2] = mask[1, 0] = True
-    encoded, real = encode_frames(counting, frames, mask)
-    vectors, exist = encode_chunks(lambda a, b: counting(a, b)[0][:, 0], frames, mask)
-    assert seen == [3, 3]
-    assert torch.equal(real, mask)
-    assert torch.equal(encoded[0, 1], frames[0, 1] + 1.0)
-    assert (encoded[~mask] == 0).all()
-    assert exist.tolist() == [[True, True, False], [True, False, False]]
-    assert torch.equal(vectors[1, 0], frames[1, 0, 0] + 1.0)
-    assert (vectors[~exist] == 0).all()
 
 
 def test_a_band_count_that_cannot_be_halved_three_times_is_refused():

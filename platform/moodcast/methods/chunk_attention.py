@@ -26,7 +26,8 @@ from moodcast import features
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
 from moodcast.nn.attention import GatedAggregator, MeanAggregator, RecurrentAttention, SelfAttention
-from moodcast.nn.encoder import CnnEncoder, LstmEncoder, encode_chunks
+from moodcast.nn.encoder import CnnEncoder, LstmEncoder
+from moodcast.nn.pool import placed
 from moodcast.objectives import classes
 
 SCALE = 3.0  # nats, as in the other log-mel methods
@@ -76,8 +77,8 @@ class ChunkAttention(Method):
 
     def _vectors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Chunk vectors [B, C, D] and which chunks exist [B, C]."""
-        frames, mask = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
+        frames, mask, exist = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
         normalise = features.level_normalised if self.config.normalise == "level" else features.band_normalised
-        frames = (normalise(frames.flatten(1, 2), mask.flatten(1, 2)) / SCALE).view_as(frames)
-        moving = features.deltas(frames.flatten(0, 1), mask.flatten(0, 1)).view_as(frames)
-        return encode_chunks(self.encoder, torch.cat([frames, moving], dim=-1), mask)
+        frames = normalise(frames, mask, exist) / SCALE
+        vectors = self.encoder(torch.cat([frames, features.deltas(frames, mask)], dim=-1), mask)
+        return placed(vectors, exist), exist

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from moodcast import features
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
-from moodcast.nn.encoder import ConvEncoder, encode_frames
+from moodcast.nn.encoder import ConvEncoder
 from moodcast.nn.pool import AttentivePool
 from moodcast.objectives import classes
 
@@ -57,9 +57,8 @@ class Erm(Method):
 
     def forward(self, batch: Batch) -> Prediction:
         """emotion [B, K] and chunk_emotion [B, C, K]: the same head on the statistics of all frames and of each chunk's frames."""
-        frames, mask = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
-        encoded, real = encode_frames(self.encoder, self._prepared(frames, mask), mask)
-        whole, parts = self.pool(encoded, real)
+        frames, mask, exist = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
+        whole, parts = self.pool(*self.encoder(self._prepared(frames, mask, exist), mask), exist)
         return Prediction(emotion=self.head(whole).log_softmax(-1), chunk_emotion=self.head(parts).log_softmax(-1), embedding=whole)
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
@@ -70,12 +69,9 @@ class Erm(Method):
             raise ValueError("this batch has no target: collate it with labels and rows")
         return {"classes": classes.cross_entropy(answer, target, batch.weight, self.config.smoothing)}
 
-    def _prepared(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Normalise over each stretch's own frames and, in training, hide some: [B, C, T, M] -> the same."""
+    def _prepared(self, frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
+        """Normalise over each stretch's own frames and, in training, hide some: [N, T, M] -> the same."""
         config = self.config
-        flat, real = frames.flatten(1, 2), mask.flatten(1, 2)
         normalise = features.level_normalised if config.normalise == "level" else features.band_normalised
-        flat = normalise(flat, real) / SCALE
-        if self.training:
-            flat = features.band_and_time_masked(flat, real, config.hide_bands, config.hide_s)
-        return flat.view_as(frames)
+        frames = normalise(frames, mask, exist) / SCALE
+        return features.band_and_time_masked(frames, mask, config.hide_bands, config.hide_s) if self.training else frames

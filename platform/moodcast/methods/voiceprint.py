@@ -19,7 +19,7 @@ from moodcast import features
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
 from moodcast.nn.corrupt import Damage, damaged
-from moodcast.nn.encoder import ConvEncoder, encode_frames
+from moodcast.nn.encoder import ConvEncoder
 from moodcast.nn.pool import AttentivePool
 from moodcast.objectives import classes
 
@@ -80,17 +80,17 @@ class Voiceprint(Method):
         self.progress.fill_(progress)
 
     def _embedded(self, batch: Batch) -> Tensor:
-        frames, mask = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
-        shape = mask.shape
-        flat, real = frames.flatten(1, 2), mask.flatten(1, 2)
+        config = self.config
+        frames, mask, exist = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
         if self.training:
-            real = features.cropped(real, self.config.min_s)
-            flat = damaged(features.level_normalised(flat, real), real, self.log_mel.peaks_hz, self.config.damage)
-        flat = (features.level_normalised if self.config.normalise == "level" else features.band_normalised)(flat, real) / SCALE
+            mask = features.cropped(mask, config.min_s)
+            frames = damaged(features.level_normalised(frames, mask, exist), mask, self.log_mel.peaks_hz, config.damage)
+        normalise = features.level_normalised if config.normalise == "level" else features.band_normalised
+        frames = normalise(frames, mask, exist) / SCALE
         if self.training:
-            flat = features.band_and_time_masked(flat, real, self.config.hide_bands, self.config.hide_s)
-        encoded, kept = encode_frames(self.encoder, flat.view(*shape, -1), real.view(shape))
-        return nn.functional.normalize(self.embed(self.pool(encoded, kept)[0]), dim=-1)
+            frames = features.band_and_time_masked(frames, mask, config.hide_bands, config.hide_s)
+        whole, _ = self.pool(*self.encoder(frames, mask), exist)
+        return nn.functional.normalize(self.embed(whole), dim=-1)
 
     def _cosines(self, embedding: Tensor) -> Tensor:
         return embedding @ nn.functional.normalize(self.speakers, dim=-1).T

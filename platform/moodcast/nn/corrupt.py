@@ -1,8 +1,8 @@
 """Damage done to log-mel power in training, so that a model of studio speech meets rooms, lines and noise before it is served.
 
-Everything works on natural-log mel power [B, T, M] of level-normalised stretches (mean power 1) with a mask [B, T] of real frames, and
-draws one setting a stretch from torch's global generator. Power adds: two sounds add their mel power up to their interference,
-which these models ignore.
+Everything works on natural-log mel power [N, T, M] of the chunks of level-normalised stretches (mean power 1) with a mask [N, T] of
+real frames, and draws one setting a chunk from torch's global generator. Power adds: two sounds add their mel power up to their
+interference, which these models ignore.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STOPBAND_DB = 45.0
 
 @dataclass(frozen=True)
 class Damage:
-    """How often a training stretch is damaged, and how badly. Shares in [0, 1]; all shares 0 turns it off.
+    """How often a training chunk is damaged, and how badly. Shares in [0, 1]; all shares 0 turns it off.
 
     colour: a smooth random equaliser of up to about `colour_db` dB. noise: coloured noise at min_snr_db to max_snr_db. echo: an
     exponential tail, T60 of 0.2 to 0.9 s. band: nothing below a random 50-400 Hz and above a random 3-7 kHz, as telephones do.
@@ -37,13 +37,13 @@ class Damage:
     def __post_init__(self) -> None:
         for name in ("colour_share", "noise_share", "echo_share", "band_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is a share of the stretches and must be in [0, 1], got {getattr(self, name)}")
+                raise ValueError(f"{name} is a share of the chunks and must be in [0, 1], got {getattr(self, name)}")
         if self.min_snr_db > self.max_snr_db:
             raise ValueError(f"min_snr_db {self.min_snr_db} is above max_snr_db {self.max_snr_db}")
 
 
 def damaged(frames: Tensor, mask: Tensor, peaks_hz: Tensor, damage: Damage) -> Tensor:
-    """Echo (the room), noise (in the room), then colour and band (microphone and line): [B, T, M] -> the same shape.
+    """Echo (the room), noise (in the room), then colour and band (microphone and line): [N, T, M] -> the same shape.
 
     peaks_hz [M]: where the bands lie.
     """
@@ -60,7 +60,7 @@ def damaged(frames: Tensor, mask: Tensor, peaks_hz: Tensor, damage: Damage) -> T
 
 
 def _colour(frames: Tensor, decibel: float) -> Tensor:
-    """A random smooth curve over bands, [B, 1, M]: four cosines with standard deviation `decibel` / 2 together."""
+    """A random smooth curve over bands, [N, 1, M]: four cosines with standard deviation `decibel` / 2 together."""
     size, _, width = frames.shape
     place = (torch.arange(width, device=frames.device) + 0.5) / width
     waves = torch.cos(math.pi * torch.arange(1, 5, device=frames.device)[:, None] * place)  # [4, M]
@@ -84,8 +84,8 @@ def _echo(frames: Tensor) -> Tensor:
     tail[:, 0] = 0.0
     strength = (-12.0 * DECIBEL * torch.rand(size, 1, device=frames.device)).exp()
     kernel = strength * tail / tail.sum(-1, keepdim=True).clamp_min(1e-6)
-    power = torch.nn.functional.pad(frames.exp().transpose(1, 2), (ECHO_FRAMES - 1, 0))  # [B, M, T + E - 1]
-    smeared = torch.nn.functional.conv1d(power.transpose(0, 1), kernel.flip(-1)[:, None], groups=size)  # [M, B, T]
+    power = torch.nn.functional.pad(frames.exp().transpose(1, 2), (ECHO_FRAMES - 1, 0))  # [N, M, T + E - 1]
+    smeared = torch.nn.functional.conv1d(power.transpose(0, 1), kernel.flip(-1)[:, None], groups=size)  # [M, N, T]
     return torch.logaddexp(frames, smeared.permute(1, 2, 0).clamp_min(1e-12).log())
 
 

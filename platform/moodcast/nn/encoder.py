@@ -7,8 +7,6 @@ convolution, recurrences run forwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -121,25 +119,3 @@ class CnnEncoder(nn.Module):
             frames = norm(conv(frames.transpose(1, 2)).transpose(1, 2)).relu() * mask[..., None]
         vectors: Tensor = self.dense(masked_mean(frames, mask))
         return vectors
-
-
-def encode_frames(encoder: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a frame encoder over the chunks that exist: frames [B, C, T, M], mask [B, C, T] -> [B, C, T', D] and [B, C, T'].
-
-    Chunks without a real frame are left out of the computation and come back as zeros.
-    """
-    exist = mask.any(-1)
-    encoded, real = encoder(frames[exist], mask[exist])
-    return _placed(encoded, exist), _placed(real, exist)
-
-
-def encode_chunks(encoder: Callable[[Tensor, Tensor], Tensor], frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a chunk encoder over the chunks that exist: frames [B, C, T, F], mask [B, C, T] -> vectors [B, C, D] and which exist [B, C]."""
-    exist = mask.any(-1)
-    return _placed(encoder(frames[exist], mask[exist]), exist), exist
-
-
-def _placed(values: Tensor, exist: Tensor) -> Tensor:
-    out = values.new_zeros(*exist.shape, *values.shape[1:])
-    out[exist] = values
-    return out

@@ -1,6 +1,6 @@
 """Pooling of frames to one vector, by learned weights, over real frames only.
 
-Shapes: B stretches, C chunks, T frames, D width; a mask is True where a frame is real.
+Shapes: B stretches, C chunks a stretch, N chunks that exist, T frames, D width; a mask is True where a frame is real.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ class AttentivePool(nn.Module):
         super().__init__()
         self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
 
-    def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """frames [B, C, T, D], mask [B, C, T] -> stretch [B, 2 D] and chunks [B, C, 2 D]; a chunk without frames gives mean 0."""
+    def forward(self, frames: Tensor, mask: Tensor, exist: Tensor) -> tuple[Tensor, Tensor]:
+        """frames [N, T, D] and mask [N, T] of the chunks that exist [B, C] -> stretches [B, 2 D] and their chunks [B, C, 2 D].
+
+        A chunk that does not exist has mean 0; it weighs nothing.
+        """
         scores = self.score(frames)[..., 0].masked_fill(~mask, -1e9)
-        within = scores.softmax(-1) * mask
-        sums = scores.logsumexp(-1)
-        across = sums.softmax(-1) * mask.any(-1)
-        mean = (within[..., None] * frames).sum(2)
-        square = (within[..., None] * frames.square()).sum(2)
-        whole = _mean_and_std((across[..., None] * mean).sum(1), (across[..., None] * square).sum(1))
-        return whole, _mean_and_std(mean, square)
+        within = (scores.softmax(-1) * mask)[:, None]  # [N, 1, T]
+        mean = placed((within @ frames)[:, 0], exist)
+        square = placed((within @ frames.square())[:, 0], exist)
+        across = placed(scores.logsumexp(-1), exist).masked_fill(~exist, -1e9).softmax(-1)[..., None] * exist[..., None]
+        return _mean_and_std((across * mean).sum(1), (across * square).sum(1)), _mean_and_std(mean, square)
 
 
 def _mean_and_std(mean: Tensor, square: Tensor) -> Tensor:
@@ -49,3 +50,10 @@ def at_last(steps: Tensor, mask: Tensor) -> Tensor:
     """The last real step of [N, T, D] by mask [N, T] whose real steps come first: [N, D]."""
     last = (mask.sum(-1) - 1).clamp_min(0)
     return steps.gather(1, last[:, None, None].expand(-1, 1, steps.shape[-1]))[:, 0]
+
+
+def placed(values: Tensor, exist: Tensor) -> Tensor:
+    """Values of the chunks that exist, [N, ...], at their places in [B, C, ...]; zero elsewhere."""
+    out = values.new_zeros(*exist.shape, *values.shape[1:])
+    out[exist] = values
+    return out
