@@ -25,7 +25,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from moodcast.bundle import Answer, load
-from moodcast.cluster.serve import stay_on_loopback
+from moodcast.cluster.serve import keep_replica_on_loopback, stay_on_loopback
 from moodcast.diarize import Embedded, Turn
 from moodcast.service.api import About, build_app
 from moodcast.service.errors import ServiceError
@@ -42,6 +42,7 @@ class Emotion:
     """The emotion model. Stretches of all requests that come close in time are answered as one batch."""
 
     def __init__(self, settings: Settings) -> None:
+        keep_replica_on_loopback()
         torch.set_num_threads(settings.torch_threads)
         self.bundle = load(settings.bundle)
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emotion")
@@ -79,6 +80,7 @@ class Diarizer:
     """Who speaks when. One recording at a time; those whose client left while they waited are dropped."""
 
     def __init__(self, settings: Settings) -> None:
+        keep_replica_on_loopback()
         torch.set_num_threads(settings.torch_threads)
         self.diarizer = Embedded.of(load(settings.voiceprint))
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diarizer")
@@ -137,6 +139,7 @@ class Api:
     """The HTTP ingress."""
 
     def __init__(self, settings: Settings, diarizer: DeploymentHandle, emotion: DeploymentHandle) -> None:
+        keep_replica_on_loopback()
         self.settings = settings
         self.backend = Remote(diarizer, emotion)
 

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray._private import ray_constants
+from ray.serve._private import replica
 from rich.console import Console
 
 from moodcast.bundle import load
@@ -25,10 +26,11 @@ from moodcast.service.settings import from_environment
 APP = "serve_apps.podcast:build"
 NAME = "moodcast"
 LOOPBACK = local.LOOPBACK
+OPENER = "add_port_to_grpc_server"  # by which a replica of Ray Serve opens its listener
 
 
 def stay_on_loopback() -> None:
-    """Before a Ray starts here that is not ours to start (`serve run`): the settings that keep its listeners on loopback.
+    """Where the application is described: a Ray that is started after this (`serve run`) listens on loopback alone.
 
     Nothing happens where Ray is up already or RAY_ADDRESS names a cluster: that one listens where its owner wanted.
     """
@@ -37,6 +39,27 @@ def stay_on_loopback() -> None:
     for name, value in local.SETTINGS.items():
         os.environ.setdefault(name, value)
     ray_constants.ENABLE_RAY_CLUSTER = False  # Ray's command line has imported Ray before it imports the application
+
+
+def keep_replica_on_loopback() -> None:
+    """In the constructor of a deployment: its replica's own listener stays on loopback where the whole Ray does.
+
+    Every replica of Ray Serve 2.60 opens a gRPC server for calls between deployments on all interfaces, whatever the node's address
+    is, and that server unpickles what it is sent. It opens after the constructor, by a function that is narrowed here.
+    Raises RuntimeError where this Ray has no such function: then nobody has looked where its replicas listen.
+    """
+    if ray.util.get_node_ip_address() != LOOPBACK:  # type: ignore[no-untyped-call]
+        return
+    opened = getattr(replica, OPENER, None)
+    if opened is None:
+        raise RuntimeError(f"moodcast does not know where replicas of Ray {ray.__version__} listen; use the Ray of constraints.txt")
+    if not hasattr(opened, "narrowed"):
+
+        def narrowed(server: Any, address: str) -> Any:
+            return opened(server, address.replace("[::]", LOOPBACK))
+
+        narrowed.narrowed = True  # type: ignore[attr-defined]
+        setattr(replica, OPENER, narrowed)
 
 
 @contextmanager

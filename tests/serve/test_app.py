@@ -1,0 +1,261 @@
+"""The application on a real local Ray Serve, one instance for all tests here, with tiny bundles of random weights."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import io
+import json
+import time
+import wave as wavefile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from moodcast import audio, bundle, podcast
+from moodcast.batch import collate
+from moodcast.chunks import ChunkPlan
+from moodcast.diarize import Embedded
+from moodcast.labels import Labels
+from moodcast.methods.erm import Erm
+from moodcast.methods.voiceprint import Voiceprint
+from moodcast.run import Run, build
+from moodcast.timeline import Timeline
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+Wave = NDArray[np.float32]
+RATE = 16_000
+
+
+def wav(wave: Wave) -> bytes:
+    out = io.BytesIO()
+    with wavefile.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((np.clip(wave, -1, 1) * 32767).astype("<i2").tobytes())
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory, conversation: bytes) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bundles")
+    emotion = Run(Erm.Config(num_mels=16, width=16, channels=4, layers=1), chunks=ChunkPlan(length_s=1.0, hop_s=1.0))
+    voices = Run(
+        Voiceprint.Config(num_mels=16, width=16, channels=4, layers=1, embedding=8),
+        labels=Labels(classes=("c/a", "c/b"), source="speaker"),
+        chunks=ChunkPlan(length_s=1.5, hop_s=1.5),
+    )
+    embed = build(voices)
+    centre(embed, voices, conversation)
+    return {"emotion": bundle.save(folder / "emotion", build(emotion), emotion), "voices": bundle.save(folder / "voices", embed, voices)}
+
+
+def centre(method: Any, run: Run, conversation: bytes) -> None:
+    """Random weights give nearly the same embedding to all windows; without their mean these differ, and there are turns to serve."""
+    wave = audio.read(conversation)
+    pieces = [wave[i * RATE : i * RATE + 24_000] for i in range(6, 28)]
+    method.eval()
+    kept: list[torch.Tensor] = []
+    hook = method.embed.register_forward_hook(lambda module, given, out: kept.append(out))
+    with torch.inference_mode():
+        method(collate(pieces, run.chunks, RATE))
+    hook.remove()
+    with torch.no_grad():
+        method.embed[-1].bias -= kept[0].mean(dim=0)
+
+
+@pytest.fixture(scope="module")
+def conversation() -> bytes:
+    """Half a minute of a real telephone conversation, which ships with pyannote.audio."""
+    found = importlib.util.find_spec("pyannote.audio")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    return (Path(found.submodule_search_locations[0]) / "sample" / "sample.wav").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def url(bundles: dict[str, Path]) -> Iterator[str]:
+    from moodcast.cluster import serve as serving
+
+    settings = {"max_mb": 10, "max_hours": 0.05, "batch_wait_s": 0.8, "in_flight": 1, "threads": 1}
+    with serving.running(port=serving.free_port(), bundle=bundles["emotion"], voiceprint=bundles["voices"], **settings) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def in_process(bundles: dict[str, Path]) -> Any:
+    emotion, voices = bundle.load(bundles["emotion"]), bundle.load(bundles["voices"])
+    diarizer = Embedded.of(voices)
+    return lambda sound, **options: podcast.timeline(sound, emotion, diarizer, **options)
+
+
+def post(url: str, sound: bytes, query: str = "", **request: Any) -> httpx.Response:
+    return httpx.post(f"{url}/v1/timeline{query}", content=sound, timeout=60, **request)
+
+
+def load_of(url: str) -> dict[str, Any]:
+    load: dict[str, Any] = httpx.get(f"{url}/v1/health", timeout=30).json()["load"]
+    return load
+
+
+def same(served: Timeline, expected: Timeline) -> None:
+    """Same segments and times, numbers within 1e-4."""
+    assert [(s.speaker, s.start_s, s.stop_s, s.status, s.emotion) for s in served.segments] == [
+        (s.speaker, s.start_s, s.stop_s, s.status, s.emotion) for s in expected.segments
+    ]
+    assert (served.duration_s, served.classes, served.provenance) == (expected.duration_s, expected.classes, expected.provenance)
+    for ours, theirs in zip(served.segments, expected.segments, strict=True):
+        assert ours.emotions == pytest.approx(theirs.emotions, abs=1e-4)
+        assert len(ours.chunks) == len(theirs.chunks)
+        for a, b in zip(ours.chunks, theirs.chunks, strict=True):
+            assert (a.start_s, a.stop_s) == (b.start_s, b.stop_s)
+            assert a.emotions == pytest.approx(b.emotions, abs=1e-4)
+
+
+def test_a_served_timeline_is_that_of_the_process(url: str, conversation: bytes, in_process: Any) -> None:
+    expected = in_process(conversation)
+    assert sum(segment.status == "ok" for segment in expected.segments) >= 3
+    response = post(url, conversation)
+    assert response.status_code == 200, response.text
+    same(Timeline.from_json(response.content), expected)
+
+
+def test_the_number_of_speakers_reaches_the_diarizer(url: str, conversation: bytes, in_process: Any) -> None:
+    response = post(url, conversation, "?num_speakers=3")
+    assert response.status_code == 200, response.text
+    found = Timeline.from_json(response.content)
+    assert len(found.speakers) == 3
+    same(found, in_process(conversation, num_speakers=3))
+
+
+def test_requests_at_the_same_time_share_batches_and_are_all_right(url: str, conversation: bytes, in_process: Any) -> None:
+    wave = audio.read(conversation)
+    clips = [wav(wave[round(start * RATE) : round((start + 2.5) * RATE)]) for start in (10.6, 12.0, 14.5, 18.3, 22.0, 24.0, 25.5, 11.3)]
+    expected = [in_process(clip, num_speakers=1) for clip in clips]
+    before = load_of(url)
+
+    async def go() -> list[httpx.Response]:
+        async with httpx.AsyncClient(timeout=60) as client:
+            return list(await asyncio.gather(*(client.post(f"{url}/v1/timeline?num_speakers=1", content=clip) for clip in clips)))
+
+    for response, wanted in zip(asyncio.run(go()), expected, strict=True):
+        assert response.status_code == 200, response.text
+        same(Timeline.from_json(response.content), wanted)
+    after = load_of(url)
+    asked = sum(segment.status == "ok" for wanted in expected for segment in wanted.segments)
+    assert asked >= len(clips) - 1
+    assert after["stretches"] - before["stretches"] == asked
+    assert all(sum(segment.status == "ok" for segment in wanted.segments) <= 1 for wanted in expected)  # so a batch mixes requests
+    assert after["batches"] - before["batches"] < asked
+    assert after["largest_batch"] > 1
+
+
+def test_a_stream_brings_segments_before_it_ends(url: str, conversation: bytes, in_process: Any) -> None:
+    long = wav(np.tile(audio.read(conversation), 4))
+    rows: list[tuple[float, dict[str, Any]]] = []
+    with httpx.stream("POST", f"{url}/v1/timeline?stream=true", content=long, timeout=60) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("application/x-ndjson")
+        for line in response.iter_lines():
+            rows.append((time.monotonic(), json.loads(line)))
+    kinds = [row["type"] for _, row in rows]
+    assert kinds == ["timeline", *["segment"] * (len(rows) - 2), "end"]
+    assert rows[-1][0] - rows[1][0] > 0.3  # the first segment came at least a batch before the end
+    head = {name: value for name, value in rows[0][1].items() if name != "type"}
+    segments = [{name: value for name, value in row.items() if name != "type"} for _, row in rows[1:-1]]
+    same(Timeline.from_json(json.dumps({**head, "segments": segments})), in_process(long))
+
+
+def test_a_client_that_leaves_a_stream_frees_its_place(url: str, conversation: bytes) -> None:
+    long = wav(np.tile(audio.read(conversation), 4))
+    with httpx.stream("POST", f"{url}/v1/timeline?stream=true", content=long, timeout=60) as response:
+        lines = response.iter_lines()  # kept: httpx closes the stream with its iterator
+        next(lines)
+        assert load_of(url)["running"] == 1
+    stretches = -1
+    deadline = time.monotonic() + 20
+    while (load := load_of(url))["running"] or load["stretches"] != stretches:
+        stretches = load["stretches"]
+        assert time.monotonic() < deadline, load
+        time.sleep(0.7)
+
+
+@pytest.mark.parametrize(
+    ("sound", "query", "status", "kind"),
+    [
+        (bytes(11_000_000), "", 413, "too_large"),
+        (b"just words " * 1000, "", 415, "not_audio"),
+        (b"", "", 422, "empty"),
+        ("truncated", "", 422, "unreadable"),
+        ("long", "", 413, "too_long"),
+        ("whole", "?num_speakers=0", 422, "bad_option"),
+    ],
+)
+def test_refusals_come_through_serve_as_they_are(
+    url: str, conversation: bytes, sound: bytes | str, query: str, status: int, kind: str
+) -> None:
+    named = {"truncated": conversation[: len(conversation) // 2], "whole": conversation}
+    body = sound if isinstance(sound, bytes) else wav(np.zeros(200 * RATE, np.float32)) if sound == "long" else named[sound]
+    response = post(url, body, query)
+    assert response.status_code == status, response.text
+    assert response.json()["error"]["kind"] == kind
+
+
+def test_a_body_without_a_length_is_refused_while_it_arrives(url: str) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(400):
+            yield bytes(100_000)
+
+    try:
+        response = httpx.post(f"{url}/v1/timeline", content=endless(), timeout=60)
+    except (httpx.WriteError, httpx.RemoteProtocolError):
+        return  # refused so early that the connection was closed under the sender
+    assert response.status_code == 413
+    assert "10 MB" in response.json()["error"]["message"]
+
+
+def test_a_request_id_comes_back(url: str) -> None:
+    response = httpx.get(f"{url}/v1/health", headers={"x-request-id": "mine-7"}, timeout=30)
+    assert response.headers["x-request-id"] == "mine-7"
+
+
+def test_health_openapi_and_docs_answer(url: str, bundles: dict[str, Path]) -> None:
+    health = httpx.get(f"{url}/v1/health", timeout=30).json()
+    assert health["bundle"]["sha256"] == bundle.load(bundles["emotion"]).sha256
+    assert health["classes"] == ["angry", "happy", "neutral", "sad"]
+    assert "/v1/timeline" in httpx.get(f"{url}/openapi.json", timeout=30).json()["paths"]
+    assert "num_speakers" in httpx.get(url, follow_redirects=True, timeout=30).text
+
+
+def test_every_listener_is_on_loopback(url: str) -> None:
+    psutil = importlib.import_module("psutil")  # comes with Ray
+
+    mine = psutil.Process()
+    found = [
+        (process.name(), connection.laddr)
+        for process in (mine, *mine.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(found) >= 3
+    assert {address.ip for _, address in found} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, found
+
+
+def test_a_model_that_dies_is_asked_again(url: str, conversation: bytes, in_process: Any) -> None:
+    import ray
+
+    names = [row["name"] for row in ray.util.list_named_actors(all_namespaces=True) if "#Emotion#" in row["name"]]
+    assert len(names) == 1
+    ray.kill(ray.get_actor(names[0], namespace="serve"), no_restart=True)
+    response = post(url, conversation)
+    assert response.status_code == 200, response.text
+    same(Timeline.from_json(response.content), in_process(conversation))
