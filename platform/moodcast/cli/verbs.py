@@ -229,12 +229,14 @@ def serve(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what the demo writes.")] = Path("out"),
+    recording: Annotated[Path | None, typer.Argument(help="A recording of yours instead of the one that comes along.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what the demo writes.")] = Path("out/demo"),
 ) -> None:
     """A real conversation, from its sound to who felt what, on a local Ray."""
+    from moodcast.cli import show
     from moodcast.cluster import demo as demonstration
 
-    demonstration.main(out)
+    demonstration.main(out, recording, show=show.timeline)
 
 
 def main() -> None:
