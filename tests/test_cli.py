@@ -248,6 +248,25 @@ def test_prepare_writes_one_manifest_a_fold(moodcast: Command, corpora: Path, tm
     assert len(tested) == len(set(tested)) == 535
 
 
+@pytest.mark.parametrize("name", ["mylab_jobs/mine.py", "mylab_jobs.mine"])
+def test_a_job_of_ones_own_is_found_beside_the_user(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mylab_jobs").mkdir()
+    (tmp_path / "mylab_jobs" / "mine.py").write_text("RUN = 'mine'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert words.find_job(name).RUN == "mine"
+
+
+def test_a_module_without_a_run_is_no_job() -> None:
+    with pytest.raises(ValueError, match="json.decoder holds no RUN"):
+        words.find_job("json.decoder")
+
+
+def test_a_job_whose_package_is_missing_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no job 'nolab\.mine': no module nolab"):
+        words.find_job("nolab.mine")
+
+
 def test_words_after_a_job_are_manifests_or_changes(tmp_path: Path) -> None:
     manifest = tmp_path / "a=b.parquet"
     manifest.touch()

@@ -71,18 +71,19 @@ def explain(error: Exception) -> str | None:
 
 
 def find_job(name: str) -> ModuleType:
-    """The module behind "erm" (a file of jobs/) or behind a dotted name of your own ("mylab.jobs.mine"); it must hold RUN.
+    """The module behind "erm" (a file of jobs/), or behind one of your own: "mylab.jobs.mine", "mine.py"; it must hold RUN.
 
     Raises ValueError with the nearest name where there is no such job.
     """
     from moodcast.config import suggest
 
     known = job_names()
-    plain = name.removesuffix(".py").replace("/", ".").removeprefix("jobs.")
-    if plain not in known and "." not in plain:
+    plain = name.removesuffix(".py").removeprefix("./").replace("/", ".").removeprefix("jobs.")
+    own = name.endswith(".py") or "." in plain
+    if plain not in known and not own:
         raise ValueError(f"there is no job '{name}'.{suggest(plain, known)} Jobs: {', '.join(known) or 'none'}")
     wanted = f"jobs.{plain}" if plain in known else plain
-    if "" not in sys.path:
+    if not {"", os.getcwd()} & set(sys.path):
         sys.path.append("")  # a module beside the user, as `python -m` would find it
     try:
         module = importlib.import_module(wanted)
