@@ -173,8 +173,8 @@ def train_step(
     terms = module(batches)
     loss = method.total(terms)
     if not torch.isfinite(loss):
-        values = {name: float(term.detach()) for name, term in terms.items()}
-        raise Diverged(f"the loss is {float(loss)} (terms {values})")
+        values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
+        raise Diverged(f"the loss is {loss.item()} (terms: {values})")
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
     optimizer.step()

@@ -36,7 +36,9 @@ class Tiny(Method):
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
-        self.net = nn.Sequential(nn.Linear(32, config.width), nn.Tanh(), nn.Dropout(config.dropout), nn.Linear(config.width, len(spec.classes)))
+        self.net = nn.Sequential(
+            nn.Linear(32, config.width), nn.Tanh(), nn.Dropout(config.dropout), nn.Linear(config.width, len(spec.classes))
+        )
         self.register_buffer("steps", torch.zeros(()))
         self.register_buffer("seen", torch.zeros(32))
 

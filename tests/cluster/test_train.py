@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from moodcast import load
+from moodcast.bundle import Bundle
+from moodcast.cluster import folder as files
+from moodcast.cluster.train import Fit, fit
+from moodcast.cluster.work import take_weights
+from moodcast.config import replace_at
+from moodcast.manifest import Utterance
+from moodcast.run import Run, build
+from tests.cluster.listeners import beyond_loopback
+from tests.cluster.tiny import tiny_run
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+TRUST = ("tests",)
+RUN = tiny_run(epochs=2, batch_size=12)  # 120 training stretches and more: ten steps an epoch, twenty in all
+
+
+def opened(path: Path) -> Bundle:
+    return load(path, trust=TRUST)
+
+
+@contextmanager
+def watched_listeners() -> Iterator[set[str]]:
+    """Listeners beyond loopback of this process and its children, looked for again and again."""
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.1):
+            seen.update(beyond_loopback(os.getpid()))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def two(corpus: list[Utterance], out: Path, cache: Path, local_ray: None) -> tuple[Fit, set[str]]:
+    with watched_listeners() as seen:
+        done = fit(RUN, corpus, out, name="two", workers=2, cache=cache, progress=False)
+    return done, seen
+
+
+@pytest.fixture(scope="module")
+def one(corpus: list[Utterance], out: Path, cache: Path, local_ray: None) -> Fit:
+    return fit(RUN, corpus, out, name="one", workers=1, cache=cache, progress=False)
+
+
+def test_one_and_two_workers_with_the_same_global_batch_agree_over_twenty_steps(one: Fit, two: tuple[Fit, set[str]]) -> None:
+    first, second = (load_file(folder / "checkpoints" / "epoch_0001" / "weights.safetensors") for folder in (one.folder, two[0].folder))
+    assert int(first["steps"]) == int(second["steps"]) == 20
+    start = build(RUN, TRUST).state_dict()
+    for name in ("net.0.weight", "net.0.bias", "net.3.weight", "net.3.bias"):
+        assert (first[name] - start[name]).abs().max() > 1e-2  # it has learned
+        assert torch.allclose(first[name], second[name], atol=1e-5), name
+    lines = [files.read_lines(folder / files.METRICS) for folder in (one.folder, two[0].folder)]
+    for mine, theirs in zip(*lines, strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+        assert mine["dev_uar"] == theirs["dev_uar"]
+
+
+def test_the_ranks_are_bit_equal_and_the_bundle_holds_their_weights(two: tuple[Fit, set[str]]) -> None:
+    from moodcast.step import weights_digest
+
+    done, _ = two
+    lines = files.read_lines(done.folder / files.METRICS)
+    assert lines[done.metrics["epoch"]]["weights"] == weights_digest(opened(done.bundle).method)
+    assert len(files.read_lines(done.folder / files.ATTEMPTS)[0]["workers"]) == 2
+
+
+def test_nothing_listens_beyond_loopback_while_training(two: tuple[Fit, set[str]]) -> None:
+    assert two[1] == set()
+
+
+def test_a_method_that_lets_its_ranks_drift_apart_is_stopped(corpus: list[Utterance], out: Path, cache: Path) -> None:
+    with pytest.raises(ValueError, match="ranks' weights differ after epoch 0"):
+        fit(replace_at(RUN, {"method.drift": True}), corpus, out, workers=2, cache=cache, progress=False)
+
+
+def test_the_best_epoch_on_dev_becomes_a_bundle_that_answers(two: tuple[Fit, set[str]], corpus: list[Utterance]) -> None:
+    done, _ = two
+    bundle = opened(done.bundle)
+    assert done.metrics["dev_uar"] == max(line["dev_uar"] for line in files.read_lines(done.folder / files.METRICS)) > 0.9
+    assert bundle.scores["dev"]["uar"] == done.metrics["dev_uar"]
+    dev = [row for row in corpus if row.split == "dev"]
+    hits = [bundle.predict(row.path).label == row.emotion for row in dev]
+    assert sum(hits) / len(hits) == pytest.approx(done.metrics["dev_accuracy"])
+    assert not (done.bundle / files.TRAINING).exists()
+
+
+def test_a_bundle_knows_whom_it_was_trained_on(two: tuple[Fit, set[str]], corpus: list[Utterance]) -> None:
+    provenance = opened(two[0].bundle).provenance
+    train = [row for row in corpus if row.split == "train"]
+    assert set(provenance.speakers) == {row.corpus_speaker for row in train}
+    assert len(provenance.fingerprints) == len(train)
+    assert provenance.class_counts == {"high": len(train) // 2, "low": len(train) // 2}
+
+
+def test_metrics_are_told_as_json_lines_and_to_tensorboard(two: tuple[Fit, set[str]]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = two[0].folder
+    lines = files.read_lines(folder / files.METRICS)
+    assert [line["epoch"] for line in lines] == [0, 1]
+    assert {"loss", "loss_classes", "dev_uar", "dev_accuracy", "seconds"} <= set(lines[0])
+    board = EventAccumulator(str(folder / files.TENSORBOARD)).Reload()
+    assert [event.value for event in board.Scalars("dev_uar")] == pytest.approx([line["dev_uar"] for line in lines])
+    assert [event.step for event in board.Scalars("loss_classes")] == [0, 1]
+
+
+def test_checkpoints_are_bundles_with_what_a_resumed_run_needs(one: Fit) -> None:
+    latest = one.folder / files.CHECKPOINTS / "epoch_0001"
+    assert opened(latest).classes == RUN.labels.classes
+    state = torch.load(latest / files.TRAINING, weights_only=True)
+    assert len(state["history"]) == 2
+    assert set(state["optimizer"]) == {"net.0.weight", "net.0.bias", "net.3.weight", "net.3.bias"}
+
+
+def test_resuming_a_finished_run_gives_its_result_again(one: Fit, corpus: list[Utterance], out: Path, cache: Path) -> None:
+    assert fit(RUN, corpus, out, resume=one.folder, cache=cache, progress=False) == one
+
+
+def test_a_name_that_is_taken_is_refused_and_without_one_names_are_new(one: Fit, corpus: list[Utterance], out: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is a run .*one already.*resume="):
+        fit(RUN, corpus, out, name="one", progress=False)
+    names = {files.new_folder(out, None, RUN).name for _ in range(5)}
+    assert len(names) == 5
+    with pytest.raises(ValueError, match="no name for a run"):
+        fit(RUN, corpus, out, name="../elsewhere", progress=False)
+
+
+def test_a_resumed_run_must_be_the_same_run_and_what_differs_is_named(one: Fit, corpus: list[Utterance], out: Path) -> None:
+    other = replace_at(RUN, {"train.lr": 0.5, "method.width": 9})
+    with pytest.raises(ValueError, match=r"method.width: 8 there, 9 here; train.lr: 0.01 there, 0.5 here"):
+        fit(other, corpus, out, resume=one.folder, progress=False)
+    with pytest.raises(ValueError, match=r"another manifest \(160 rows there, 159 here\)"):
+        fit(RUN, corpus[:-1], out, resume=one.folder, progress=False)
+    with pytest.raises(ValueError, match=r"no run to go on with"):
+        fit(RUN, corpus, out, resume=out, progress=False)
+
+
+def moved(rows: list[Utterance], **change: Any) -> list[Utterance]:
+    return [replace(row, **change) if row.id == "u002" else row for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("change", "run", "workers", "wanted"),
+    [
+        ({"split": "dev"}, RUN, 1, r"1 speakers or groups are on more than one side of the split: tiny/s2 \(dev, train\)"),
+        ({}, replace_at(RUN, {"labels.classes": ("high", "low", "bored")}), 1, r"no training utterance of \['bored'\]"),
+        ({}, replace_at(RUN, {"labels.classes": ("x", "y")}), 1, "no utterance to train on among 160"),
+        ({}, RUN, 5, "batch_size=12 cannot be shared equally by 5 workers"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(
+    change: dict[str, Any], run: Run, workers: int, wanted: str, corpus: list[Utterance], out: Path
+) -> None:
+    before = set(out.iterdir())
+    with pytest.raises(ValueError, match=wanted):
+        fit(run, moved(corpus, **change), out, workers=workers, progress=False)
+    assert set(out.iterdir()) == before
+
+
+def test_without_a_dev_split_the_last_checkpoint_is_kept_and_that_is_said(
+    two: tuple[Fit, set[str]], corpus: list[Utterance], out: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = replace(RUN, start_from=str(two[0].bundle), train=replace(RUN.train, epochs=1, lr=1e-9))
+    done = fit(run, [row for row in corpus if row.split == "train"], out, cache=cache)
+    told = capsys.readouterr().err
+    assert "no dev split: the last checkpoint becomes the bundle" in told
+    assert "epoch 1/1" in told
+    assert "dev_uar" not in done.metrics
+    given, taken = (load_file(path / "weights.safetensors") for path in (two[0].bundle, done.bundle))
+    assert torch.allclose(given["net.0.weight"], taken["net.0.weight"], atol=1e-6)  # it started from that bundle
+
+
+def test_weights_are_taken_by_the_beginning_of_their_names(two: tuple[Fit, set[str]]) -> None:
+    method = build(tiny_run(seed=5), TRUST)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    assert take_weights(method, str(two[0].bundle), ("net.0",), TRUST) == ["net.0.weight", "net.0.bias"]
+    after, given = method.state_dict(), load_file(two[0].bundle / "weights.safetensors")
+    assert torch.equal(after["net.0.weight"], given["net.0.weight"])
+    assert torch.equal(after["net.3.weight"], before["net.3.weight"])
+    with pytest.raises(ValueError, match=r"no weight begins with \('encoder',\)"):
+        take_weights(method, str(two[0].bundle), ("encoder",), TRUST)
+    with pytest.raises(ValueError, match=r"net.0.weight has shape \(8, 32\) there and shape \(5, 32\) in this run"):
+        take_weights(build(replace_at(RUN, {"method.width": 5}), TRUST), str(two[0].bundle), ("",), TRUST)
