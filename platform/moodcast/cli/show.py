@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from moodcast.cli.words import console
+from moodcast.cli.words import console, explain, fail_on
 
 if TYPE_CHECKING:
     from moodcast.bundle import Answer
@@ -132,13 +132,10 @@ class Answers:
 
     def add_failure(self, file: Path, error: Exception) -> None:
         """One file that could not be answered: it is named and the rest goes on."""
-        from moodcast.cli.words import explain, fail
-
-        reason = explain(error) or str(error)
         if self.as_json:
-            print(json.dumps({"file": str(file), "error": reason}, ensure_ascii=False), flush=True)
+            print(json.dumps({"file": str(file), "error": explain(error) or str(error)}, ensure_ascii=False), flush=True)
         else:
-            fail(f"{file}: {reason}")
+            fail_on(file, error)
 
     def close(self) -> None:
         """Print the table, if there is something in it."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moodcast.cli.words import fail, find_job, named, options, progress, run, sort_words
+from moodcast.cli.words import fail, fail_on, find_job, named, options, progress, run, sort_words
 
 app = typer.Typer(
     name="moodcast",
@@ -200,7 +200,7 @@ def analyze(
             if options.debug or len(files) == 1:
                 raise
             failed += 1
-            fail(f"{file}: {error}")
+            fail_on(file, error)
             continue
         show.timeline(found)
         show.written(timeline.write(found, out, stem, audio=str(file)))

@@ -48,6 +48,12 @@ def fail(message: str, what: str = "error") -> None:
     console(errors=True).print(Text.assemble((f"{what}: ", "bold red"), (message, "red")))
 
 
+def fail_on(file: Path, error: Exception) -> None:
+    """The same for one file of several; the file is named, once."""
+    reason = explain(error) or str(error)
+    fail(reason if str(file) in reason else f"{file}: {reason}")
+
+
 def run(app: Callable[[], Any]) -> None:
     """Run the app. ValueError (AudioError is one), OSError and a missing extra become one line and exit code 2."""
     os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")  # no telemetry from whatever a verb imports
