@@ -65,7 +65,8 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(mel_filters(num_mels, self.fft, rate)), persistent=False)
         peaks = band_edges(num_mels, LOW_HZ, rate / 2)[1:-1]
         self.register_buffer("peaks_hz", torch.from_numpy(peaks).float(), persistent=False)
-        self.register_buffer("window", torch.hann_window(self.width, periodic=False), persistent=False)
+        window = nn.functional.pad(torch.hann_window(self.width, periodic=False), (0, self.fft - self.width))
+        self.register_buffer("window", window, persistent=False)
 
     def num_frames(self, lengths: Tensor) -> Tensor:
         """How many real frames `lengths` real samples give: 0 for none, else at least 1."""
@@ -74,9 +75,11 @@ class LogMel(nn.Module):
     @torch.no_grad()
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See the class. No gradient flows back into the waveform."""
-        waves = nn.functional.pad(waves, (0, max(0, self.width - waves.shape[-1])))
-        framed = waves.unfold(-1, self.width, self.hop) * self.window  # [N, T, W]
-        power = torch.view_as_real(torch.fft.rfft(framed, n=self.fft)).square().sum(-1)
+        behind = max(0, self.width - waves.shape[-1]) + self.fft - self.width  # where the window is zero
+        framed = nn.functional.pad(waves, (0, behind)).unfold(-1, self.fft, self.hop) * self.window
+        spectrum = torch.view_as_real(torch.fft.rfft(framed))
+        real, imaginary = spectrum[..., 0], spectrum[..., 1]
+        power = torch.addcmul(real.square(), imaginary, imaginary)  # several times as fast as a sum over an axis of two
         frames = torch.log(power @ self.filters + TINY)
         mask = torch.arange(frames.shape[1], device=waves.device) < self.num_frames(lengths)[:, None]
         return frames * mask[..., None], mask
