@@ -5,11 +5,13 @@ B stretches, C chunks, K classes.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 import moodcast.methods
+from moodcast import bundle, step
 from moodcast.batch import Batch, Prediction, collate
 from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.method import Method, find_method, method_name
-from moodcast.run import Run, build, run_from_dict, run_to_dict
+from moodcast.run import Run, Train, build, run_from_dict, run_to_dict
 
 RATE = 16_000
 CLASSES = ("angry", "happy", "neutral", "sad")
@@ -254,12 +257,62 @@ def test_eight_utterances_are_learned_by_heart(cls):
     batch = batch_of(plan, kinds)
     optimiser = torch.optim.AdamW(method.parameter_groups(), lr=2e-3)
     right = torch.tensor(kinds)
-    for step in range(300):
+    for count in range(1, 301):
         method.train()
         train_step(method, batch, optimiser)
-        method.after_step((step + 1) / 300)
-        if step % 10 == 9:
+        method.after_step(count / 300)
+        if count % 10 == 0:
             answer = ask(method.eval(), batch).emotion
             if (answer.argmax(-1) == right).all() and answer.exp().gather(1, right[:, None]).min() > 0.6:
                 return
     pytest.fail(f"after 300 steps: {answer.exp().gather(1, right[:, None]).flatten().tolist()}")
+
+
+@every_method
+def test_a_bundle_answers_as_the_method_that_was_saved(cls, tmp_path: Path):
+    run = run_of(cls, PLANS["hopped"])
+    method = build(run).train()
+    optimiser = torch.optim.SGD(method.parameter_groups(), lr=0.1)
+    train_step(method, batch_of(run.chunks, [0, 1, 2, 3]), optimiser)  # weights that the seed alone does not give
+    method.after_step(0.7)
+    waves = [sound(0, 0), sound(1, 3, 0.6)]
+    folder = bundle.save(tmp_path / "bundle", method, run)
+    loaded = bundle.load(folder)
+    assert loaded.run == run
+    assert_same(
+        answers(ask(loaded.method, collate(waves, run.chunks, RATE))), answers(ask(method.eval(), collate(waves, run.chunks, RATE)))
+    )
+    assert all(torch.equal(value, method.state_dict()[name]) for name, value in loaded.method.state_dict().items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Toy:
+    """Sixteen buzzes as training data of `step.Trainer`."""
+
+    plan: ChunkPlan
+
+    def __len__(self) -> int:
+        return 16
+
+    def names(self, indices: NDArray[np.int64]) -> list[str]:
+        return [str(i) for i in indices]
+
+    def batches(self, plan: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
+        for indices in plan:
+            rows = [Utterance(id=str(i), path="-", corpus="toy", emotion=CLASSES[i % 4]) for i in indices]
+            yield collate([sound(int(i), int(i) % 4, 0.8) for i in indices], self.plan, RATE, Labels(classes=CLASSES), rows)
+
+
+@every_method
+def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cls):
+    """A method that keeps something outside its weights and buffers fails here."""
+    train, run, data = Train(epochs=2, batch_size=8), run_of(cls, PLANS["one"]), Toy(PLANS["one"])
+    whole = step.Trainer(build(run), train, data)
+    whole.fit_once()
+    whole.epoch(0)
+    state = copy.deepcopy(whole.state())
+    whole.epoch(1)
+    resumed = step.Trainer(build(run), train, data)
+    resumed.load_state(state)
+    resumed.epoch(1)
+    assert step.weights_digest(resumed.method) == step.weights_digest(whole.method)
