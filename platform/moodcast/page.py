@@ -37,12 +37,12 @@ FLOOR_DB = -45.0  # below the loudest moment nothing is drawn
 # simulated protanopia, deuteranopia and tritanopia. The first is for a light page, the second for a dark one.
 COLOURS: dict[str, tuple[str, str]] = {
     "angry": ("#A8231F", "#D4463C"),
-    "happy": ("#F2CB1D", "#F7D74E"),
+    "happy": ("#F2CB1D", "#FBE069"),
     "neutral": ("#ACA9B2", "#A3A1AB"),
-    "sad": ("#1F57D6", "#3D78F5"),
-    "fear": ("#8A3A9C", "#A94CC0"),
+    "sad": ("#1F57D6", "#3A70F7"),
+    "fear": ("#8A3A9C", "#B552C4"),
     "disgust": ("#37C281", "#45CF8E"),
-    "enthusiasm": ("#D97C0A", "#E8912B"),
+    "enthusiasm": ("#D97C0A", "#DE7F14"),
     "surprise": ("#4FA8F5", "#6BB9FA"),
     "boredom": ("#5C5260", "#7C7185"),
     "calm": ("#B4D6F7", "#C9E2FA"),
@@ -122,7 +122,10 @@ def cells_of(segment: Segment) -> list[tuple[float, float, dict[str, float]]]:
         return [(segment.start_s, segment.stop_s, segment.emotions)] if segment.emotions else []
     middles = [(chunk.start_s + chunk.stop_s) / 2 for chunk in segment.chunks]
     meets = [(a + b) / 2 for a, b in pairwise(middles)]
-    edges = [segment.start_s, *(round(min(max(t, segment.start_s), segment.stop_s), 3) for t in meets), segment.stop_s]
+    edges = [
+        round(float(t), 3)
+        for t in np.maximum.accumulate(np.clip([segment.start_s, *meets, segment.stop_s], segment.start_s, segment.stop_s))
+    ]
     return [(a, b, chunk.emotions) for (a, b), chunk in zip(pairwise(edges), segment.chunks, strict=True) if b > a]
 
 

@@ -220,7 +220,7 @@ def _segment(turn: Turn, duration_s: float, status: Status, answer: Answer | Non
     if answer is not None:
         values = {"emotion": answer.label, "confidence": answer.confidence, "emotions": answer.emotions}
         values["chunks"] = tuple(_chunk_rows(turn.start_s, answer))
-        if answer.attributes is not None:
+        if answer.attributes is not None and attributes:
             values["attributes"] = {name: float(x) for name, x in zip(attributes, answer.attributes, strict=True)}
     return Segment(
         speaker=turn.speaker, start_s=turn.start_s, stop_s=turn.start_s + duration_s, status=status, overlap=turn.overlap, **values
