@@ -107,6 +107,13 @@ def test_files_of_another_encoder_are_read_as_well(kind: tuple[str, str], qualit
     got = audio.read(out.getvalue())
     assert abs(len(got) - 3 * RATE) <= 2
     assert snr_db(got, soxr.resample(wave, 48_000, RATE)) > quality_db
+    long = io.BytesIO()
+    with soundfile.SoundFile(long, "w", 48_000, 1, format=kind[0], subtype=kind[1]) as file:
+        for second in np.split(sweep(60.0, 48_000), 60):  # libsndfile's Vorbis encoder cannot take a minute at once
+            file.write(second)
+    whole = audio.read(long.getvalue())
+    assert abs(len(whole) - 60 * RATE) <= 2
+    np.testing.assert_allclose(audio.read(long.getvalue(), 45.67, 47.0), whole[round(45.67 * RATE) : 47 * RATE], atol=2e-3)
 
 
 def test_a_path_and_its_bytes_sound_the_same_and_the_name_does_not_matter(tmp_path: Path) -> None:
@@ -195,7 +202,7 @@ def test_a_clock_with_a_hole_keeps_its_times() -> None:
     got = audio.read(out.getvalue())
     assert abs(len(got) / RATE - 7.0) < 0.05
     assert np.abs(got[round(2.2 * RATE) : round(4.8 * RATE)]).max() == 0.0
-    assert snr_db(got[5 * RATE :], soxr.resample(wave, 48_000, RATE)) > 12
+    assert snr_db(got[5 * RATE :], soxr.resample(wave, 48_000, RATE)) > 20  # though this clock counts milliseconds
 
 
 def test_an_advert_spliced_in_at_another_rate_is_heard_at_its_own_pitch() -> None:
@@ -300,12 +307,12 @@ def test_a_track_without_a_sample_is_refused() -> None:
 def test_samples_that_are_no_numbers_are_refused(bad: float) -> None:
     wave = sweep(2.0, RATE)
     wave[24_000] = bad
-    with pytest.raises(AudioError, match="NaN or infinite samples near 1"):
+    with pytest.raises(AudioError, match="NaN or infinite samples near 1 s"):
         audio.read(wav_header(size=wave.nbytes, bits=32, kind=3) + wave.tobytes())
 
 
 def test_integers_in_a_floating_point_file_are_refused() -> None:
-    with pytest.raises(AudioError, match="wanted -1 to 1"):
+    with pytest.raises(AudioError, match="holds samples of 1.31e.04 near 0 s; wanted -1 to 1"):
         audio.read(encoded(sweep(1.0, RATE) * 32768, RATE, encoder="pcm_f32le"))
     loud = 3 * sweep(1.0, RATE)  # a mix that was never normalised is fine
     np.testing.assert_array_equal(audio.read(encoded(loud, RATE, encoder="pcm_f32le")), loud)

@@ -144,7 +144,9 @@ def _resampled(recording: Recording, rate: int, first: int, last: int | None, ma
     resampler: soxr.ResampleStream | None = None
     nothing = np.empty(0, dtype=np.float32)
     fed_s = 0.0
-    for piece_rate, piece in _gathered(recording.mono(origin=units * (in_rate // step))):
+    origin = units * (in_rate // step)
+    for piece_rate, piece in _gathered(recording.mono(origin)):
+        recording.check_samples(piece, origin / recording.rate + fed_s)
         fed_s += len(piece) / piece_rate
         if fed_s > limit_s + PREROLL_S:
             raise _too_long(recording, max_hours, "is longer than that")

@@ -30,6 +30,7 @@ SLACK_S = 0.25  # how far lengths that headers declare may lie from what is ther
 # What FFmpeg may open. All of these hold their sound themselves; formats that name other files (hls, dash, concat, sdp, ...) stay out.
 PLAIN = ("wav", "w64", "aiff", "caf", "au", "flac")  # their headers count samples
 CLOCKED = ("mov", "matroska", "flv", "asf", "mpegts")  # their clocks may leave holes on purpose
+CHECKED = ("ogg", "flac")  # their clocks have no holes, unless something is lost
 SPLICED = ("mp3", "aac", "mpeg", "ac3")  # bare frames: a tag or a splice between them is no damage
 FORMATS = (*PLAIN, *CLOCKED, *SPLICED, "ogg", "avi", "amr")
 # The decoders that may run: sound alone, so that the pictures of a video reach no decoder at all.
@@ -117,6 +118,7 @@ class Recording:
         self.rate: int = sound.rate
         self.kind: str = next(kind for kind in FORMATS if kind in container.format.name.split(","))
         self.promised_s = self._promise()
+        self.tick_s = float(sound.time_base or 0)  # of the container's clock
         self.at = 0
         self.at_s = 0.0
 
@@ -126,19 +128,31 @@ class Recording:
         head = next(source, None)
         if head is None:
             raise AudioError(f"{self.name} holds an audio track without a single sample; record or export it again")
-        zero_s, grid = head.time, head.samples
+        zero, grid = head.pts, head.samples
         frames: Iterable[Any] = chain([head], source)
-        if origin and zero_s is not None:
-            frames = self._sought(zero_s, grid, origin)
+        if origin and zero is not None:
+            frames = self._sought(zero, grid, origin)
+        watched = zero is not None and self.kind in CLOCKED + CHECKED
         for frame in frames:
-            hole = 0 if zero_s is None or frame.time is None else self._index(frame, zero_s, 0) - self.at
-            if hole > HOLE_S * frame.sample_rate and self.kind not in CLOCKED + SPLICED:
-                raise self._cut_short(f"before {hole / frame.sample_rate:.2f} s are missing")
-            while hole > HOLE_S * frame.sample_rate and self.kind in CLOCKED:
-                size = min(hole, frame.sample_rate)
-                yield from self._hand_out(frame.sample_rate, np.zeros(size, dtype=np.float32), origin)
-                hole -= size
-            yield from self._hand_out(frame.sample_rate, self._samples(frame), origin)
+            rate = frame.sample_rate
+            watched = watched and rate == self.rate  # `at` counts no clock once rates mix
+            hole = self._index(frame, zero, grid) - self.at if watched and frame.pts is not None else 0
+            if hole > HOLE_S * rate and self.kind in CHECKED:
+                raise self._cut_short(f"before {hole / rate:.2f} s are missing")
+            if hole > HOLE_S * rate:
+                for left in range(hole, 0, -rate):
+                    yield from self._hand_out(rate, np.zeros(min(left, rate), dtype=np.float32), origin)
+            yield from self._hand_out(rate, self._samples(frame), origin)
+
+    def check_samples(self, samples: NDArray[np.float32], start_s: float) -> None:
+        """Raise AudioError where samples that begin at `start_s` are no numbers, or beyond what sound can be."""
+        loudest = float(np.abs(samples).max(initial=0.0))
+        if loudest <= LOUDEST:
+            return
+        what = f"samples of {loudest:.3g}" if math.isfinite(loudest) else "NaN or infinite samples"
+        raise AudioError(
+            f"{self.name} holds {what} near {start_s:.0f} s; wanted -1 to 1: repair what wrote it (divide 16-bit values by 32768)"
+        )
 
     def check_complete(self) -> None:
         """Raise AudioError unless what was decoded until the end is all that the container promised."""
@@ -175,33 +189,33 @@ class Recording:
         if stray is not None:
             raise self._cut_short(f"before damage ({stray})")
 
-    def _sought(self, zero_s: float, grid: int, origin: int) -> Iterable[Any]:
+    def _sought(self, zero: int, grid: int, origin: int) -> Iterable[Any]:
         """Frames from shortly before input sample `origin` on, `at` set to the first of them; from the start where seeking fails."""
-        target_s = zero_s + origin / self.rate - PREROLL_S
+        target = zero + int((origin / self.rate - PREROLL_S) / self.tick_s)
         try:
-            self.container.seek(int(target_s / self.sound.time_base), backward=True, stream=self.sound)
+            self.container.seek(target, backward=True, stream=self.sound)
             frames = self._frames()
             head = next(frames, None)
         except (av.FFmpegError, AudioError):
             head = None
-        if head is not None and head.time is not None and head.sample_rate == self.rate:
-            index = self._index(head, zero_s, grid)
-            if 0 <= index <= origin:
+        if head is not None and head.pts is not None and head.sample_rate == self.rate:
+            index = self._index(head, zero, grid)
+            if 0 <= index <= origin:  # else the seek went too far
                 self.at, self.at_s = index, index / self.rate
                 return chain([head], frames)
         self.container.seek(0, backward=True)
         return self._frames()
 
-    def _index(self, frame: Any, zero_s: float, grid: int) -> int:
+    def _index(self, frame: Any, zero: int, grid: int) -> int:
         """Which input sample a frame begins with, by the container's clock.
 
         Clocks in milliseconds (Matroska) are too coarse for a sample; codecs with frames of one length put it right again.
         """
-        index: int = round((frame.time - zero_s) * frame.sample_rate)
-        coarse = float(frame.time_base) * frame.sample_rate
-        if grid and coarse > 1 and frame.samples:
-            snapped = grid + round((index - grid) / frame.samples) * frame.samples
-            return int(snapped) if abs(snapped - index) <= coarse else index
+        index: int = round((frame.pts - zero) * self.tick_s * frame.sample_rate)
+        coarse = self.tick_s * frame.sample_rate
+        if coarse > 1 and frame.samples:
+            snapped: int = grid + round((index - grid) / frame.samples) * frame.samples
+            return snapped if abs(snapped - index) <= coarse else index
         return index
 
     def _samples(self, frame: Any) -> NDArray[np.float32]:
@@ -215,18 +229,12 @@ class Recording:
         if not frame.format.is_planar:
             planes = list(planes[0][: frame.samples * frame.layout.nb_channels].reshape(frame.samples, -1).T)
         mixed = planes[0][: frame.samples] if len(planes) == 1 else np.mean([plane[: frame.samples] for plane in planes], axis=0)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # a double beyond a float becomes infinite, and is refused as such
             mono: NDArray[np.float32] = mixed.astype(np.float32)  # a copy: the frame's memory is reused
         if kind == np.uint8:
             return (mono - np.float32(128)) / np.float32(128)
         if kind.kind == "i":
             return mono / np.float32(2.0 ** (8 * kind.itemsize - 1))
-        if not np.isfinite(mono).all():
-            raise AudioError(f"{self.name} holds NaN or infinite samples near {self.at_s:.2f} s; repair the program that wrote it")
-        if len(mono) and np.abs(mono).max() > LOUDEST:
-            raise AudioError(
-                f"{self.name} holds samples of {np.abs(mono).max():.3g} near {self.at_s:.2f} s; wanted -1 to 1 (divide 16 bits by 32768)"
-            )
         return mono
 
     def _promise(self) -> float | None:
