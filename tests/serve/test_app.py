@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import io
 import json
 import time
@@ -16,17 +15,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from moodcast import audio, bundle, podcast
-from moodcast.batch import collate
-from moodcast.chunks import ChunkPlan
 from moodcast.diarize import Embedded
-from moodcast.labels import Labels
-from moodcast.methods.erm import Erm
-from moodcast.methods.voiceprint import Voiceprint
-from moodcast.run import Run, build
 from moodcast.timeline import Timeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -43,43 +35,6 @@ def wav(wave: Wave) -> bytes:
         file.setframerate(RATE)
         file.writeframes((np.clip(wave, -1, 1) * 32767).astype("<i2").tobytes())
     return out.getvalue()
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory, conversation: bytes) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("bundles")
-    emotion = Run(Erm.Config(num_mels=16, width=16, channels=4, layers=1), chunks=ChunkPlan(length_s=1.0, hop_s=1.0))
-    voices = Run(
-        Voiceprint.Config(num_mels=16, width=16, channels=4, layers=1, embedding=8),
-        labels=Labels(classes=("c/a", "c/b"), source="speaker"),
-        chunks=ChunkPlan(length_s=1.5, hop_s=1.5),
-    )
-    embed = build(voices)
-    centre(embed, voices, conversation)
-    return {"emotion": bundle.save(folder / "emotion", build(emotion), emotion), "voices": bundle.save(folder / "voices", embed, voices)}
-
-
-def centre(method: Any, run: Run, conversation: bytes) -> None:
-    """Random weights give nearly the same embedding to all windows; without their mean these differ, and there are turns to serve."""
-    wave = audio.read(conversation)
-    pieces = [wave[i * RATE : i * RATE + 24_000] for i in range(6, 28)]
-    method.eval()
-    kept: list[torch.Tensor] = []
-    hook = method.embed.register_forward_hook(lambda module, given, out: kept.append(out))
-    with torch.inference_mode():
-        method(collate(pieces, run.chunks, RATE))
-    hook.remove()
-    with torch.no_grad():
-        method.embed[-1].bias -= kept[0].mean(dim=0)
-
-
-@pytest.fixture(scope="module")
-def conversation() -> bytes:
-    """Half a minute of a real telephone conversation, which ships with pyannote.audio."""
-    found = importlib.util.find_spec("pyannote.audio")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    return (Path(found.submodule_search_locations[0]) / "sample" / "sample.wav").read_bytes()
 
 
 @pytest.fixture(scope="module")

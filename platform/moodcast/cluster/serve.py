@@ -48,7 +48,7 @@ def keep_replica_on_loopback() -> None:
     is, and that server unpickles what it is sent. It opens after the constructor, by a function that is narrowed here.
     Raises RuntimeError where this Ray has no such function: then nobody has looked where its replicas listen.
     """
-    if ray.util.get_node_ip_address() != LOOPBACK:  # type: ignore[no-untyped-call]
+    if not local.on_loopback():
         return
     opened = getattr(replica, OPENER, None)
     if opened is None:

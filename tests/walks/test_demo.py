@@ -1,0 +1,103 @@
+"""`make demo` without make: the command as a newcomer runs it, with everything that it leaves and does not leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from moodcast.timeline import Timeline
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+LIMIT_S = 240.0  # of the test; the promise of 60 s is for a machine that does nothing else
+
+
+@pytest.fixture
+def temp() -> Iterator[Path]:
+    """A folder with a short path: Ray's unix sockets lie below it."""
+    folder = Path(tempfile.mkdtemp(prefix="mc-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def marked(mark: str) -> list[str]:
+    """Command lines of the processes that inherited `mark` in their environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:100])
+        except OSError:
+            continue
+    return found
+
+
+def test_the_demo_tells_who_felt_what_and_leaves_nothing_running(tmp_path: Path, temp: Path) -> None:
+    mark = uuid.uuid4().hex
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"MOODCAST_TEST_MARK": mark, "TMPDIR": str(temp)}
+    with socket.socket() as taken:  # the usual port is busy: the demo takes another one
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 8000))
+            taken.listen()
+        except OSError:
+            pass  # taken by somebody else, which will do
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "moodcast"), "demo"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-5000:]
+    deadline = time.monotonic() + 10
+    while marked(mark) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert marked(mark) == []
+    assert list(temp.iterdir()) == []
+
+    folder = tmp_path / "out" / "demo"
+    assert sorted(path.name for path in folder.iterdir()) == ["sample.csv", "sample.html", "sample.json", "sample.rttm"]
+    found = Timeline.from_json((folder / "sample.json").read_bytes())
+    assert found.duration_s == 30.0
+    assert len(found.segments) >= 4
+    heard = [segment for segment in found.segments if segment.status == "ok"]
+    assert heard
+    assert all(segment.emotion in found.classes for segment in heard)
+    assert all(abs(sum(segment.emotions.values()) - 1) < 1e-3 for segment in heard)
+    assert (folder / "sample.rttm").read_text() == found.to_rttm()
+    page = (folder / "sample.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert found.segments[0].speaker in page
+
+    assert re.search(r"POST http://127\.0\.0\.1:\d+/v1/timeline", done.stdout)
+    assert "127.0.0.1:8000" not in done.stdout
+    for name in ("sample.json", "sample.rttm", "sample.html"):
+        assert f"out/demo/{name}" in done.stdout
+    for segment in heard:
+        assert str(segment.emotion) in done.stdout
+    assert not re.search(r"Traceback|Warning", done.stdout)
+    assert json.loads((folder / "sample.json").read_text())["provenance"]["bundle"]
+
+
+def test_the_demo_without_its_recording_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from moodcast.cluster import demo
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'moodcast\[pyannote\]'"):
+        demo.conversation()
