@@ -51,7 +51,7 @@ def read(
     count = 0
     for block in stream(source, rate=rate, start_s=start_s, stop_s=stop_s, max_hours=max_hours):
         if count + len(block) > len(kept):
-            kept.resize(count + max(len(block), count // 2), refcheck=False)  # in place: no second copy of an hour of sound
+            kept.resize(count + max(len(block), count // 8), refcheck=False)  # in place: no second copy of an hour of sound
         kept[count : count + len(block)] = block
         count += len(block)
     kept.resize(count, refcheck=False)
@@ -86,7 +86,7 @@ def stream(
                 done += size
                 held, count = [whole[size:]], count - size
     if done + count == 0:
-        raise AudioError(f"{name_of(source)} ends before {start_s:.2f} s, where the span asked for begins; ask for an earlier span")
+        raise AudioError(f"{name_of(source)} holds nothing from {start_s:.2f} s on; ask for a span within it")
     if wanted is not None and done + count < wanted - SLACK_S * rate:
         raise AudioError(
             f"{name_of(source)} ends at {(first + done + count) / rate:.2f} s; wanted the span {start_s:.2f} to {stop_s:.2f} s; "

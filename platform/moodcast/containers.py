@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -31,6 +32,7 @@ SLACK_S = 0.25  # how far lengths that headers declare may lie from what is ther
 PLAIN = ("wav", "w64", "aiff", "caf", "au", "flac")  # their headers count samples
 CLOCKED = ("mov", "matroska", "flv", "asf", "mpegts")  # their clocks may leave holes on purpose
 CHECKED = ("ogg", "flac")  # their clocks have no holes, unless something is lost
+SOUGHT = ("flac", "caf", "mov", "matroska", "ogg", "mp3", "aac", "flv", "mpegts")  # exact to the sample, as plain PCM is anywhere
 SPLICED = ("mp3", "aac", "mpeg", "ac3")  # bare frames: a tag or a splice between them is no damage
 FORMATS = (*PLAIN, *CLOCKED, *SPLICED, "ogg", "avi", "amr")
 # The decoders that may run: sound alone, so that the pictures of a video reach no decoder at all.
@@ -130,7 +132,7 @@ class Recording:
             raise AudioError(f"{self.name} holds an audio track without a single sample; record or export it again")
         zero, grid = head.pts, head.samples
         frames: Iterable[Any] = chain([head], source)
-        if origin and zero is not None:
+        if origin and zero is not None and (self.kind in SOUGHT or self.sound.codec_context.name.startswith("pcm_")):
             frames = self._sought(zero, grid, origin)
         watched = zero is not None and self.kind in CLOCKED + CHECKED
         for frame in frames:
@@ -159,7 +161,7 @@ class Recording:
         slack_s = 0.01 if self.kind in PLAIN else SLACK_S
         if self.promised_s is not None and self.at_s < self.promised_s - slack_s:
             raise self._cut_short(f"of the {self.promised_s:.2f} s that its header promises")
-        if (self.kind == "wav" and self._riff_is_cut()) or (self.kind == "ogg" and self._ogg_is_cut()):
+        if (self.kind in ("wav", "w64", "avi") and self._riff_is_cut()) or (self.kind == "ogg" and self._ogg_is_cut()):
             raise self._cut_short("before the file ends in the middle of a block")
 
     def _hand_out(self, rate: int, samples: NDArray[np.float32], origin: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -243,8 +245,12 @@ class Recording:
             return own
         if self.kind == "mp3":
             return own if self._mp3_is_counted() else None
-        if self.kind == "matroska" and len(self.container.streams) == 1 and self.container.duration:
-            return float(self.container.duration / av.time_base)
+        if self.kind == "matroska":
+            tag = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", self.sound.metadata.get("DURATION", ""))
+            if tag is not None:
+                return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+            if len(self.container.streams) == 1 and self.container.duration:
+                return float(self.container.duration / av.time_base)
         return None
 
     def _bytes(self, start: int, size: int) -> bytes:
@@ -261,8 +267,12 @@ class Recording:
         return any(mark in self._bytes(tag, 4096) for mark in (b"Xing", b"Info", b"VBRI"))
 
     def _riff_is_cut(self) -> bool:
-        """Whether the sound block of a WAV says that it reaches beyond the file; streamed WAVs leave its size open."""
-        size = self.container.size
+        """Whether a WAV, W64 or AVI says that it reaches beyond the file; streamed WAVs leave their sizes open."""
+        size: int = self.container.size
+        if self.kind == "w64":
+            return int.from_bytes(self._bytes(16, 8), "little") > size
+        if self.kind == "avi":
+            return int.from_bytes(self._bytes(4, 4), "little") + 8 > size
         place = 12
         while len(head := self._bytes(place, 8)) == 8:
             length = int.from_bytes(head[4:], "little")
