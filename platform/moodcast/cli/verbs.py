@@ -95,8 +95,9 @@ def train(
     from moodcast import config
     from moodcast.cli import show
 
+    settings = find_job(job).RUN
     manifests, changes = sort_words(words or [])
-    settings = config.replace_at(find_job(job).RUN, config.parse_overrides(changes))
+    settings = config.replace_at(settings, config.parse_overrides(changes))
     if show_fields:
         show.fields(settings)
         return
