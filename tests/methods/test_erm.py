@@ -11,6 +11,7 @@ import torch
 from moodcast.batch import Batch, collate
 from moodcast.chunks import ChunkPlan
 from moodcast.methods.erm import Erm
+from moodcast.nn.corrupt import NO_DAMAGE, Damage
 from moodcast.run import Run, build
 
 RATE = 16_000
@@ -65,3 +66,12 @@ def test_without_dropout_and_hiding_training_answers_as_evaluation_does():
     method, batch = made(dropout=0.0, hide_bands=0, hide_s=0.0), batch_of()
     with torch.no_grad():
         torch.testing.assert_close(method.train()(batch).emotion, method.eval()(batch).emotion)
+
+
+def test_damage_is_for_training_alone_and_off_unless_asked_for():
+    assert Erm.Config().damage == NO_DAMAGE
+    method, batch = made(dropout=0.0, hide_bands=0, hide_s=0.0, damage=Damage(noise_share=1.0)), batch_of()
+    with torch.no_grad():
+        clean = made(dropout=0.0).eval()(batch).emotion
+        assert not torch.equal(method.train()(batch).emotion, clean)
+        assert torch.equal(method.eval()(batch).emotion, clean)

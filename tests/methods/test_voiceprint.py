@@ -13,13 +13,13 @@ from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.methods.voiceprint import Voiceprint
-from moodcast.nn.corrupt import Damage
+from moodcast.nn.corrupt import NO_DAMAGE
 from moodcast.run import Run, build
 
 RATE = 16_000
 PLAN = ChunkPlan(length_s=3.0, hop_s=3.0)
 SPEAKERS = tuple(f"toy/{name}" for name in "abcdef")
-CALM = {"dropout": 0.0, "hide_bands": 0, "hide_s": 0.0, "min_s": 100.0, "damage": Damage(0.0, 0.0, 0.0, 5.0, 30.0, 0.0, 0.0)}
+CALM = {"dropout": 0.0, "hide_bands": 0, "hide_s": 0.0, "min_s": 100.0, "damage": NO_DAMAGE}
 
 
 def voice(speaker: int, seed: int, seconds: float = 1.5) -> np.ndarray:

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from moodcast.features import band_edges
-from moodcast.nn.corrupt import DECIBEL, Damage, damaged
+from moodcast.nn.corrupt import DECIBEL, NO_DAMAGE, Damage, damaged
 
-NONE = Damage(colour_share=0, noise_share=0, echo_share=0, band_share=0)
 PEAKS = torch.from_numpy(band_edges(64, 50.0, 8000.0)[1:-1]).float()
 
 
@@ -26,7 +25,7 @@ def speech(size: int = 200, length: int = 60) -> tuple[torch.Tensor, torch.Tenso
 def harmed(**shares: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     frames, mask = speech()
-    return frames, damaged(frames, mask, PEAKS, dataclasses.replace(NONE, **shares)), mask
+    return frames, damaged(frames, mask, PEAKS, dataclasses.replace(NO_DAMAGE, **shares)), mask
 
 
 def test_no_share_no_damage():
@@ -46,7 +45,7 @@ def test_a_share_is_the_share_of_stretches_that_are_damaged_and_padding_stays_ze
 def test_noise_has_the_signal_to_noise_ratio_asked_for():
     torch.manual_seed(0)
     frames, mask = speech()
-    settings = dataclasses.replace(NONE, noise_share=1.0, min_snr_db=10.0, max_snr_db=10.0)
+    settings = dataclasses.replace(NO_DAMAGE, noise_share=1.0, min_snr_db=10.0, max_snr_db=10.0)
     found = damaged(frames, mask, PEAKS, settings)
     added = (found.exp() - frames.exp())[:, :55].mean((1, 2))
     ratio_db = -(added.log() / DECIBEL)

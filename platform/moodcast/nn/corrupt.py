@@ -42,6 +42,9 @@ class Damage:
             raise ValueError(f"min_snr_db {self.min_snr_db} is above max_snr_db {self.max_snr_db}")
 
 
+NO_DAMAGE = Damage(colour_share=0.0, noise_share=0.0, echo_share=0.0, band_share=0.0)
+
+
 def damaged(frames: Tensor, mask: Tensor, peaks_hz: Tensor, damage: Damage) -> Tensor:
     """Echo (the room), noise (in the room), then colour and band (microphone and line): [N, T, M] -> the same shape.
 

@@ -31,7 +31,7 @@ class FrameNorm(nn.Module):
 class ConvEncoder(nn.Module):
     """Three strided 3 x 3 convolutions over time and frequency, then residual convolutions over time.
 
-    `forward(frames [N, T, M], mask [N, T])` gives [N, ceil(T / 4), D] and its mask. About 0.4 M parameters at width 160; the
+    `forward(frames [N, T, M], mask [N, T])` gives [N, ceil(T / 4), D] and its mask. About 0.25 M parameters at width 160; the
     layout is ours, sized for training on a few CPU cores.
     """
 
