@@ -9,6 +9,7 @@ Settings come from the environment (moodcast.service.settings: MOODCAST_BUNDLE, 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,31 +40,34 @@ TRIES = 3  # a call whose replica died is made again: the models hold no state
 
 @serve.deployment(name="Emotion", ray_actor_options={"num_cpus": 0.4})
 class Emotion:
-    """The emotion model. Stretches of all requests that come close in time are answered as one batch."""
+    """The emotion model. Calls of all requests that come close in time are answered as one batch of at most `batch_s` seconds."""
 
     def __init__(self, settings: Settings) -> None:
         keep_replica_on_loopback()
         torch.set_num_threads(settings.torch_threads)
         self.bundle = load(settings.bundle)
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emotion")
-        self.batches = self.stretches = self.largest = 0
+        self.batches = self.calls = self.stretches = self.largest = 0
 
-        def size(waves: list[Wave]) -> int:
-            return sum(min(settings.batch_s, math.ceil(len(wave) / self.bundle.rate)) for wave in waves)
+        def size(calls: list[list[Wave]]) -> int:
+            return sum(min(settings.batch_s, math.ceil(sum(map(len, waves)) / self.bundle.rate)) for waves in calls)
 
         batched = serve.batch(max_batch_size=settings.batch_s, batch_wait_timeout_s=settings.batch_wait_s, batch_size_fn=size)
         self.batched = batched(self.answer_all)
 
-    async def answer(self, wave: Wave) -> Answer:
-        """The emotion of one stretch [N]."""
-        return await self.batched(wave)
+    async def answer(self, waves: list[Wave]) -> list[Answer]:
+        """The emotion of each stretch [N]."""
+        return await self.batched(waves)
 
-    async def answer_all(self, waves: list[Wave]) -> list[Answer]:
-        """One batch, off the event loop, so that the next one fills meanwhile."""
+    async def answer_all(self, calls: list[list[Wave]]) -> list[list[Answer]]:
+        """Several calls as one batch, off the event loop, so that the next one fills meanwhile."""
+        waves = [wave for call in calls for wave in call]
         self.batches += 1
+        self.calls += len(calls)
         self.stretches += len(waves)
-        self.largest = max(self.largest, len(waves))
-        return await asyncio.get_running_loop().run_in_executor(self.worker, self.bundle.answer, waves)
+        self.largest = max(self.largest, len(calls))
+        answers = iter(await asyncio.get_running_loop().run_in_executor(self.worker, self.bundle.answer, waves))
+        return [list(itertools.islice(answers, len(call))) for call in calls]
 
     async def about(self) -> dict[str, Any]:
         """What the bundle is."""
@@ -71,8 +75,8 @@ class Emotion:
         return {**names, "classes": self.bundle.classes, "attributes": self.bundle.run.labels.attributes}
 
     async def counters(self) -> dict[str, float]:
-        """How well batching works, in this replica."""
-        return {"batches": self.batches, "stretches": self.stretches, "largest_batch": self.largest}
+        """How well batching works, in this replica; largest_batch counts calls."""
+        return {"batches": self.batches, "calls": self.calls, "stretches": self.stretches, "largest_batch": self.largest}
 
 
 @serve.deployment(name="Diarizer", ray_actor_options={"num_cpus": 0.4}, max_ongoing_requests=16)
@@ -115,8 +119,9 @@ class Remote:
         return await again(lambda: self.diarizer.turns.remote(reference, rate, hints))
 
     async def feel(self, waves: list[Wave]) -> list[Answer]:
-        """One call a stretch: batching across requests happens where the model is."""
-        return list(await asyncio.gather(*(again(lambda w=wave: self.emotion.answer.remote(np.asarray(w))) for wave in waves)))
+        """Batching across requests happens where the model is."""
+        arrays = [np.asarray(wave) for wave in waves]
+        return await again(lambda: self.emotion.answer.remote(arrays))
 
     async def counters(self) -> dict[str, float]:
         """The emotion model's counters."""

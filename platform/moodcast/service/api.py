@@ -149,8 +149,8 @@ def build_app(backend: Backend, settings: Settings) -> FastAPI:
             "load": load,
         }
 
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(reference.page(app.openapi()))
+    async def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(reference.page(app.openapi(), str(request.base_url)))
 
     async def home() -> RedirectResponse:
         return RedirectResponse("docs")
@@ -163,7 +163,7 @@ def build_app(backend: Backend, settings: Settings) -> FastAPI:
         openapi_extra=reference.request_of(settings.max_mb),
         response_model=None,
     )(timeline)
-    app.get("/v1/health", summary="Version, bundle, classes and load")(health)
+    app.get("/v1/health", summary="Version, bundle, classes and load", response_description="it is up")(health)
     app.get("/docs", include_in_schema=False)(docs)
     app.get("/", include_in_schema=False)(home)
     return app

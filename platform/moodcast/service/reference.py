@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 from moodcast.service.upload import FILE, Options
 from moodcast.timeline import Timeline
 
-TIMELINE = """Send a recording (wav, flac, ogg, opus, mp3, m4a, mp4, webm, ...) as the body or as the field `file` of a multipart form.
-Options stand in the query or in fields of the form. With `stream=true` the answer is NDJSON: a line that describes the timeline, one line
+TIMELINE = """Send a recording (wav, flac, ogg, opus, mp3, m4a, mp4, webm, ...) as the body or as the field "file" of a multipart form.
+Options stand in the query or in fields of the form. With stream=true the answer is NDJSON: a line that describes the timeline, one line
 a segment as they come, and a last line "end" (or "error")."""
 
 HELP = {
@@ -70,9 +70,9 @@ def responses() -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "the timeline", "model": Timeline, "content": others}, **refused}
 
 
-def page(openapi: dict[str, Any]) -> str:
-    """The interface as one HTML page, from the OpenAPI document."""
-    return _templates().get_template("reference.html.j2").render(api=openapi)
+def page(openapi: dict[str, Any], url: str) -> str:
+    """The interface as one HTML page, from the OpenAPI document; url: where the service was reached, for the examples."""
+    return _templates().get_template("reference.html.j2").render(api=openapi, url=url.rstrip("/"))
 
 
 @functools.cache
