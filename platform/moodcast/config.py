@@ -111,7 +111,7 @@ def _read(kind: Any, value: Any, name: str, typed: bool) -> Any:
     """A value as the type its field declares; `typed`: text may have been typed on a command line, where everything is text."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return value if isinstance(value, kind) else from_dict(kind, value, name + ".")
-    if typed and isinstance(value, str) and kind not in (str, Any):
+    if typed and isinstance(value, str) and kind not in (str, Any) and value not in _choices(kind):
         value = _from_text(value, keep=_may_be_text(kind))
     try:
         return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
@@ -130,6 +130,11 @@ def _from_text(text: str, keep: bool) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return [part.strip() for part in text.split(",")] if "," in text else text
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """The values of a Literal, of which "none" may be one."""
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 def _may_be_text(kind: Any) -> bool:

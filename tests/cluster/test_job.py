@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moodcast.bundle import Provenance, load, save
+from moodcast.cluster.job import _typed, prepared, rows_of, speaker_split, with_split
+from moodcast.cluster.publish import equal_error_rate, publish
+from moodcast.cluster.watch import duration, epoch_line
+from moodcast.config import leaves, replace_at
+from moodcast.labels import Labels
+from moodcast.manifest import Utterance, leaks, read_manifest, write_manifest
+from moodcast.run import build, run_from_dict, run_to_dict
+from tests.cluster.tiny import tiny_run
+
+
+def table(num: int = 60, speakers: int = 6) -> list[Utterance]:
+    return [Utterance(id=f"u{i}", path=f"/{i}.wav", corpus="x", speaker=str(i % speakers), emotion="high") for i in range(num)]
+
+
+@pytest.mark.parametrize("name", ["erm", "chunk_attention", "voiceprint", "default_bundle"])
+def test_every_job_holds_a_run_that_builds_and_survives_json(name: str) -> None:
+    import importlib
+
+    job = importlib.import_module(f"jobs.{name}")
+    assert run_from_dict(run_to_dict(job.RUN)) == job.RUN
+    assert sum(p.numel() for p in build(job.RUN).parameters()) <= 1_000_000
+    assert set(job.DATA) <= {"cremad", "emodb", "resd"}
+    assert "train.lr" in leaves(job.RUN)
+
+
+def test_a_choice_that_is_called_none_can_be_typed() -> None:
+    run = replace_at(tiny_run(), {"train.balance": "none", "train.keep": "last"})
+    assert (run.train.balance, run.train.keep) == ("none", "last")
+
+
+def test_rows_without_a_split_get_one_and_some_without_are_refused() -> None:
+    rows = with_split(table())
+    assert {row.split for row in rows} == {"train", "dev", "test"}
+    assert leaks(rows) == {}
+    assert with_split(rows) == rows
+    with pytest.raises(ValueError, match="1 of 60 rows have no split, the first is u3"):
+        with_split([replace(row, split=None) if row.id == "u3" else row for row in rows])
+
+
+def test_manifests_are_read_together_and_ids_must_differ(tmp_path: Path) -> None:
+    rows = table()
+    write_manifest(rows[:30], tmp_path / "a.jsonl")
+    write_manifest(rows[30:], tmp_path / "b.csv")
+    assert [row.id for row in rows_of([tmp_path / "a.jsonl", tmp_path / "b.csv"])] == [row.id for row in rows]
+    with pytest.raises(ValueError, match="two rows have the id 'u0'"):
+        rows_of([tmp_path / "a.jsonl", str(tmp_path / "a.jsonl")])
+    with pytest.raises(ValueError, match="no manifest"):
+        rows_of([])
+
+
+def test_speakers_as_classes_are_those_of_training_and_their_other_utterances_choose_the_epoch() -> None:
+    rows = with_split(table(120))
+    run, split = prepared(replace(tiny_run(), labels=Labels(source="speaker")), rows)
+    test = {row.speaker for row in rows if row.split == "test"}
+    assert {row.speaker for row in split if row.split == "test"} == test
+    assert set(run.labels.classes) == {f"x/{row.speaker}" for row in rows} - {f"x/{name}" for name in test}
+    for name in run.labels.classes:
+        mine = [row.split for row in split if row.corpus_speaker == name]
+        assert (mine.count("dev"), mine.count("train")) == (2, 18)
+    backwards = speaker_split(rows[::-1])[::-1]
+    assert backwards == split
+
+
+@pytest.mark.parametrize(
+    ("typed", "resumed", "wanted"),
+    [
+        ("/usr/bin/python3 -m jobs.erm a.parquet --name x train.lr=1", None, "python3 -m jobs.erm a.parquet train.lr=1"),
+        ("/v/bin/python /v/bin/moodcast train erm a.parquet --workers 2", None, "moodcast train erm a.parquet --workers 2"),
+        ("python -m jobs.erm a.parquet --resume runs/x", Path("runs/x"), "python -m jobs.erm a.parquet"),
+        ("python -m jobs.erm a.parquet --resume=runs/x --name=y", Path("runs/x"), "python -m jobs.erm a.parquet"),
+    ],
+)
+def test_the_command_that_resumes_is_what_was_typed_without_names(typed: str, resumed: Path | None, wanted: str) -> None:
+    assert _typed(typed.split(), resumed) == wanted
+
+
+def test_progress_is_said_in_words() -> None:
+    line = {"epoch": 1, "loss": 0.5, "loss_classes": 0.25, "loss_attributes": 0.25, "dev_uar": 0.4321, "seconds": 2.0}
+    assert epoch_line(line, 20) == "epoch 2/20  loss 0.5000  classes 0.2500  attributes 0.2500  dev UAR 43.2 %  2.0 s"
+    assert [duration(seconds) for seconds in (4.4, 200, 7500)] == ["4 s", "3 min 20 s", "2 h 5 min"]
+
+
+def by_sorting(scores: np.ndarray, same: np.ndarray) -> float:
+    """The mean of both error rates at the threshold where they are nearest: the textbook's, coarse."""
+    rates = [((~same & (scores >= t)).sum() / (~same).sum(), (same & (scores < t)).sum() / same.sum()) for t in [*scores, np.inf]]
+    accepted, refused = min(rates, key=lambda pair: abs(pair[0] - pair[1]))
+    return (accepted + refused) / 2
+
+
+@given(st.integers(0, 1000))
+def test_the_equal_error_rate_is_where_both_errors_meet(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    same = np.arange(400) % 2 == 0
+    scores = rng.standard_normal(400) + rng.uniform(0, 3) * same
+    assert equal_error_rate(scores, same) == pytest.approx(by_sorting(scores, same), abs=0.01)
+
+
+def test_equal_error_rates_at_the_ends() -> None:
+    same = np.array([True, True, False, False])
+    assert equal_error_rate(np.array([4.0, 3.0, 2.0, 1.0]), same) == 0.0
+    assert equal_error_rate(np.array([1.0, 2.0, 3.0, 4.0]), same) == 1.0
+    assert equal_error_rate(np.ones(4), same) == 0.5
+    with pytest.raises(ValueError, match="pairs of both kinds"):
+        equal_error_rate(np.ones(4), np.ones(4, dtype=bool))
+
+
+def test_a_published_bundle_carries_its_scores_and_a_card(
+    corpus: list[Utterance], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOODCAST_CACHE", str(cache))
+    rows = [replace(row, split="test" if row.split == "dev" else "train") for row in corpus]
+    train = sorted({row.corpus_speaker for row in rows if row.split == "train"})
+    run = tiny_run()
+    known = Provenance(("tiny",), tuple(train), class_counts={"high": 60, "low": 60}, hours=1.0)
+    save(tmp_path / "trained", build(run, ("tests",)), run, known)
+    scores = publish(tmp_path / "trained", rows, tmp_path / "default", "Limits: tones.", trust=("tests",))
+    loaded = load(tmp_path / "default", trust=("tests",))
+    assert loaded.scores == scores
+    card = (tmp_path / "default" / "README.md").read_text()
+    assert f"| all | 40 | 2 | {100 * scores['test']['slices'][0]['uar']['value']:.1f} [" in card
+    assert "6 speakers, 1.00 h; high 60, low 60" in card
+    assert card.rstrip().endswith("Limits: tones.")
+
+
+def test_rows_read_from_the_folder_of_a_run_are_those_it_was_given(corpus: list[Utterance], tmp_path: Path) -> None:
+    from moodcast.cluster.folder import rows_digest
+
+    rows = [replace(row, votes={"high": 1.0}, words=(("a", 0.0, 0.1),), age=31.5) for row in corpus[:4]]
+    write_manifest(rows, tmp_path / "manifest.parquet")
+    assert rows_digest(read_manifest(tmp_path / "manifest.parquet")) == rows_digest(rows)
+    elsewhere = [replace(row, path="/other/place.wav") for row in rows]
+    assert rows_digest(elsewhere) == rows_digest(rows)
+    assert rows_digest([replace(rows[0], emotion="low"), *rows[1:]]) != rows_digest(rows)
