@@ -2,7 +2,7 @@
 
 run.json               the whole Run, the command, a digest of the manifest
 manifest.parquet       the rows it trains on
-checkpoints/           a bundle each, with training.pt beside it: what a resumed run needs
+checkpoints/           the latest and the best: a bundle each, with training.pt beside it, which a resumed run needs
 metrics.jsonl          one line an epoch
 tensorboard/           the same for TensorBoard
 attempts.jsonl         one line each time the workers (re)started, with the epoch they started at
@@ -75,6 +75,24 @@ def check_same(folder: Path, run: Run, rows: Sequence[Utterance]) -> None:
         raise ValueError(f"{folder} is another run and cannot be gone on with: {listed}. Start a new one for new settings")
     if stored["rows_sha256"] != rows_digest(rows):
         raise ValueError(f"{folder} was trained on another manifest ({stored['rows']} rows there, {len(rows)} here); use the same one")
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a run by epoch. Each was renamed into place when whole, so whatever is here can be used."""
+    return {int(path.name.removeprefix("epoch_")): path for path in sorted((folder / CHECKPOINTS).glob("epoch_*"))}
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """Where the checkpoint of an epoch lies."""
+    return folder / CHECKPOINTS / f"epoch_{epoch:04d}"
+
+
+def kept_epoch(lines: Sequence[Mapping[str, Any]], keep: str) -> int:
+    """The epoch that becomes the bundle, given the metrics so far: the first with the best dev UAR, or the last."""
+    last = len(lines) - 1
+    if keep == "last" or any("dev_uar" not in line for line in lines):
+        return last
+    return max(range(len(lines)), key=lambda epoch: (lines[epoch]["dev_uar"], -epoch))
 
 
 def write_json(path: Path, data: Any) -> None:

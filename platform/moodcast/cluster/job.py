@@ -6,6 +6,7 @@ A job is a module with `RUN` (published settings) and `DATA` (the corpora they a
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ import typer
 
 from moodcast import config
 from moodcast.cluster import folder as files
-from moodcast.cluster.train import Fit, Interrupted, fit
+from moodcast.cluster.publish import publish
+from moodcast.cluster.train import Fit, Interrupted, fit, trust_of
 from moodcast.manifest import Utterance, read_manifest, split_by_group
 from moodcast.run import Run
 
@@ -35,11 +37,12 @@ def train(
 ) -> Fit:
     """Train `run` on manifests (their rows together) or rows; see `moodcast.cluster.train.fit`.
 
-    Rows without any split are split by speaker and dialogue, seed 0. With `resume` and no manifest, the run's own rows are used.
+    Rows without any split are split by speaker and dialogue, seed 0. Where speakers are what is learned, the dev split is made of other
+    utterances of the training speakers, who become the classes. With `resume` and no manifest, the run's own rows are used.
     """
     if resume is not None and not manifests:
         manifests = [Path(resume) / files.MANIFEST]
-    rows = with_split(rows_of(manifests))
+    run, rows = prepared(run, rows_of(manifests))
     command = _typed(sys.orig_argv, resume) if progress else None
     return fit(run, rows, out, name=name, workers=workers, resume=resume, progress=progress, cache=cache, command=command)
 
@@ -69,8 +72,8 @@ def with_split(rows: Sequence[Utterance]) -> list[Utterance]:
     return split_by_group(rows, seed=0)
 
 
-def main(run: Run, data: Sequence[str]) -> None:
-    """The command line of a job."""
+def main(run: Run, data: Sequence[str], notes: str = "") -> None:
+    """The command line of a job; `notes` go into the model card that --into writes."""
 
     def command(
         words: Annotated[list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]")] = None,
@@ -78,18 +81,21 @@ def main(run: Run, data: Sequence[str]) -> None:
         out: Annotated[Path, typer.Option("--out", "-o", help="Where the run's folder is made.")] = Path("runs"),
         name: Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")] = None,
         resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run.")] = None,
+        into: Annotated[Path | None, typer.Option(help="Score on the test split, and write the bundle with a card here, too.")] = None,
     ) -> None:
         manifests = [word for word in words or [] if "=" not in word or Path(word).is_file()]
         try:
             changes = config.parse_overrides(word for word in words or [] if word not in manifests)
             done = train(config.replace_at(run, changes), manifests, out=out, name=name, workers=workers, resume=resume)
+            if into is not None:
+                publish(done.bundle, read_manifest(done.folder / files.MANIFEST), into, notes, trust_of(run))
         except Interrupted as stopped:
             typer.echo(str(stopped), err=True)
             raise typer.Exit(130) from None
         except ValueError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None
-        typer.echo(str(done.bundle))
+        typer.echo(str(into or done.bundle))
 
     command.__doc__ = f"Train with the settings of this job on manifests from `moodcast prepare` (meant for: {', '.join(data)})."
     app = typer.Typer(add_completion=False)
@@ -97,12 +103,30 @@ def main(run: Run, data: Sequence[str]) -> None:
     app()
 
 
-def labelled(run: Run, rows: Sequence[Utterance]) -> Run:
-    """The run with the speakers of its training rows as classes, where speakers are what it learns."""
+def prepared(run: Run, rows: Sequence[Utterance]) -> tuple[Run, list[Utterance]]:
+    """Rows with a split; where speakers are what is learned, also the split that this takes, and the speakers as classes."""
+    rows = with_split(rows)
     if run.labels.source != "speaker":
-        return run
+        return run, rows
+    rows = speaker_split(rows)
     speakers = sorted({row.corpus_speaker for row in rows if row.split == "train"})
-    return replace(run, labels=replace(run.labels, classes=tuple(speakers)))
+    return replace(run, labels=replace(run.labels, classes=tuple(speakers))), rows
+
+
+def speaker_split(rows: Sequence[Utterance], dev_every: int = 10) -> list[Utterance]:
+    """The test split as it is; of every other speaker one utterance in `dev_every` is dev, the rest train.
+
+    Which ones follows from their ids alone, so that the split is the same in any order of the rows.
+    """
+    chosen: set[str] = set()
+    by_speaker: dict[str, list[str]] = {}
+    for row in rows:
+        if row.split != "test":
+            by_speaker.setdefault(row.corpus_speaker, []).append(row.id)
+    for ids in by_speaker.values():
+        ids.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        chosen.update(ids[: len(ids) // dev_every])
+    return [row if row.split == "test" else replace(row, split="dev" if row.id in chosen else "train") for row in rows]
 
 
 def _typed(argv: Sequence[str], resume: Path | None) -> str:

@@ -109,8 +109,7 @@ def finished(folder: Path, run: Run) -> Fit | None:
     lines = files.read_lines(folder / files.METRICS)
     if len(lines) < run.train.epochs or not (folder / files.BUNDLE / bundles.SETTINGS).is_file():
         return None
-    epoch = bundles.load(folder / files.BUNDLE, trust=_trust(run), verify=False).scores["epoch"]
-    return Fit(folder, folder / files.BUNDLE, lines[epoch])
+    return Fit(folder, folder / files.BUNDLE, lines[files.kept_epoch(lines, run.train.keep)])
 
 
 def _fit(run: Run, rows: list[Utterance], folder: Path, workers: int, cache: Path | None, console: Console, fresh: bool) -> Fit:
@@ -119,18 +118,19 @@ def _fit(run: Run, rows: list[Utterance], folder: Path, workers: int, cache: Pat
         files.describe(folder, run, rows, workers)
     (folder / files.FAILURE).unlink(missing_ok=True)
     (folder / files.PROGRESS).unlink(missing_ok=True)
+    for note in (folder / files.CHECKPOINTS).glob("*.json"):
+        note.unlink()  # Ray's list of checkpoints: ours is the folder itself, and Ray would refuse that of another release
     with counting("reading audio", console) as tell:
         for side in sides(rows, run):
             if side:
                 CachedStretches(side, run, cache, tell)  # decoded once here, so that the workers only map it
-    has_dev = bool(sides(rows, run)[1])
     with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
-        trainer = _trainer(run, folder, workers, cache, by_dev=has_dev and run.train.keep == "best")
+        trainer = _trainer(run, folder, workers, cache)
         console.print(f"run {folder}", highlight=False)
         epochs_done = len(files.read_lines(folder / files.METRICS))
         with watching(folder, console, epochs_done), _signals():
             try:
-                result = trainer.fit()
+                trainer.fit()
             except SystemExit:  # how Ray Train leaves at an interrupt
                 raise KeyboardInterrupt from None
             except ray.train.TrainingFailedError as error:
@@ -142,13 +142,13 @@ def _fit(run: Run, rows: list[Utterance], folder: Path, workers: int, cache: Pat
                     left.unlink(missing_ok=True)
     if failure := files.read_json(folder / files.FAILURE):
         raise ValueError(failure["error"])
-    return _keep(result, run, folder, console)
+    return _keep(run, folder, console)
 
 
-def _trainer(run: Run, folder: Path, workers: int, cache: Path | None, by_dev: bool) -> TorchTrainer:
+def _trainer(run: Run, folder: Path, workers: int, cache: Path | None) -> TorchTrainer:
     config = {
         "run": run_to_dict(run),
-        "trust": _trust(run),
+        "trust": trust_of(run),
         "folder": str(folder),
         "cache": str(Path(cache).absolute()) if cache else "",
         "start_from": _absolute(run.start_from),
@@ -163,27 +163,17 @@ def _trainer(run: Run, folder: Path, workers: int, cache: Path | None, by_dev: b
             name=files.CHECKPOINTS,
             storage_path=str(folder),
             failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=ray.train.CheckpointConfig(  # and always the latest, to resume from
-                num_to_keep=1, checkpoint_score_attribute="dev_uar" if by_dev else None, checkpoint_score_order="max"
-            ),
         ),
     )
 
 
-def _keep(result: ray.train.Result, run: Run, folder: Path, console: Console) -> Fit:
+def _keep(run: Run, folder: Path, console: Console) -> Fit:
     """Copy the checkpoint that counts to bundle/."""
     lines = files.read_lines(folder / files.METRICS)
-    places = [Path(checkpoint.path) for checkpoint, _ in result.best_checkpoints or []]
-    if result.checkpoint is not None:
-        places.append(Path(result.checkpoint.path))
-    epochs = {int(place.name.removeprefix("epoch_")): place for place in places}
-    if run.train.keep == "best" and all("dev_uar" in lines[epoch] for epoch in epochs):
-        epoch = max(epochs, key=lambda e: (lines[e]["dev_uar"], -e))
-    else:
-        epoch = max(epochs)
+    epoch = files.kept_epoch(lines, run.train.keep)
     target = folder / files.BUNDLE
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(epochs[epoch], target, ignore=shutil.ignore_patterns(files.TRAINING))
+    shutil.copytree(files.checkpoint_path(folder, epoch), target, ignore=shutil.ignore_patterns(files.TRAINING))
     dev = f", dev UAR {100 * lines[epoch]['dev_uar']:.1f} %" if "dev_uar" in lines[epoch] else ""
     console.print(f"epoch {epoch + 1} is kept{dev}: {target}", highlight=False)
     return Fit(folder, target, lines[epoch])
@@ -198,7 +188,7 @@ def _cpus_each(run: Run, workers: int) -> float:
     return min(run.train.threads, share) if run.train.threads else share
 
 
-def _trust(run: Run) -> tuple[str, ...]:
+def trust_of(run: Run) -> tuple[str, ...]:
     """The package of the run's method: whoever holds the run has imported it already."""
     return (method_name(run.method).partition(":")[0].partition(".")[0],)
 
@@ -209,10 +199,10 @@ def _absolute(start_from: str | None) -> str:
 
 
 def _how_to_resume(folder: Path, command: str | None) -> str:
-    lines = files.read_lines(folder / files.METRICS)
-    so_far = f"{len(lines)} epochs are done" if lines else "no epoch is done yet"
+    done = max(files.checkpoints(folder), default=-1) + 1
+    so_far = f"{done} epochs are done, the last is in {files.checkpoint_path(folder, done - 1)}" if done else "no epoch is done yet"
     how = f"{command} --resume {folder}" if command else f"fit(run, rows, out, resume=Path({str(folder)!r}))"
-    return f"interrupted; {so_far}, the last checkpoint is in {folder / files.CHECKPOINTS}. To go on:\n  {how}"
+    return f"interrupted; {so_far}. To go on:\n  {how}"
 
 
 def _last_line(error: Exception) -> str:

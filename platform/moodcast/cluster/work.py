@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -95,19 +95,18 @@ class Worker:
             self.reporter.close()
 
     def _trainer(self, config: Mapping[str, Any]) -> Trainer:
-        """A fresh trainer, or the one of the last checkpoint."""
+        """A fresh trainer, or the one of the last checkpoint in the folder, which may be newer than what Ray has taken note of."""
         run = self.run
         weights = balance_weights([self.data.rows[i] for i in self.data.owners], run.labels, run.train.balance)
         method = build(run, tuple(config["trust"]))
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None and config["start_from"]:
+        latest = gathered(max(files.checkpoints(self.folder).values(), default=None), self.world)[0]
+        if latest is None and config["start_from"]:
             take_weights(method, config["start_from"], run.start_prefixes, tuple(config["trust"]))
         trainer = Trainer(method, run.train, self.data, weights, self.world, self.rank)
-        if checkpoint is None:
+        if latest is None:
             trainer.fit_once()
             return trainer
-        with checkpoint.as_directory() as place:
-            state = torch.load(Path(place) / files.TRAINING, weights_only=True, map_location="cpu")
+        state = torch.load(latest / files.TRAINING, weights_only=True, map_location="cpu")
         trainer.load_state(state)
         self.history = History(list(state["history"]))
         return trainer
@@ -138,14 +137,24 @@ class Worker:
         if self.reporter is None:
             ray.train.report(told)
             return
+        epoch = line["epoch"]
+        place = files.checkpoint_path(self.folder, epoch)
+        half = place.with_name(f".{place.name}")
+        shutil.rmtree(half, ignore_errors=True)
+        scores = {"epoch": epoch, "dev": {name.removeprefix("dev_"): line[name] for name in line if name.startswith("dev_")}}
+        bundle.save(half, self.trainer.method, self.run, self.provenance(), scores)
+        torch.save({**self.trainer.state(), "history": self.history.lines}, half / files.TRAINING)
+        half.rename(place)
+        wanted = {epoch, files.kept_epoch(self.history.lines, self.run.train.keep)}
+        for old, path in files.checkpoints(self.folder).items():
+            if old not in wanted:
+                shutil.rmtree(path)
         self.reporter.epoch(line)
-        name = f"epoch_{line['epoch']:04d}"
-        with tempfile.TemporaryDirectory(prefix="moodcast-") as temporary:
-            place = Path(temporary) / name
-            scores = {"dev": {key.removeprefix("dev_"): line[key] for key in line if key.startswith("dev_")}, "epoch": line["epoch"]}
-            bundle.save(place, self.trainer.method, self.run, self.provenance(), scores)
-            torch.save({**self.trainer.state(), "history": self.history.lines}, place / files.TRAINING)
-            ray.train.report(told, checkpoint=ray.train.Checkpoint.from_directory(str(place)), checkpoint_dir_name=name)
+        ray.train.report(
+            told,
+            checkpoint=ray.train.Checkpoint.from_directory(str(place)),
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,  # it is in its place already
+        )
 
     def provenance(self) -> bundle.Provenance:
         """Who and what this run is trained on."""

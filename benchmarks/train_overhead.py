@@ -1,0 +1,157 @@
+"""What `fit` costs beside a bare PyTorch loop, and what a second worker brings. Real training steps of the erm job on voice-like noise.
+
+    python benchmarks/train_overhead.py [--steps 40] [--rounds 3]
+
+Figures, each a median over interleaved rounds, all processes on one thread each:
+
+- fit_over_bare_loop: steps per second under `fit` with one worker, over the same steps in a plain loop in a process of its own, with the
+  same loader, data, batches and method. Steps are timed from one optimiser step to the next, after the first tenth (start-up), inside one
+  epoch; goal 0.97.
+- two_workers_over_one: steps per second of two workers over one worker at the same global batch, so half the batch each: the same
+  training in less time; goal 1.8.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import wave as wavefile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.train import fit
+from moodcast.config import replace_at
+from moodcast.manifest import Utterance, read_manifest, write_manifest
+from moodcast.method import Method
+from moodcast.methods.erm import Erm
+from moodcast.run import Run, build
+from moodcast.step import LossModule, epoch_batches, lr_factor, make_optimizer, train_step
+
+TIMES = "MOODCAST_BENCHMARK_TIMES"  # the folder where a step writes when it ended
+BATCH = 32
+
+
+class Timed(Erm):
+    """Erm that notes the time after each optimiser step, wherever it is trained."""
+
+    @dataclass(frozen=True)
+    class Config(Erm.Config):
+        times: str = ""
+
+    def __init__(self, config: Config, spec: object) -> None:
+        super().__init__(config, spec)  # type: ignore[arg-type]
+        self.ended: list[float] = []
+
+    def after_step(self, progress: float) -> None:
+        self.ended.append(time.perf_counter())
+        if progress >= 1.0:
+            path = Path(self.config.times) / f"{os.getpid()}.json"
+            path.write_text(json.dumps(self.ended))
+
+
+def a_run(times: Path, steps: int) -> Run:
+    """One epoch of the erm job with `steps` steps, timed."""
+    from jobs.erm import RUN
+
+    settings = {name: getattr(RUN.method, name) for name in RUN.method.__dataclass_fields__}
+    run = Run(method=Timed.Config(**settings, times=str(times)), labels=RUN.labels, chunks=RUN.chunks, train=RUN.train)
+    return replace_at(run, {"train.epochs": 1, "train.batch_size": BATCH, "train.threads": 1, "train.balance": "none"})
+
+
+def corpus(folder: Path, num: int) -> list[Utterance]:
+    """`num` noises of 2.5 s (CREMA-D's median), shaped a little like speech; all are for training."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(num):
+        t = np.arange(40_000) / 16_000
+        samples = 0.2 * rng.standard_normal(len(t)) * (0.5 + 0.5 * np.sin(2 * np.pi * 4 * t))
+        path = folder / f"{i}.wav"
+        with wavefile.open(str(path), "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(16_000)
+            out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+        label = ("angry", "happy", "neutral", "sad")[i % 4]
+        rows.append(Utterance(id=str(i), path=str(path), corpus="noise", speaker=str(i), emotion=label, split="train"))
+    return rows
+
+
+def bare_loop(manifest: Path, cache: Path, times: Path, steps: int) -> None:
+    """The same steps without Ray, without Trainer: what somebody would write in an afternoon."""
+    torch.set_num_threads(1)
+    run = a_run(times, steps)
+    data = CachedStretches(read_manifest(manifest), run, cache)
+    method: Method = build(run, ("benchmarks",)).train()
+    module, optimizer = LossModule(method), make_optimizer(method, run.train)
+    plan = epoch_batches(len(data), BATCH, run.train.seed, 0)
+    for step, batch in enumerate(data.batches(plan)):
+        for group in optimizer.param_groups:
+            group["lr"] = run.train.lr * lr_factor(step, len(plan), run.train.warmup_share)
+        train_step(module, method, optimizer, {"labelled": batch}, run.train.clip_norm)
+        method.after_step((step + 1) / len(plan))
+
+
+def steps_per_second(times: Path) -> float:
+    """From the times that steps ended, the mean after the first tenth, so that rare costs count too; the slowest rank counts."""
+    rates = []
+    for path in times.glob("*.json"):
+        ended = np.array(json.loads(path.read_text()))
+        rates.append(1.0 / float(np.diff(ended[len(ended) // 10 :]).mean()))
+    return min(rates)
+
+
+def measure(kind: str, rows: Sequence[Utterance], root: Path, steps: int) -> float:
+    """Steps per second of "bare", "one" or "two"."""
+    with tempfile.TemporaryDirectory(dir=root) as folder:
+        times = Path(folder)
+        if kind == "bare":
+            words = [__file__, "--bare", str(root / "rows.jsonl"), str(root / "cache"), str(times), "--steps", str(steps)]
+            subprocess.run([sys.executable, *words], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        else:
+            workers = {"one": 1, "two": 2}[kind]
+            fit(a_run(times, steps), rows, root / "runs", workers=workers, cache=root / "cache", progress=False)
+        return steps_per_second(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bare", nargs=3, metavar=("MANIFEST", "CACHE", "TIMES"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.bare:
+        manifest, cache, times = map(Path, asked.bare)
+        bare_loop(manifest, cache, times, asked.steps)
+        return
+    with tempfile.TemporaryDirectory(prefix="moodcast-benchmark-") as folder:
+        root = Path(folder)
+        (root / "audio").mkdir()
+        rows = corpus(root / "audio", asked.steps * BATCH)
+        write_manifest(rows, root / "rows.jsonl")
+        found: dict[str, list[float]] = {"bare": [], "one": [], "two": []}
+        for number in range(asked.rounds):
+            kinds = list(found) if number % 2 == 0 else list(found)[::-1]
+            for kind in kinds:
+                found[kind].append(measure(kind, rows, root, asked.steps))
+                print(f"round {number + 1}  {kind:5s} {found[kind][-1]:.3f} steps/s", flush=True)
+    median = {kind: statistics.median(rates) for kind, rates in found.items()}
+    print(f"bare loop {median['bare']:.3f}, one worker {median['one']:.3f}, two workers {median['two']:.3f} steps/s of {BATCH} utterances")
+    print(f"figure fit_over_bare_loop {median['one'] / median['bare']:.3f} goal 0.97")
+    print(f"figure two_workers_over_one {median['two'] / median['one']:.3f} goal 1.8")
+
+
+if __name__ == "__main__":
+    from benchmarks import train_overhead  # under its own name, so that workers find the method, too
+
+    train_overhead.main()

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.listeners import addresses, beyond_loopback, descendants
+
+pytestmark = pytest.mark.ray
+CLIENT = """
+import ray
+from moodcast.cluster import local
+with local.cluster():
+    assert int(ray.cluster_resources()["CPU"]) == 3
+    print(ray.get(ray.remote(lambda: 42).remote()))
+"""
+
+
+def moodcast_folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("moodcast-*"))
+
+
+def test_a_local_ray_listens_on_loopback_alone_and_is_gone_afterwards() -> None:
+    import ray
+
+    from moodcast.cluster import local
+
+    environment, folders, children = dict(os.environ), moodcast_folders(), descendants(os.getpid())
+    with local.cluster(num_cpus=3):
+        assert int(ray.cluster_resources()["CPU"]) == 3
+        assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "disabled"
+        assert addresses(descendants(os.getpid()))
+        assert beyond_loopback(os.getpid()) == set()
+        with local.cluster(num_cpus=7):  # the one that is up is used, and left up
+            assert int(ray.cluster_resources()["CPU"]) == 3
+        assert ray.is_initialized()
+        # and what RAY_ADDRESS names is used by others, and left up
+        known = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+        client = subprocess.run([sys.executable, "-c", CLIENT], env=known, capture_output=True, text=True, timeout=60)
+        assert client.stdout.strip() == "42", client.stderr
+        assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    assert not ray.is_initialized()
+    assert dict(os.environ) == environment
+    assert moodcast_folders() == folders
+    assert descendants(os.getpid()) <= children
+
+
+def test_importing_the_folder_of_ray_says_what_ray_must_know_before_it_is_imported() -> None:
+    code = "import os, moodcast.cluster; print(*map(os.environ.get, ['RAY_USAGE_STATS_ENABLED', 'RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER']))"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+    def told(**more: str) -> list[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env={**clean, **more}, capture_output=True, text=True, check=True).stdout.split()
+
+    assert told() == ["0", "0"]
+    assert told(RAY_ADDRESS="10.0.0.1:6379") == ["0", "None"]
