@@ -82,6 +82,10 @@ def test_whatever_changes_the_samples_makes_another_store(rows: list[Utterance],
     for other, rate in ((rows, 8_000), (rows[::-1], RATE), (rows[:-1], RATE), ([replace(rows[0], stop_s=0.3)], RATE)):
         seen.add(open_waves(other, rate, root).folder)
     assert len(seen) == 5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio, "DECODER", "av 999, soxr 999")
+        seen.add(open_waves(rows, RATE, root).folder)
+    assert len(seen) == 6
     write_wav("3.wav", np.full(RATE, 0.25, np.float32))
     changed = open_waves(rows, RATE, root)
     assert changed.folder not in seen

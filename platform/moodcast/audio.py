@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import av
 import numpy as np
 import soxr  # type: ignore[import-untyped]
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from moodcast.containers import (
     opened,
 )
 
+DECODER = f"av {av.__version__}, soxr {soxr.__version__}"  # what decides the samples, beside the file: part of every cache's key
 SEEK_FROM_S = 30.0  # a span that starts later than this is sought instead of decoded from the beginning
 
 __all__ = ["AudioError", "NotAudio", "Source", "TooLong", "convert", "fingerprint", "read", "stream"]

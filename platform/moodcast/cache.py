@@ -1,7 +1,7 @@
 """Decoded audio on disk: every stretch of a manifest once, as float32 in one memory-mapped file, so that epochs and sweeps only copy.
 
-A store is named by what went into it: path, size and time of change of every file, its span, and the rate. A changed file, another span
-or another rate is another store. A folder "<key>" holds waves.f32 (the samples of all rows, one after the other, little-endian) and
+A store is named by what went into it: path, size and time of change of every file, its span, the rate and the decoder's version. Whatever
+of these changes makes another store. A folder "<key>" holds waves.f32 (the samples of all rows, one after the other, little-endian) and
 index.json. It is written under another name and renamed when whole, so a reader never meets half a store and writers that race both win.
 """
 
@@ -77,7 +77,7 @@ def open_waves(
 
 def _key(rows: Sequence[Utterance], rate: int) -> str:
     """32 hexadecimal digits over everything that decides the samples."""
-    digest = hashlib.sha256(f"{FORMAT} {rate}\n".encode())
+    digest = hashlib.sha256(f"{FORMAT} {rate} {audio.DECODER}\n".encode())
     for row in rows:
         try:
             status = os.stat(row.path)
