@@ -192,7 +192,7 @@ class Embedded:
 def windows_of(start_s: float, stop_s: float, window_s: float, hop_s: float) -> list[Span]:
     """Windows of at most window_s inside a region, about hop_s apart; the first begins and the last ends where the region does."""
     slack_s = stop_s - start_s - window_s
-    if slack_s <= 0:
+    if slack_s < 0.01:
         return [(start_s, stop_s)]
     offsets_s = np.linspace(0.0, slack_s, 2 + int(slack_s / hop_s))
     return [(float(start_s + offset), float(start_s + offset + window_s)) for offset in offsets_s]

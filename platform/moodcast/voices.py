@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering  # type: ignore[import-untyped]
 
+MAX_SPEAKERS = 20  # found unless more are asked for
 MAX_POINTS = 2000  # windows that are compared pairwise; the others join the nearest speaker
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -34,13 +35,13 @@ def assign(
         return np.zeros(0, dtype=np.int64)
     rows = unit(embeddings)
     some = np.unique(np.linspace(0, total - 1, min(total, MAX_POINTS)).round().astype(int))
-    tree = AgglomerativeClustering(n_clusters=None, distance_threshold=threshold, metric="cosine", linkage="average")
-    found = tree.fit_predict(rows[some]) if len(some) > 1 else np.zeros(1, dtype=np.int64)
+    apart = 1.0 - rows[some] @ rows[some].T
+    tree = AgglomerativeClustering(n_clusters=None, distance_threshold=threshold, metric="precomputed", linkage="average")
+    found = tree.fit_predict(apart) if len(some) > 1 else np.zeros(1, dtype=np.int64)
     sizes = np.bincount(found)
     wanted = int(np.clip((sizes >= max(2, min_share * len(some))).sum(), low, min(high, len(some))))
     if wanted > len(sizes):
-        exact = AgglomerativeClustering(n_clusters=wanted, metric="cosine", linkage="average")
-        found = exact.fit_predict(rows[some])
+        found = AgglomerativeClustering(n_clusters=wanted, metric="precomputed", linkage="average").fit_predict(apart)
         sizes = np.bincount(found)
     kept = np.argsort(-sizes, kind="stable")[: max(1, wanted)]
     centres = unit(np.stack([rows[some][found == k].mean(axis=0) for k in kept]))
@@ -51,7 +52,10 @@ def speaker_limits(num_speakers: int | None, min_speakers: int | None, max_speak
     """The least and most speakers allowed. Raises ValueError where they contradict each other."""
     if num_speakers is not None and (min_speakers is not None or max_speakers is not None):
         raise ValueError("give num_speakers, or min_speakers and max_speakers, not both")
-    low, high = (num_speakers, num_speakers) if num_speakers is not None else (min_speakers or 1, max_speakers or 20)
+    low = 1 if min_speakers is None else min_speakers
+    high = max(low, MAX_SPEAKERS) if max_speakers is None else max_speakers
+    if num_speakers is not None:
+        low = high = num_speakers
     if low < 1 or high < low:
         raise ValueError(f"wanted 1 <= min_speakers <= max_speakers, got {low} and {high}")
     return low, high

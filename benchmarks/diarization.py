@@ -1,0 +1,220 @@
+"""Who speaks when: the embedded diarizer against "everyone is one speaker" on the same voice activity.
+
+    python benchmarks/diarization.py                      # the reported sets
+    python benchmarks/diarization.py --sets tune_resd tune_cremad   # what settings were chosen on; never reported
+
+Diarization error rate: collar 0, overlap scored, the scored region (UEM) respected, number of speakers estimated; intervals by bootstrap
+over files. Missed speech, false alarm and speaker confusion are shares of reference speech.
+
+Sets. conversations: ten 30 s excerpts of AMI meetings and a telephone sample. resd: two-speaker dialogues put back together from their
+turns (dialogues 41 and up). cremad: made of clips of 1 to 4 speakers (1087 to 1091). tune_resd (dialogues 31 to 40) and tune_cremad
+(speakers 1081 to 1086) are where settings were chosen. The voiceprint has heard none of these speakers, except that resd's actors return
+in other dialogues without a published identity. A turn's inner pauses count as speech in the rebuilt references.
+
+The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pyannote.core import Annotation, Segment, Timeline
+from pyannote.database.util import load_rttm, load_uem
+from pyannote.metrics.diarization import DiarizationErrorRate
+
+from moodcast import audio, corpora
+from moodcast.diarize import Embedded, Turn, default_diarizer
+from moodcast.manifest import Utterance
+
+ROOT = Path(__file__).resolve().parents[1]
+RATE = 16_000
+REPORTED = ("conversations", "resd", "cremad")
+PARTS = ("missed detection", "false alarm", "confusion")
+Wave = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A conversation and the truth about it."""
+
+    uri: str
+    wave: Wave
+    reference: Annotation
+    scored: Timeline
+
+
+@dataclass(frozen=True)
+class Score:
+    """Seconds of reference speech and of errors of one file, and how many speakers there are and were found."""
+
+    total: float
+    errors: tuple[float, float, float]  # as PARTS
+    speakers: int
+    found: int
+
+
+def talks(name: str, folder: Path) -> Iterator[Talk]:
+    makers: dict[str, Callable[[], Iterator[Talk]]] = {
+        "conversations": lambda: excerpts(folder / "conversations"),
+        "resd": lambda: dialogues(folder / "resd", range(41, 100)),
+        "cremad": lambda: mixtures(folder / "cremad", range(1087, 1092), 24, seed=2),
+        "tune_resd": lambda: dialogues(folder / "resd", range(31, 41)),
+        "tune_cremad": lambda: mixtures(folder / "cremad", range(1081, 1087), 24, seed=1),
+    }
+    return makers[name]()
+
+
+def excerpts(folder: Path) -> Iterator[Talk]:
+    references, regions = load_rttm(folder / "reference.rttm"), load_uem(folder / "reference.uem")
+    for uri in sorted(regions):
+        yield Talk(uri, audio.read(folder / "audio" / f"{uri}.flac"), references.get(uri, Annotation(uri=uri)), regions[uri])
+
+
+def dialogues(folder: Path, numbers: range) -> Iterator[Talk]:
+    """Turns of a dialogue by their running number, the first-named role first, with gaps of 0.1 to 0.7 s."""
+    rows: dict[int, list[tuple[int, int, Utterance]]] = {}
+    for row in corpora.prepare("resd", folder):
+        named = re.match(r"(?:(\d+)_)?([a-z]+)_([a-z]+)_(?:(\d+)_)?([a-z])_(\d+)$", Path(row.path).stem)
+        if named is None:
+            raise ValueError(f"{row.path} is not named as resd's files are")
+        number = int(named[1] or named[4])
+        if number in numbers:
+            rows.setdefault(number, []).append((int(named[6]), int(named[5] != named[2][0]), row))
+    for number, turns in sorted(rows.items()):
+        order = sorted(turns, key=lambda turn: turn[:2])
+        pieces = [(row.speaker or "", trimmed(audio.read(row.path))) for _, _, row in order]
+        yield joined(f"resd_{number}", pieces, np.random.default_rng(number))
+
+
+def mixtures(folder: Path, speakers: range, count: int, seed: int) -> Iterator[Talk]:
+    """`count` talks of 12 to 20 turns by 1, 2, 3 or 4 speakers of one to four clips each, every speaker at a level of their own."""
+    rng = np.random.default_rng(seed)
+    clips: dict[str, list[str]] = {}
+    for row in corpora.prepare("cremad", folder):
+        if row.speaker and int(row.speaker) in speakers:
+            clips.setdefault(row.speaker, []).append(row.path)
+    for i in range(count):
+        names = [str(name) for name in rng.choice(sorted(clips), size=1 + i % 4, replace=False)]
+        gains = {name: 10 ** (rng.uniform(-4, 4) / 20) for name in names}
+        pieces: list[tuple[str, Wave]] = []
+        last = ""
+        for k in range(int(rng.integers(12, 21))):
+            name = names[k % len(names)] if k < len(names) else str(rng.choice([n for n in names if n != last] or names))
+            last = name
+            for path in rng.choice(clips[name], size=int(rng.integers(1, 5)), replace=False):
+                pieces.append((name, (trimmed(audio.read(str(path))) * gains[name]).astype(np.float32)))
+        yield joined(f"cremad_{i:02d}_{len(names)}", pieces, rng)
+
+
+def trimmed(wave: Wave, below_db: float = 35.0) -> Wave:
+    """Without the silence at both ends: 20 ms frames more than `below_db` below the loudest."""
+    frames = wave[: len(wave) // 320 * 320].reshape(-1, 320)
+    power = np.mean(frames.astype(float) ** 2, axis=1)
+    loud = np.flatnonzero(power > power.max() * 10 ** (-below_db / 10))
+    return wave[loud[0] * 320 : (loud[-1] + 1) * 320]
+
+
+def joined(uri: str, pieces: Sequence[tuple[str, Wave]], rng: np.random.Generator) -> Talk:
+    """One recording with faint noise throughout; the reference joins a speaker's neighbouring pieces."""
+    reference = Annotation(uri=uri)
+    parts: list[Wave] = []
+    at = 0
+    for k, (speaker, wave) in enumerate(pieces):
+        gap = np.zeros(round(rng.uniform(0.1, 0.7) * RATE), dtype=np.float32)
+        at += len(gap)
+        reference[Segment(at / RATE, (at + len(wave)) / RATE), k] = speaker
+        at += len(wave)
+        parts += [gap, wave]
+    whole = np.concatenate(parts)
+    noise = rng.standard_normal(len(whole)).astype(np.float32) * float(np.sqrt(np.mean(whole**2))) * 10 ** (-35 / 20)
+    return Talk(uri, whole + noise, reference.support(0.5), Timeline([Segment(0, len(whole) / RATE)], uri=uri))
+
+
+def annotation(uri: str, turns: Iterable[Turn], one_speaker: bool = False) -> Annotation:
+    found = Annotation(uri=uri)
+    for k, turn in enumerate(turns):
+        found[Segment(turn.start_s, turn.stop_s), k] = "all" if one_speaker else turn.speaker
+    return found
+
+
+def scored(talk: Talk, found: Annotation) -> Score:
+    parts = DiarizationErrorRate(collar=0.0, skip_overlap=False)(talk.reference, found, uem=talk.scored, detailed=True)
+    return Score(parts["total"], tuple(parts[name] for name in PARTS), len(talk.reference.labels()), len(found.labels()))
+
+
+def rates(scores: Sequence[Score]) -> NDArray[np.float64]:
+    """DER and its three parts, pooled over files, as shares of reference speech."""
+    errors = np.sum([score.errors for score in scores], axis=0)
+    return np.array([errors.sum(), *errors]) / sum(score.total for score in scores)
+
+
+def interval(values: Callable[[Sequence[int]], float], count: int, draws: int = 2000) -> tuple[float, float]:
+    """95 % bootstrap interval over files."""
+    rng = np.random.default_rng(0)
+    drawn = [values(rng.integers(0, count, count).tolist()) for _ in range(draws)]
+    return float(np.percentile(drawn, 2.5)), float(np.percentile(drawn, 97.5))
+
+
+def measure(name: str, folder: Path, diarizer: Embedded) -> dict[str, float]:
+    ours, baseline, seconds, spent = [], [], 0.0, 0.0
+    for talk in talks(name, folder):
+        started = time.perf_counter()
+        turns = diarizer.diarize(talk.wave, RATE)
+        spent += time.perf_counter() - started
+        seconds += len(talk.wave) / RATE
+        ours.append(scored(talk, annotation(talk.uri, turns)))
+        baseline.append(scored(talk, annotation(talk.uri, turns, one_speaker=True)))
+        print(f"  {talk.uri:16s} DER {100 * rates(ours[-1:])[0]:6.1f}  speakers {ours[-1].speakers} found {ours[-1].found}", flush=True)
+    print(f"\n{name}: {len(ours)} files, {seconds / 60:.1f} min, {seconds / spent:.0f} times faster than real time")
+    print(f"{'':14s}{'DER':>22s}{'missed':>9s}{'false al.':>10s}{'confusion':>22s}")
+    for label, scores in (("one speaker", baseline), ("embedded", ours)):
+        der, missed, false_alarm, confused = 100 * rates(scores)
+        low, high = (100 * x for x in interval(lambda rows, s=scores: rates([s[i] for i in rows])[0], len(scores)))
+        worst = [100 * x for x in interval(lambda rows, s=scores: rates([s[i] for i in rows])[3], len(scores))]
+        print(
+            f"{label:14s}{der:7.1f} [{low:4.1f}, {high:4.1f}]{missed:9.1f}{false_alarm:10.1f}"
+            f"{confused:7.1f} [{worst[0]:4.1f}, {worst[1]:4.1f}]"
+        )
+    right = float(np.mean([score.found == score.speakers for score in ours]))
+    print(f"right number of speakers: {100 * right:.0f} %\n")
+    return {
+        "der": float(rates(ours)[0]),
+        "der_of_baseline": float(rates(baseline)[0]),
+        "confusion_ratio": float(rates(ours)[3] / max(rates(baseline)[3], 1e-9)),
+        "speakers_right": right,
+        "rtfx": seconds / spent,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sets", nargs="+", default=list(REPORTED))
+    parser.add_argument("--bundle", help="another voiceprint bundle than the one that ships")
+    parser.add_argument("--corpora", type=Path, default=Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora"))
+    asked = parser.parse_args()
+    diarizer = default_diarizer() if asked.bundle is None else from_bundle(asked.bundle)
+    figures = {name: measure(name, asked.corpora, diarizer) for name in asked.sets}
+    goals = {"confusion_ratio": "<= 0.5", "speakers_right": ">= 0.67"}
+    for name, row in figures.items():
+        print(f"figure {name}_der {row['der']:.3f} goal < {row['der_of_baseline']:.3f}")
+        for figure, goal in goals.items():
+            if figure != "speakers_right" or name.endswith("resd"):
+                print(f"figure {name}_{figure} {row[figure]:.3f} goal {goal}")
+
+
+def from_bundle(path: str) -> Embedded:
+    from moodcast.bundle import load
+
+    return Embedded.of(load(path))
+
+
+if __name__ == "__main__":
+    main()
