@@ -216,6 +216,18 @@ def test_a_loss_that_is_no_number_stops_before_anything_moves_and_names_the_plac
     assert all(torch.isfinite(p).all() for p in method.parameters())
 
 
+def test_a_gradient_that_is_no_number_stops_before_anything_moves() -> None:
+    class Steep(Net):
+        def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+            return {"classes": (self.first.weight.sum() * 0.0).sqrt()}  # zero, with an infinite slope
+
+    method = Steep(Net.Config(), SPEC)
+    trainer, before = Trainer(method, Train(epochs=1, batch_size=8), Points()), weights_digest(method)
+    with pytest.raises(Diverged, match=r"epoch 0, step 0: the norm of the gradient is (inf|nan); utterances u"):
+        trainer.epoch(0)
+    assert weights_digest(method) == before
+
+
 def test_a_method_of_other_streams_is_refused() -> None:
     class Adapting(Net):
         streams = ("source", "target")

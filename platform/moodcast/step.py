@@ -11,7 +11,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,12 +26,17 @@ from moodcast.manifest import Utterance
 from moodcast.method import Method
 from moodcast.run import Train
 
+T = TypeVar("T")
 Indices = NDArray[np.int64]
 BEFORE_EPOCHS = 2**31  # stands in for the epoch when random numbers are drawn before the first one
 
 
-class Diverged(ValueError):
-    """The loss is no longer a number."""
+class Stopped(ValueError):
+    """Training cannot go on, and every rank knows it: each raises this at the same place."""
+
+
+class Diverged(Stopped):
+    """The loss or its gradient is no longer a number."""
 
 
 class Stretches(Protocol):
@@ -167,16 +172,20 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One optimiser step; the loss terms by name, detached, with their weighted sum as "loss".
 
-    `module` is a LossModule, distributed or not. Raises Diverged where the loss is not finite, before anything has moved.
+    `module` is a LossModule, distributed or not. Raises Diverged, before anything has moved, where the loss or the gradient is not
+    finite: on every rank, because gradients are shared and a bad loss spoils them all.
     """
     optimizer.zero_grad(set_to_none=True)
     terms = module(batches)
     loss = method.total(terms)
-    if not torch.isfinite(loss):
+    bad = not torch.isfinite(loss)
+    (loss * math.nan if bad else loss).backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
+    if bad:
         values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
         raise Diverged(f"the loss is {loss.item()} (terms: {values})")
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
+    if not torch.isfinite(norm):
+        raise Diverged(f"the norm of the gradient is {norm.item()}")
     optimizer.step()
     return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
@@ -234,9 +243,10 @@ class Trainer:
         try:
             terms = train_step(self.module, self.method, self.optimizer, {"labelled": batch}, self.train.clip_norm)
         except Diverged as error:
-            names = ", ".join(self.data.names(indices))
+            told = gather_objects(f"{error}; utterances {', '.join(self.data.names(indices))}", self.world)
+            guilty = [words for words in told if "loss" in words] or told
             advice = "look at these recordings, or lower train.lr"
-            raise Diverged(f"training stopped in epoch {epoch}, step {step}: {error}; utterances {names}; {advice}") from None
+            raise Diverged(f"training stopped in epoch {epoch}, step {step}: {' | '.join(guilty)}; {advice}") from None
         self.method.after_step((done + 1) / total)
         return terms
 
@@ -282,6 +292,14 @@ class Trainer:
         if self.world > 1:
             for buffer in self.method.buffers():
                 dist.broadcast(buffer, src=0)
+
+
+def gather_objects(value: T, world: int) -> list[T]:
+    """The value of every rank, in order."""
+    found: list[Any] = [value] * world
+    if world > 1:
+        dist.all_gather_object(found, value)
+    return found
 
 
 def weights_digest(method: nn.Module) -> str:

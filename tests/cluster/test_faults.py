@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 
 from moodcast import load
 from moodcast.cluster import folder as files
+from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.train import Fit, fit
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance, write_manifest
+from moodcast.step import epoch_batches
 from tests.cluster.tiny import tiny_run
 
 pytestmark = pytest.mark.ray
@@ -84,11 +86,15 @@ def test_killed_workers_are_replaced_and_the_result_is_that_of_an_undisturbed_ru
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_loss_that_is_no_number_stops_all_ranks_and_names_the_place(corpus: list[Utterance], out: Path, cache: Path) -> None:
-    run = replace_at(RUN, {"method.nan_at_step": 17, "method.sleep_s": 0.0})
-    with pytest.raises(ValueError, match=r"epoch 1, step 2: the loss is nan \(terms: classes nan\); utterances u\d+, .*lower train.lr"):
+def test_a_loss_that_is_no_number_on_one_rank_stops_all_and_names_its_utterances(corpus: list[Utterance], out: Path, cache: Path) -> None:
+    run = replace_at(RUN, {"method.nan_at_step": 17, "method.sleep_s": 0.0, "train.balance": "none"})
+    with pytest.raises(ValueError, match=r"epoch 1, step 2: the loss is nan \(terms: classes nan\); utterances .*; look at") as stopped:
         fit(run, corpus, out, name="nan", workers=2, cache=cache, progress=False)
+    named = str(stopped.value).partition("utterances ")[2].partition(";")[0].split(", ")
+    data = CachedStretches([row for row in corpus if row.split == "train"], run, cache)
+    assert named == data.names(epoch_batches(len(data), 8, 0, epoch=1, world=2, rank=1)[2])
     assert len(files.read_lines(out / "nan" / files.METRICS)) == 1
+    assert len(files.read_lines(out / "nan" / files.ATTEMPTS)) == 1  # trying again is no use
 
 
 def test_an_interrupted_run_leaves_a_checkpoint_and_the_command_that_goes_on(corpus: list[Utterance], tmp_path: Path, cache: Path) -> None:

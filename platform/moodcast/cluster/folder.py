@@ -88,11 +88,11 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
 
 
 def kept_epoch(lines: Sequence[Mapping[str, Any]], keep: str) -> int:
-    """The epoch that becomes the bundle, given the metrics so far: the first with the best dev UAR, or the last."""
+    """The epoch that becomes the bundle, given the metrics so far: the best on dev by UAR (the latest of equals), or the last."""
     last = len(lines) - 1
     if keep == "last" or any("dev_uar" not in line for line in lines):
         return last
-    return max(range(len(lines)), key=lambda epoch: (lines[epoch]["dev_uar"], -epoch))
+    return max(range(len(lines)), key=lambda epoch: (lines[epoch]["dev_uar"], epoch))
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ray.train
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from moodcast import bundle, metrics
@@ -23,9 +22,8 @@ from moodcast.cluster.data import CachedStretches
 from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method
 from moodcast.run import Run, build, run_from_dict
-from moodcast.step import Trainer, balance_weights, predict_emotion, weights_digest
+from moodcast.step import Stopped, Trainer, balance_weights, gather_objects, predict_emotion, weights_digest
 
-T = TypeVar("T")
 EVERY_S = 0.3  # how often a step is told to whoever watches
 
 
@@ -42,8 +40,11 @@ def work(config: dict[Any, Any]) -> None:
     world, rank = context.get_world_size(), context.get_world_rank()
     try:
         Worker(config, folder, world, rank).run_epochs()
+    except Stopped as error:  # on all ranks, so all may leave
+        if rank == 0:
+            files.write_json(folder / files.FAILURE, {"error": str(error)})
     except ValueError as error:
-        files.write_json(folder / files.FAILURE, {"error": str(error), "rank": rank})
+        files.write_json(folder / files.FAILURE, {"error": str(error)})
         if world > 1:
             raise  # the other ranks wait for this one: only a restart frees them
 
@@ -75,7 +76,7 @@ class Worker:
         self.dev = CachedStretches(dev_rows, self.run, root) if dev_rows else None
         self.history = History()
         self.trainer = self._trainer(config)
-        self.workers = gathered({"host": socket.gethostname(), "pid": os.getpid()}, world)
+        self.workers = gather_objects({"host": socket.gethostname(), "pid": os.getpid()}, world)
         self.reporter = Reporter(self) if rank == 0 else None
 
     def run_epochs(self) -> None:
@@ -99,7 +100,7 @@ class Worker:
         run = self.run
         weights = balance_weights([self.data.rows[i] for i in self.data.owners], run.labels, run.train.balance)
         method = build(run, tuple(config["trust"]))
-        latest = gathered(max(files.checkpoints(self.folder).values(), default=None), self.world)[0]
+        latest = gather_objects(max(files.checkpoints(self.folder).values(), default=None), self.world)[0]
         if latest is None and config["start_from"]:
             take_weights(method, config["start_from"], run.start_prefixes, tuple(config["trust"]))
         trainer = Trainer(method, run.train, self.data, weights, self.world, self.rank)
@@ -122,10 +123,10 @@ class Worker:
         return {"dev_uar": float(metrics.uar(counts)), "dev_accuracy": float(metrics.accuracy(counts))}
 
     def _agreed_digest(self) -> str:
-        """The digest of the weights. Raises ValueError where ranks have drifted apart."""
-        digests = gathered(weights_digest(self.trainer.method), self.world)
+        """The digest of the weights. Raises Stopped where ranks have drifted apart."""
+        digests = gather_objects(weights_digest(self.trainer.method), self.world)
         if len(set(digests)) > 1:
-            raise ValueError(
+            raise Stopped(
                 f"the ranks' weights differ after epoch {self.history.epochs}: {[digest[:8] for digest in digests]}; a method may "
                 "change its weights only through losses, or in hooks by what is the same on every rank (View gathers)"
             )
@@ -218,14 +219,6 @@ class Reporter:
             "workers": self.worker.workers,
         }
         files.write_json(self.folder / files.PROGRESS, data)
-
-
-def gathered(value: T, world: int) -> list[T]:
-    """The value of every rank, in order."""
-    found: list[Any] = [value] * world
-    if world > 1:
-        dist.all_gather_object(found, value)
-    return found
 
 
 def sides(rows: Sequence[Utterance], run: Run) -> tuple[list[Utterance], list[Utterance]]:
