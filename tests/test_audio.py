@@ -464,9 +464,10 @@ PLAYLISTS = {
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
 @pytest.mark.parametrize("suffix", ["wav", "m3u8", "ffconcat", "sdp", "mpd", "mp3"])
-@pytest.mark.parametrize("target", ["sound", "/etc/passwd", "http://127.0.0.1:{port}/x.wav", "file:///etc/passwd"])
+@pytest.mark.parametrize("target", ["sound", "sound.wav", "/etc/passwd", "http://127.0.0.1:{port}/x.wav", "file:///etc/passwd"])
 def test_a_list_that_poses_as_audio_opens_nothing_else(kind: str, suffix: str, target: str, tmp_path: Path) -> None:
     (tmp_path / "sound.wav").write_bytes(encoded(sweep(1.0, RATE), RATE))
+    # FFmpeg itself would follow a name beside the list, and only that one
     named = str(tmp_path / "sound.wav") if target == "sound" else target.replace("{port}", "9")
     content = PLAYLISTS[kind].replace("{target}", named).encode()
     (tmp_path / f"posing.{suffix}").write_bytes(content)
