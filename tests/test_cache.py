@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -134,10 +135,12 @@ def test_only_a_few_rows_are_decoded_ahead(rows: list[Utterance], tmp_path: Path
 
     def watch(done: int, _total: int) -> None:
         nonlocal ahead
+        if done == 5:
+            time.sleep(0.5)  # threads that may run ahead do so now
         ahead = max(ahead, len(decoded) - done)
 
     open_waves(many, RATE, tmp_path / "cache", progress=watch)
-    assert 0 < ahead <= 3 * 8 + 1
+    assert 0 < ahead <= 3 * min(8, os.cpu_count() or 1) + 1
 
 
 def test_the_cache_lies_where_the_environment_says(rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
