@@ -45,7 +45,7 @@ MAY: dict[str, set[str]] = {
     "service": BUNDLE | {"diarize", "timeline", "page", "podcast"},
     "cluster": EVERYTHING,
     "cli": EVERYTHING | {"cluster", "moodcast"},
-    "jobs": FLOOR | {"methods", "method", "run", "cluster", "augment"},
+    "jobs": FLOOR | {"methods", "method", "nn", "run", "cluster", "augment"},
     "serve_apps": FLOOR | {"bundle", "podcast", "diarize", "timeline", "service", "cluster"},
     "tune_spaces": set(),
 }
