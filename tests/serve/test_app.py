@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import io
 import json
+import os
 import time
 import wave as wavefile
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from moodcast import audio, bundle, podcast
 from moodcast.diarize import Embedded
 from moodcast.timeline import Timeline
+from tests.cluster.listeners import addresses, beyond_loopback, descendants
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -193,17 +194,8 @@ def test_health_openapi_and_docs_answer(url: str, bundles: dict[str, Path]) -> N
 
 
 def test_every_listener_is_on_loopback(url: str) -> None:
-    psutil = importlib.import_module("psutil")  # comes with Ray
-
-    mine = psutil.Process()
-    found = [
-        (process.name(), connection.laddr)
-        for process in (mine, *mine.children(recursive=True))
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert len(found) >= 3
-    assert {address.ip for _, address in found} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, found
+    assert len(addresses(descendants(os.getpid()))) >= 8  # the proxy, three replicas, Ray's own
+    assert beyond_loopback(os.getpid()) == set()
 
 
 def test_a_model_that_dies_is_asked_again(url: str, conversation: bytes, in_process: Any) -> None:

@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from moodcast.timeline import Timeline
+from tests.footprint import footprint
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 LIMIT_S = 240.0  # of the test; the promise of 60 s is for a machine that does nothing else
 
 
-@pytest.fixture
-def temp() -> Iterator[Path]:
-    """A folder with a short path: Ray's unix sockets lie below it."""
-    folder = Path(tempfile.mkdtemp(prefix="mc-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def marked(mark: str) -> list[str]:
-    """Command lines of the processes that inherited `mark` in their environment."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and mark.encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:100])
-        except OSError:
-            continue
-    return found
-
-
-def test_the_demo_tells_who_felt_what_and_leaves_nothing_running(tmp_path: Path, temp: Path) -> None:
-    mark = uuid.uuid4().hex
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"MOODCAST_TEST_MARK": mark, "TMPDIR": str(temp)}
-    with socket.socket() as taken:  # the usual port is busy: the demo takes another one
+def test_the_demo_tells_who_felt_what_and_leaves_nothing_running(tmp_path: Path) -> None:
+    with footprint() as ours, socket.socket() as taken:  # the usual port is busy: the demo takes another one
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taken.bind(("127.0.0.1", 8000))
@@ -57,19 +30,16 @@ def test_the_demo_tells_who_felt_what_and_leaves_nothing_running(tmp_path: Path,
         done = subprocess.run(
             [str(Path(sys.executable).parent / "moodcast"), "demo"],
             cwd=tmp_path,
-            env=environment,
+            env=ours.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=LIMIT_S,
             check=False,
         )
-    assert done.returncode == 0, done.stdout[-5000:]
-    deadline = time.monotonic() + 10
-    while marked(mark) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert marked(mark) == []
-    assert list(temp.iterdir()) == []
+        assert done.returncode == 0, done.stdout[-5000:]
+        assert ours.left() == []
+        assert list(ours.temp.iterdir()) == []
 
     folder = tmp_path / "out" / "demo"
     assert sorted(path.name for path in folder.iterdir()) == ["sample.csv", "sample.html", "sample.json", "sample.rttm"]
