@@ -199,6 +199,10 @@ def test_a_bundle_holds_no_pickle_and_only_its_three_files(folder: Path) -> None
     assert not any(p.read_bytes().startswith((b"\x80", b"PK")) for p in folder.iterdir())
 
 
+def test_whoever_may_read_the_settings_may_read_the_weights(folder: Path) -> None:
+    assert (folder / "weights.safetensors").stat().st_mode == (folder / "bundle.json").stat().st_mode
+
+
 def test_predict_takes_a_path_bytes_or_samples(folder: Path, tmp_path: Path) -> None:
     import soundfile
 

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 
 from moodcast import __version__, audio, config
 from moodcast.batch import Prediction, collate
@@ -193,7 +194,7 @@ def save(
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}
-    save_file(weights, path / WEIGHTS)
+    (path / WEIGHTS).write_bytes(to_bytes(weights))  # by the umask; the library's own writer makes files that only their owner reads
     was_training = method.training
     probe = {"float32": _probe(Bundle(run, method, Provenance(), {}, "", path.name))}
     method.train(was_training)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -72,8 +72,11 @@ def with_split(rows: Sequence[Utterance]) -> list[Utterance]:
     return split_by_group(rows, seed=0)
 
 
-def main(run: Run, data: Sequence[str], notes: str = "") -> None:
-    """The command line of a job; `notes` go into the model card that --into writes."""
+def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utterance], bool] | None = None) -> None:
+    """The command line of a job; `notes` go into the model card that --into writes.
+
+    held_out: which rows are the test split, where the job fixes that itself whatever split the manifests hold.
+    """
 
     def command(
         words: Annotated[list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]")] = None,
@@ -86,7 +89,10 @@ def main(run: Run, data: Sequence[str], notes: str = "") -> None:
         manifests = [word for word in words or [] if "=" not in word or Path(word).is_file()]
         try:
             changes = config.parse_overrides(word for word in words or [] if word not in manifests)
-            done = train(config.replace_at(run, changes), manifests, out=out, name=name, workers=workers, resume=resume)
+            rows: Sequence[str] | Sequence[Utterance] = manifests
+            if held_out is not None and manifests:
+                rows = [replace(row, split="test" if held_out(row) else "train") for row in rows_of(manifests)]
+            done = train(config.replace_at(run, changes), rows, out=out, name=name, workers=workers, resume=resume)
             if into is not None:
                 publish(done.bundle, read_manifest(done.folder / files.MANIFEST), into, notes, trust_of(run))
         except Interrupted as stopped:
