@@ -47,9 +47,15 @@ def counting(what: str, console: Console) -> Iterator[Callable[[int, int], None]
 
 def epoch_line(line: dict[str, Any], epochs: int) -> str:
     """One epoch in words: losses by name, dev scores."""
-    losses = "  ".join(f"{name.removeprefix('loss_')} {line[name]:.4f}" for name in line if name.startswith("loss"))
     dev = f"  dev UAR {100 * line['dev_uar']:.1f} %" if line.get("dev_uar") is not None else ""
-    return f"epoch {line['epoch'] + 1}/{epochs}  {losses}{dev}  {line['seconds']:.1f} s"
+    return f"epoch {line['epoch'] + 1}/{epochs}  {losses_line(line, 4)}{dev}  {line['seconds']:.1f} s"
+
+
+def losses_line(line: dict[str, Any], digits: int) -> str:
+    """The terms of the loss by name, after their sum where there are several."""
+    terms = {name.removeprefix("loss_"): value for name, value in line.items() if name.startswith("loss_")}
+    shown = terms if len(terms) == 1 else {"loss": line["loss"], **terms} if "loss" in line else terms
+    return "  ".join(f"{name} {value:.{digits}f}" for name, value in shown.items())
 
 
 def duration(seconds: float) -> str:
@@ -82,8 +88,8 @@ class _Watch:
         now = files.read_json(self.folder / files.PROGRESS)
         if now is None:
             return
-        losses = "  ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in now["losses"].items())
-        words = f"step {now['step']}/{now['steps']}  {losses}  {duration(now['left_s'])} left"
+        dev = f"  dev UAR {100 * now['dev_uar']:.1f} %" if now["dev_uar"] is not None else ""
+        words = f"step {now['step']}/{now['steps']}  {losses_line(now['losses'], 3)}{dev}  {duration(now['left_s'])} left"
         done = now["epoch"] * now["steps"] + now["step"]
         self.bar.update(
             task, description=f"epoch {now['epoch'] + 1}/{now['epochs']}", completed=done, total=now["epochs"] * now["steps"], now=words

@@ -86,7 +86,7 @@ class Worker:
             on_step = None if self.reporter is None else self.reporter.step_of(epoch)
             losses = self.trainer.epoch(epoch, on_step)
             line: dict[str, Any] = {"epoch": epoch, "steps": (epoch + 1) * self.trainer.steps}
-            line.update({name if name == "loss" else f"loss_{name}": value for name, value in losses.items()})
+            line.update({named(name): value for name, value in losses.items()})
             line.update(self._dev_scores())
             line["weights"] = self._agreed_digest()
             line["seconds"] = round(time.monotonic() - started, 3)
@@ -187,7 +187,7 @@ class Reporter:
             if step and now - self.told < EVERY_S:
                 return
             self.told = now
-            self._progress(epoch, step + 1, {name: float(term) for name, term in terms.items()})
+            self._progress(epoch, step + 1, {named(name): float(term) for name, term in terms.items()})
 
         return on_step
 
@@ -219,6 +219,11 @@ class Reporter:
             "workers": self.worker.workers,
         }
         files.write_json(self.folder / files.PROGRESS, data)
+
+
+def named(term: str) -> str:
+    """What a loss term is called in metrics: "loss" is the weighted sum, "loss_classes" a term."""
+    return term if term == "loss" else f"loss_{term}"
 
 
 def sides(rows: Sequence[Utterance], run: Run) -> tuple[list[Utterance], list[Utterance]]:
