@@ -7,6 +7,8 @@ import re
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,29 @@ def test_the_demo_tells_who_felt_what_and_leaves_nothing_running(tmp_path: Path)
         assert str(segment.emotion) in done.stdout
     assert not re.search(r"Traceback|Warning", done.stdout)
     assert json.loads((folder / "sample.json").read_text())["provenance"]["bundle"]
+
+
+def test_what_the_service_refuses_is_said_in_its_words(tmp_path: Path) -> None:
+    from moodcast.cluster import demo
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            asked.append(self.path)
+            self.send_response(415)
+            self.end_headers()
+            self.wfile.write(b'{"error": {"kind": "not_audio", "message": "these are words", "what_to_do": "send sound"}}')
+
+        def log_message(self, *words: object) -> None:
+            """Nothing on the terminal."""
+
+    asked: list[str] = []
+    (tmp_path / "a talk.txt").write_text("hello")
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(ValueError, match=r"the service refuses: these are words \(send sound\)"):
+            demo.ask(f"http://127.0.0.1:{server.server_port}", tmp_path / "a talk.txt", lambda: None)
+    assert asked == ["/v1/timeline?stream=true&name=a+talk"]
 
 
 def test_the_demo_without_its_recording_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -96,13 +98,18 @@ def conversation() -> Path:
 
 
 def ask(url: str, source: Path, on_segment: Callable[[], None]) -> Timeline:
-    """Send a recording to the service and read its stream to the end. Raises RuntimeError with the service's words where it refuses."""
-    request = urllib.request.Request(f"{url}/v1/timeline?stream=true&name={source.stem}", data=source.read_bytes(), method="POST")
+    """Send a recording to the service and read its stream to the end. Raises ValueError with the service's words where it refuses."""
+    query = urllib.parse.urlencode({"stream": "true", "name": source.stem})
+    request = urllib.request.Request(f"{url}/v1/timeline?{query}", data=source.read_bytes(), method="POST")
     request.add_header("content-type", "application/octet-stream")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback, whatever proxy the environment names
     head: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
-    with opener.open(request, timeout=TIMEOUT_S) as response:
+    try:
+        response = opener.open(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as refusal:
+        raise _refused(json.load(refusal)) from None
+    with response:
         for line in response:
             row = json.loads(line)
             kind = row.pop("type")
@@ -112,7 +119,12 @@ def ask(url: str, source: Path, on_segment: Callable[[], None]) -> Timeline:
                 rows.append(row)
                 on_segment()
             elif kind == "error":
-                raise RuntimeError(f"the service says: {row['error']['message']}")
+                raise _refused(row)
             else:
                 return Timeline.from_json(json.dumps({**head, "segments": rows}))
-    raise RuntimeError("the service's answer was cut before its end")
+    raise ValueError("the service's answer was cut before its end; was it stopped?")
+
+
+def _refused(answer: dict[str, Any]) -> ValueError:
+    error = answer["error"]
+    return ValueError(f"the service refuses: {error['message']} ({error['what_to_do']})")
