@@ -66,6 +66,12 @@ def test_the_help_names_every_verb(moodcast: Command) -> None:
     assert all(verb in said.out for verb in VERBS)
 
 
+def test_the_version_is_said(moodcast: Command) -> None:
+    from moodcast import __version__
+
+    assert moodcast("--version").out == f"moodcast {__version__}\n"
+
+
 def test_the_help_loads_nothing_heavy_and_takes_less_than_half_a_second() -> None:
     code = (
         "import sys; sys.argv = ['moodcast', '--help']\n"

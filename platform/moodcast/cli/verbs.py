@@ -24,18 +24,22 @@ BundleOption = Annotated[
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings in any common format (wav, mp3, m4a, ogg, mp4, ...).")]
 
 
-@app.callback()
-def moodcast(
-    debug: Annotated[bool, typer.Option("--debug", envvar="MOODCAST_DEBUG", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Say which moodcast this is, and leave.")] = False,
-) -> None:
-    """Speech emotion recognition on Ray: from a corpus to the timeline of a podcast."""
-    options.debug = debug
-    if version:
+def say_version(wanted: bool) -> None:
+    """Which moodcast this is."""
+    if wanted:
         from moodcast import __version__
 
         print(f"moodcast {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def moodcast(
+    debug: Annotated[bool, typer.Option("--debug", envvar="MOODCAST_DEBUG", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=say_version, is_eager=True, help="Say which moodcast this is.")] = False,
+) -> None:
+    """Speech emotion recognition on Ray: from a corpus to the timeline of a podcast."""
+    options.debug = debug
 
 
 @app.command()
