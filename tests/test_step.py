@@ -83,6 +83,7 @@ class Net(Method):
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         batch = batches["labelled"]
+        self.drawn_in_step = torch.rand(())
         if self.training:
             self.mean += batch.chunks.mean((0, 1))
         bad = float("inf") if int(self.count) == self.config.bad_at else 1.0
@@ -92,6 +93,7 @@ class Net(Method):
         return [{"params": list(self.first.parameters()), "lr_scale": 0.1}, {"params": list(self.last.parameters())}]
 
     def start_epoch(self, epoch: int, view: View) -> None:
+        self.drawn_by_hook = torch.rand(())
         if epoch == self.config.thaw_at:
             self.first.requires_grad_(True)
         if self.config.only_first:
@@ -138,7 +140,7 @@ def test_the_order_is_the_same_when_asked_again_and_another_in_the_next_epoch() 
 
 
 def test_a_single_small_batch_shrinks_to_what_the_workers_can_share() -> None:
-    assert [len(batch) for batch in epoch_batches(7, 32, 0, 0, world=2, rank=1)] == [3]
+    assert [[len(batch) for batch in epoch_batches(7, 32, 0, 0, world=2, rank=rank)] for rank in range(2)] == [[3], [3]]
 
 
 @pytest.mark.parametrize(("num", "batch_size", "world", "wanted"), [(100, 9, 2, "multiple of 2"), (1, 8, 2, "too few for 2 workers")])
@@ -352,6 +354,7 @@ def on_rank(rank: int, world: int, folder: str) -> None:
     found = {
         "features": view.features(lambda batch: batch.chunks[:, 0]),
         "weights": torch.from_numpy(view.weights),
+        "drawn": torch.stack([method.drawn_by_hook, method.drawn_in_step]),
         "digest": weights_digest(dropping.method),
         "plain": plain.method.state_dict(),
         "loss": losses["loss"],
@@ -388,7 +391,13 @@ def test_two_ranks_learn_what_one_does(two_ranks: list[dict[str, Any]]) -> None:
         assert torch.allclose(two_ranks[1]["plain"][name], value, atol=1e-6)
 
 
-def test_ranks_draw_their_own_random_numbers() -> None:
+def test_ranks_draw_the_same_random_numbers_in_hooks_and_their_own_in_steps(two_ranks: list[dict[str, Any]]) -> None:
+    first, second = (found["drawn"].tolist() for found in two_ranks)
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+
+
+def test_random_numbers_follow_from_seed_epoch_and_rank() -> None:
     drawn = []
     for place in ((0, 1, 0), (0, 1, 1), (0, 2, 0), (0, 1, 0)):
         seed_everything(*place)
