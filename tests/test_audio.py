@@ -381,6 +381,32 @@ def test_damage_in_the_middle_is_not_passed_over_in_silence() -> None:
             audio.read(bytes(data))
 
 
+def many_channels(encoder: str, container: str, layout: str, packed: str, **options: str) -> bytes:
+    """A second in which channel k holds 0.02 (k + 1), interleaved by hand: PyAV cannot fill eight planes safely either."""
+    out = io.BytesIO()
+    with av.open(out, "w", format=container) as file:
+        sound = file.add_stream(encoder, rate=48_000, layout=layout, options=options)
+        levels = 0.02 * np.arange(1, sound.codec_context.layout.nb_channels + 1)
+        samples = np.tile(levels, 48_000)[None].astype(np.float32)
+        scaled = samples if packed == "flt" else (samples * 32768).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(scaled, format=packed, layout=layout)
+        frame.sample_rate = 48_000
+        file.mux([*sound.encode(frame), *sound.encode(None)])
+    return out.getvalue()
+
+
+def test_all_eight_channels_of_a_surround_recording_are_averaged_and_nothing_else() -> None:
+    # FFmpeg gives eight planes without an end mark behind them; reading on into a ninth crashed the process.
+    got = audio.read(many_channels("flac", "flac", "7.1", "s16"))
+    assert len(got) == RATE
+    np.testing.assert_allclose(got[RATE // 4 : -RATE // 4], 0.02 * np.mean(np.arange(1, 9)), atol=1e-3)
+
+
+def test_more_channels_than_a_frame_can_point_at_are_refused() -> None:
+    with pytest.raises(AudioError, match="12 channels"):
+        audio.read(many_channels("libopus", "ogg", "12 channels", "flt", mapping_family="255"))
+
+
 @settings(max_examples=150, deadline=None)
 @given(name=st.sampled_from(sorted(FORMATS)), seed=st.integers(0, 2**32 - 1), flips=st.integers(1, 60))
 def test_random_damage_ends_in_samples_or_in_an_audio_error(name: str, seed: int, flips: int) -> None:

@@ -25,6 +25,7 @@ Source = str | Path | bytes
 
 PREROLL_S = 2.0  # decoded before a sought span and dropped: decoders and the resampler need a run-up
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; outside it a header is damaged or made to hurt
+MOST_PLANES = 8  # AV_NUM_DATA_POINTERS: up to it, looking for a frame's planes stays inside the frame
 LOUDEST = 100.0  # floating-point files may pass 1; beyond this they are integers in disguise, or damaged
 HOLE_S = 0.05  # jumps of a container's clock smaller than this are rounding
 SLACK_S = 0.25  # how far lengths that headers declare may lie from what is there: codec frames, rounded clocks
@@ -227,9 +228,15 @@ class Recording:
             raise AudioError(
                 f"{self.name} decodes to {frame.format.name} samples, which nothing here reads; export it again as wav or flac"
             )
-        planes = [np.frombuffer(plane, dtype=kind) for plane in frame.planes]
+        channels: int = frame.layout.nb_channels
+        if frame.format.is_planar and channels > MOST_PLANES:
+            raise AudioError(
+                f"{self.name} has {channels} channels in planes of their own, wanted at most {MOST_PLANES}: mix it down and export it again"
+            )
+        # PyAV lists planes until a null pointer, which FFmpeg does not promise: whatever lies beyond the channels is no sound.
+        planes = [np.frombuffer(plane, dtype=kind) for plane in frame.planes[: channels if frame.format.is_planar else 1]]
         if not frame.format.is_planar:
-            planes = list(planes[0][: frame.samples * frame.layout.nb_channels].reshape(frame.samples, -1).T)
+            planes = list(planes[0][: frame.samples * channels].reshape(frame.samples, -1).T)
         mixed = planes[0][: frame.samples] if len(planes) == 1 else np.mean([plane[: frame.samples] for plane in planes], axis=0)
         with np.errstate(over="ignore"):  # a double beyond a float becomes infinite, and is refused as such
             mono: NDArray[np.float32] = mixed.astype(np.float32)  # a copy: the frame's memory is reused
