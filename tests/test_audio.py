@@ -381,15 +381,14 @@ def test_damage_in_the_middle_is_not_passed_over_in_silence() -> None:
             audio.read(bytes(data))
 
 
-def many_channels(encoder: str, container: str, layout: str, packed: str, **options: str) -> bytes:
-    """A second in which channel k holds 0.02 (k + 1), interleaved by hand: PyAV cannot fill eight planes safely either."""
+def many_channels(layout: str) -> bytes:
+    """A second of Opus in which channel k holds a tone of level 0.02 (k + 1); interleaved, PyAV cannot fill eight planes either."""
     out = io.BytesIO()
-    with av.open(out, "w", format=container) as file:
-        sound = file.add_stream(encoder, rate=48_000, layout=layout, options=options)
+    with av.open(out, "w", format="ogg") as file:
+        sound = file.add_stream("libopus", rate=48_000, layout=layout, options={"mapping_family": "255"})
         levels = 0.02 * np.arange(1, sound.codec_context.layout.nb_channels + 1)
-        samples = np.tile(levels, 48_000)[None].astype(np.float32)
-        scaled = samples if packed == "flt" else (samples * 32768).astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(scaled, format=packed, layout=layout)
+        samples = np.outer(np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000), levels).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="flt", layout=layout)
         frame.sample_rate = 48_000
         file.mux([*sound.encode(frame), *sound.encode(None)])
     return out.getvalue()
@@ -397,14 +396,14 @@ def many_channels(encoder: str, container: str, layout: str, packed: str, **opti
 
 def test_all_eight_channels_of_a_surround_recording_are_averaged_and_nothing_else() -> None:
     # FFmpeg gives eight planes without an end mark behind them; reading on into a ninth crashed the process.
-    got = audio.read(many_channels("flac", "flac", "7.1", "s16"))
+    got = audio.read(many_channels("7.1"))
     assert len(got) == RATE
-    np.testing.assert_allclose(got[RATE // 4 : -RATE // 4], 0.02 * np.mean(np.arange(1, 9)), atol=1e-3)
+    assert np.abs(got[RATE // 4 : -RATE // 4]).max() == pytest.approx(0.02 * np.mean(np.arange(1, 9)), rel=0.1)
 
 
 def test_more_channels_than_a_frame_can_point_at_are_refused() -> None:
     with pytest.raises(AudioError, match="12 channels"):
-        audio.read(many_channels("libopus", "ogg", "12 channels", "flt", mapping_family="255"))
+        audio.read(many_channels("12 channels"))
 
 
 @settings(max_examples=150, deadline=None)
