@@ -29,7 +29,7 @@ RUN = tiny_run(epochs=4, batch_size=8, dropout=0.3, sleep_s=0.03)  # about half 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 90.0) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 200.0) -> None:
     end = time.monotonic() + seconds
     while not what():
         if time.monotonic() > end:
@@ -109,7 +109,7 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_the_command_that_goes_on(cor
         folder = tmp_path / "stopped"
         wait_for(lambda: driver.poll() is not None or bool(files.read_lines(folder / files.METRICS)))
         os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to everything that it started
-        _, told = driver.communicate(timeout=60)
+        _, told = driver.communicate(timeout=120)
     assert driver.returncode == 130, told
     assert "Traceback" not in told
     last, latest = max(files.checkpoints(folder).items())
@@ -119,7 +119,7 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_the_command_that_goes_on(cor
     command = next(line.strip() for line in told.splitlines() if "--resume" in line)
     python, *rest = shlex.split(command)
     assert python.startswith("python")
-    again = subprocess.run([sys.executable, *rest], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    again = subprocess.run([sys.executable, *rest], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
     assert again.returncode == 0, again.stderr
     assert again.stdout.strip() == str(folder / files.BUNDLE)
     assert len(files.read_lines(folder / files.METRICS)) == 8
