@@ -114,7 +114,7 @@ def mixtures(folder: Path, speakers: range, count: int, seed: int) -> Iterator[T
         yield joined(f"cremad_{i:02d}_{len(names)}", pieces, rng)
 
 
-def trimmed(wave: Wave, below_db: float = 35.0) -> Wave:
+def trimmed(wave: Wave, below_db: float = 25.0) -> Wave:
     """Without the silence at both ends: 20 ms frames more than `below_db` below the loudest."""
     frames = wave[: len(wave) // 320 * 320].reshape(-1, 320)
     power = np.mean(frames.astype(float) ** 2, axis=1)

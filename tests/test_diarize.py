@@ -117,7 +117,7 @@ def test_windows_cover_a_region_and_stay_inside(start_s: float, length_s: float,
         assert b - a == pytest.approx(window_s)
         assert d - c == pytest.approx(window_s)
         assert 0 < c - a <= hop_s + 1e-6
-    assert all(b - a <= window_s + 1e-6 for a, b in found)
+    assert all(b - a <= window_s + 0.011 for a, b in found)  # a rest of 10 ms is no window of its own
 
 
 @given(turns, st.floats(0, 1))
@@ -226,3 +226,31 @@ def test_turns_of_a_real_conversation_follow_each_other_inside_it(corpora: Path)
     assert found[0].start_s == pytest.approx(6.69, abs=0.3)  # where the reference begins
     assert all(a.stop_s <= b.start_s for a, b in itertools.pairwise(found))
     assert found[-1].stop_s <= 30.0
+
+
+@pytest.mark.corpora
+def test_the_shipped_diarizer_hears_the_two_speakers_of_a_dialogue(corpora: Path) -> None:
+    from benchmarks.diarization import annotation, dialogues, rates, scored
+
+    diarizer = diarize.default_diarizer()
+    ours, alone = [], []
+    for talk in dialogues(corpora / "resd", range(41, 43)):
+        found = diarizer.diarize(talk.wave, RATE)
+        assert {turn.speaker for turn in found} == {"SPEAKER_00", "SPEAKER_01"}
+        ours.append(scored(talk, annotation(talk.uri, found)))
+        alone.append(scored(talk, annotation(talk.uri, found, one_speaker=True)))
+    assert rates(ours)[3] < 0.25 * rates(alone)[3]
+    assert rates(ours)[0] < 0.2
+
+
+@pytest.mark.corpora
+def test_hearing_it_twice_or_on_another_thread_gives_the_same_turns(corpora: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    diarizer = diarize.default_diarizer()
+    wave = audio.read(corpora / "conversations" / "audio" / "pyannote_sample.flac")
+    first = diarizer.diarize(wave, RATE, num_speakers=2)
+    with ThreadPoolExecutor(2) as pool:
+        again = list(pool.map(lambda _: diarizer.diarize(wave, RATE, num_speakers=2), range(2)))
+    assert again == [first, first]
+    assert len({turn.speaker for turn in first}) == 2

@@ -43,7 +43,7 @@ class SpeechDetector:
         gain = level_gain(wave)
         found = np.zeros(frames, dtype=np.float32)
         starts = range(0, frames, BLOCK_FRAMES)
-        with self._lock, torch.inference_mode(), _one_thread():
+        with self._lock, torch.inference_mode(), one_thread():
             model = self._loaded()
             for first in range(0, len(starts), BLOCKS_AT_ONCE):
                 some = starts[first : first + BLOCKS_AT_ONCE]
@@ -71,7 +71,7 @@ class SpeechDetector:
 def regions(
     probabilities: NDArray[np.float32],
     duration_s: float,
-    threshold: float = 0.5,
+    threshold: float = 0.35,
     min_speech_s: float = 0.15,
     min_pause_s: float = 0.2,
     pad_s: float = 0.05,
@@ -83,7 +83,7 @@ def regions(
     """
     if not len(probabilities):
         return []
-    with _one_thread():
+    with one_thread():
         from silero_vad import get_speech_timestamps_from_probs
 
     found = get_speech_timestamps_from_probs(
@@ -113,7 +113,7 @@ def level_gain(wave: Wave) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One torch thread inside, as many as before after it.
 
     The network's steps are tiny: two threads make it eight times slower. And importing silero_vad sets one thread and leaves it so.

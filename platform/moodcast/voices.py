@@ -20,32 +20,36 @@ def assign(
     num_speakers: int | None = None,
     min_speakers: int | None = None,
     max_speakers: int | None = None,
-    threshold: float = 0.5,
+    apart: float = 0.39,
     min_share: float = 0.04,
 ) -> Labels:
     """Speaker index [N] of each window, 0-based in the order of first appearance.
 
-    Average-linkage clustering on cosine distance. The number of speakers is `num_speakers`, or as many clusters as lie more than
-    `threshold` apart and hold at least `min_share` of the windows, kept between min_speakers and max_speakers. Smaller clusters join
-    the nearest larger one.
+    Ward's clustering (J. H. Ward, JASA 1963) of unit-length rows. The number of speakers is `num_speakers`, or as many clusters as are
+    left when joining two would raise Ward's distance above `apart` * sqrt(N), kept between min_speakers and max_speakers: two halves are
+    different speakers when their centres lie more than 1.41 `apart` apart, a small group needs to be further away. Clusters with less
+    than `min_share` of the windows join the nearest larger one.
     """
     low, high = speaker_limits(num_speakers, min_speakers, max_speakers)
     total = len(embeddings)
     if total == 0:
         return np.zeros(0, dtype=np.int64)
     rows = unit(embeddings)
-    some = np.unique(np.linspace(0, total - 1, min(total, MAX_POINTS)).round().astype(int))
-    apart = 1.0 - rows[some] @ rows[some].T
-    tree = AgglomerativeClustering(n_clusters=None, distance_threshold=threshold, metric="precomputed", linkage="average")
-    found = tree.fit_predict(apart) if len(some) > 1 else np.zeros(1, dtype=np.int64)
-    sizes = np.bincount(found)
-    wanted = int(np.clip((sizes >= max(2, min_share * len(some))).sum(), low, min(high, len(some))))
-    if wanted > len(sizes):
-        found = AgglomerativeClustering(n_clusters=wanted, metric="precomputed", linkage="average").fit_predict(apart)
-        sizes = np.bincount(found)
-    kept = np.argsort(-sizes, kind="stable")[: max(1, wanted)]
-    centres = unit(np.stack([rows[some][found == k].mean(axis=0) for k in kept]))
+    some = rows[np.unique(np.linspace(0, total - 1, min(total, MAX_POINTS)).round().astype(int))]
+    found = _ward(some, distance_threshold=apart * float(np.sqrt(len(some))))
+    wanted = int(np.clip((np.bincount(found) >= max(2, min_share * len(some))).sum(), low, min(high, len(some))))
+    if wanted > int(found.max()) + 1 or num_speakers is not None:
+        found = _ward(some, n_clusters=wanted)
+    kept = np.argsort(-np.bincount(found), kind="stable")[: max(1, wanted)]
+    centres = unit(np.stack([some[found == k].mean(axis=0) for k in kept]))
     return by_appearance((rows @ centres.T).argmax(axis=1))
+
+
+def _ward(rows: Array, n_clusters: int | None = None, distance_threshold: float | None = None) -> Labels:
+    if len(rows) < 2:
+        return np.zeros(len(rows), dtype=np.int64)
+    tree = AgglomerativeClustering(n_clusters=n_clusters, distance_threshold=distance_threshold, linkage="ward")
+    return np.asarray(tree.fit_predict(rows), dtype=np.int64)
 
 
 def speaker_limits(num_speakers: int | None, min_speakers: int | None, max_speakers: int | None) -> tuple[int, int]:
