@@ -134,6 +134,11 @@ def test_joined_turns_keep_all_speech_and_leave_gaps_only_as_asked(rows: list[Tu
         assert a.speaker != b.speaker or b.start_s - a.stop_s >= join_s
 
 
+def test_a_gap_as_long_as_asked_keeps_turns_apart() -> None:
+    rows = [Turn("a", 0.0, 1.0), Turn("a", 1.4, 2.0), Turn("b", 2.0, 3.0), Turn("a", 3.1, 4.0), Turn("a", 4.5, 5.0)]
+    assert diarize.join(rows, 0.5) == [Turn("a", 0.0, 2.0), Turn("b", 2.0, 3.0), Turn("a", 3.1, 4.0), Turn("a", 4.5, 5.0)]
+
+
 def test_changing_the_speaker_costs_less_in_a_pause_and_least_between_regions() -> None:
     probabilities = np.ones(200, dtype=np.float32)
     probabilities[28:36] = 0.0  # a dip near 1.0 s

@@ -108,6 +108,11 @@ def test_pyannote_reads_our_rttm_back(tmp_path) -> None:
     assert rows == [(0.5, 2.25, "Anna_B"), (2.0, 3.0, "C")]
 
 
+def test_two_speakers_over_the_same_time_both_stay_in_the_rttm() -> None:
+    lines = timeline(segment("A", 1, 2), segment("B", 1, 2)).to_rttm().splitlines()
+    assert [line.split()[7] for line in lines] == ["A", "B"]
+
+
 def test_speakers_come_in_the_order_in_which_they_are_heard() -> None:
     assert timeline(segment("B"), segment("A"), segment("B")).speakers == ("B", "A")
 
