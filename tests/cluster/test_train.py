@@ -183,6 +183,13 @@ def test_what_cannot_be_trained_on_is_refused(
     assert set(out.iterdir()) == before
 
 
+def test_a_run_that_cannot_begin_leaves_no_folder(corpus: list[Utterance], out: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.wav").write_bytes(b"no sound")
+    with pytest.raises(ValueError, match="u002"):
+        fit(RUN, moved(corpus, path=str(tmp_path / "no.wav")), out, name="bad", cache=cache, progress=False)
+    assert not (out / "bad").exists()
+
+
 def test_without_a_dev_split_the_last_checkpoint_is_kept_and_that_is_said(
     two: tuple[Fit, set[str]], corpus: list[Utterance], out: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,11 +37,12 @@ def cluster(num_cpus: int | None = None, dashboard: bool = False, quiet: bool = 
     if ray.is_initialized():
         yield
     elif os.environ.get("RAY_ADDRESS"):
-        ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=not quiet)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with _settings({name: value for name, value in SETTINGS.items() if name.startswith("RAY_TRAIN")}):
+            ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=not quiet)
+            try:
+                yield
+            finally:
+                ray.shutdown()
     else:
         with _settings(SETTINGS), _temp_dir() as temp:
             _start(temp, num_cpus or usable_cpus(), dashboard, quiet)

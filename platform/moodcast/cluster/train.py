@@ -114,16 +114,16 @@ def finished(folder: Path, run: Run) -> Fit | None:
 
 def _fit(run: Run, rows: list[Utterance], folder: Path, workers: int, cache: Path | None, console: Console, fresh: bool) -> Fit:
     if fresh:
-        write_manifest(rows, folder / files.MANIFEST)
-        files.describe(folder, run, rows, workers)
+        with _undone(folder):
+            _read_audio(run, rows, cache, console)
+            write_manifest(rows, folder / files.MANIFEST)
+            files.describe(folder, run, rows, workers)
+    else:
+        _read_audio(run, rows, cache, console)
     (folder / files.FAILURE).unlink(missing_ok=True)
     (folder / files.PROGRESS).unlink(missing_ok=True)
     for note in (folder / files.CHECKPOINTS).glob("*.json"):
         note.unlink()  # Ray's list of checkpoints: ours is the folder itself, and Ray would refuse that of another release
-    with counting("reading audio", console) as tell:
-        for side in sides(rows, run):
-            if side:
-                CachedStretches(side, run, cache, tell)  # decoded once here, so that the workers only map it
     with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
         trainer = _trainer(run, folder, workers, cache)
         console.print(f"run {folder}", highlight=False)
@@ -143,6 +143,24 @@ def _fit(run: Run, rows: list[Utterance], folder: Path, workers: int, cache: Pat
     if failure := files.read_json(folder / files.FAILURE):
         raise ValueError(failure["error"])
     return _keep(run, folder, console)
+
+
+def _read_audio(run: Run, rows: list[Utterance], cache: Path | None, console: Console) -> None:
+    """Decode everything once, here, so that the workers only map it."""
+    with counting("reading audio", console) as tell:
+        for side in sides(rows, run):
+            if side:
+                CachedStretches(side, run, cache, tell)
+
+
+@contextmanager
+def _undone(folder: Path) -> Iterator[None]:
+    """A run that could not begin leaves no folder, and its name is free again."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _trainer(run: Run, folder: Path, workers: int, cache: Path | None) -> TorchTrainer:
@@ -199,6 +217,8 @@ def _absolute(start_from: str | None) -> str:
 
 
 def _how_to_resume(folder: Path, command: str | None) -> str:
+    if not folder.is_dir():
+        return "interrupted before the run began; nothing is left of it"
     done = max(files.checkpoints(folder), default=-1) + 1
     so_far = f"{done} epochs are done, the last is in {files.checkpoint_path(folder, done - 1)}" if done else "no epoch is done yet"
     how = f"{command} --resume {folder}" if command else f"fit(run, rows, out, resume=Path({str(folder)!r}))"

@@ -8,7 +8,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +48,6 @@ def work(config: dict[Any, Any]) -> None:
             raise  # the other ranks wait for this one: only a restart frees them
 
 
-@dataclass
-class History:
-    """One dictionary of metrics an epoch, so far."""
-
-    lines: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs are done."""
-        return len(self.lines)
-
-
 class Worker:
     """One rank of a run."""
 
@@ -74,14 +61,14 @@ class Worker:
         train_rows, dev_rows = sides(rows, self.run)
         self.data = CachedStretches(train_rows, self.run, root)
         self.dev = CachedStretches(dev_rows, self.run, root) if dev_rows else None
-        self.history = History()
+        self.history: list[dict[str, Any]] = []  # the metrics of each epoch so far
         self.trainer = self._trainer(config)
         self.workers = gather_objects({"host": socket.gethostname(), "pid": os.getpid()}, world)
         self.reporter = Reporter(self) if rank == 0 else None
 
     def run_epochs(self) -> None:
         """From the epoch after the last checkpoint to the end; a checkpoint each."""
-        for epoch in range(self.history.epochs, self.run.train.epochs):
+        for epoch in range(len(self.history), self.run.train.epochs):
             started = time.monotonic()
             on_step = None if self.reporter is None else self.reporter.step_of(epoch)
             losses = self.trainer.epoch(epoch, on_step)
@@ -90,7 +77,7 @@ class Worker:
             line.update(self._dev_scores())
             line["weights"] = self._agreed_digest()
             line["seconds"] = round(time.monotonic() - started, 3)
-            self.history.lines.append(line)
+            self.history.append(line)
             self._checkpoint(line)
         if self.reporter is not None:
             self.reporter.close()
@@ -109,7 +96,7 @@ class Worker:
             return trainer
         state = torch.load(latest / files.TRAINING, weights_only=True, map_location="cpu")
         trainer.load_state(state)
-        self.history = History(list(state["history"]))
+        self.history = list(state["history"])
         return trainer
 
     def _dev_scores(self) -> dict[str, float]:
@@ -127,7 +114,7 @@ class Worker:
         digests = gather_objects(weights_digest(self.trainer.method), self.world)
         if len(set(digests)) > 1:
             raise Stopped(
-                f"the ranks' weights differ after epoch {self.history.epochs}: {[digest[:8] for digest in digests]}; a method may "
+                f"the ranks' weights differ after epoch {len(self.history)}: {[digest[:8] for digest in digests]}; a method may "
                 "change its weights only through losses, or in hooks by what is the same on every rank (View gathers)"
             )
         return digests[0]
@@ -144,9 +131,9 @@ class Worker:
         shutil.rmtree(half, ignore_errors=True)
         scores = {"epoch": epoch, "dev": {name.removeprefix("dev_"): line[name] for name in line if name.startswith("dev_")}}
         bundle.save(half, self.trainer.method, self.run, self.provenance(), scores)
-        torch.save({**self.trainer.state(), "history": self.history.lines}, half / files.TRAINING)
+        torch.save({**self.trainer.state(), "history": self.history}, half / files.TRAINING)
         half.rename(place)
-        wanted = {epoch, files.kept_epoch(self.history.lines, self.run.train.keep)}
+        wanted = {epoch, files.kept_epoch(self.history, self.run.train.keep)}
         for old, path in files.checkpoints(self.folder).items():
             if old not in wanted:
                 shutil.rmtree(path)
@@ -171,11 +158,11 @@ class Reporter:
         from torch.utils.tensorboard import SummaryWriter  # a second to import, and only here
 
         self.worker, self.folder = worker, worker.folder
-        self.first = worker.history.epochs
+        self.first = len(worker.history)
         self.started = self.told = time.monotonic()
         self.board = SummaryWriter(str(self.folder / files.TENSORBOARD), purge_step=self.first)
         (self.folder / files.METRICS).unlink(missing_ok=True)
-        for line in worker.history.lines:  # an epoch that was told but never became a checkpoint is told again
+        for line in worker.history:  # an epoch that was told but never became a checkpoint is told again
             files.append_line(self.folder / files.METRICS, line)
         files.append_line(self.folder / files.ATTEMPTS, {"epoch": self.first, "time": time.time(), "workers": worker.workers})
 
@@ -214,7 +201,7 @@ class Reporter:
             "step": step,
             "steps": steps,
             "losses": losses,
-            "dev_uar": next((line.get("dev_uar") for line in reversed(self.worker.history.lines)), None),
+            "dev_uar": next((line.get("dev_uar") for line in reversed(self.worker.history)), None),
             "left_s": (time.monotonic() - self.started) / done * left,
             "workers": self.worker.workers,
         }
