@@ -117,8 +117,9 @@ class Settings:
     speakers they are (`voices.assign`). switch: what a change of speaker costs in units of cosine times seconds; a change while the
     speech probability is low costs down to pause_share of it. Turns of one speaker less than join_s apart are one.
 
-    Chosen on the tune_ sets of benchmarks/diarization.py, which it does not report: `apart` is the middle of the range in which every
-    dialogue has two speakers. Only threshold lies above what they prefer: rebuilt talks hold no sounds that could be taken for speech.
+    Chosen on the tune_ sets of benchmarks/diarization.py, which it does not report: `apart` is where their dialogues have two speakers
+    and their mixtures least confusion, as they are and as over a telephone (--telephone). Only threshold lies above what they prefer:
+    rebuilt talks hold no sounds that could be taken for speech.
     """
 
     threshold: float = 0.35
@@ -127,7 +128,7 @@ class Settings:
     window_s: float = 1.5
     hop_s: float = 0.25
     step_s: float = 0.1
-    apart: float = 0.39
+    apart: float = 0.33
     min_share: float = 0.04
     switch: float = 0.25
     pause_share: float = 0.15

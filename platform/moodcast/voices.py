@@ -20,7 +20,7 @@ def assign(
     num_speakers: int | None = None,
     min_speakers: int | None = None,
     max_speakers: int | None = None,
-    apart: float = 0.39,
+    apart: float = 0.33,
     min_share: float = 0.04,
 ) -> Labels:
     """Speaker index [N] of each window, 0-based in the order of first appearance.
