@@ -82,11 +82,12 @@ def test_what_the_service_refuses_is_said_in_its_words(tmp_path: Path) -> None:
             """Nothing on the terminal."""
 
     asked: list[str] = []
+    options = {"stream": "true", "name": "a talk"}
     (tmp_path / "a talk.txt").write_text("hello")
     with HTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         with pytest.raises(ValueError, match=r"the service refuses: these are words \(send sound\)"):
-            demo.ask(f"http://127.0.0.1:{server.server_port}", tmp_path / "a talk.txt", lambda: None)
+            demo.ask(f"http://127.0.0.1:{server.server_port}", tmp_path / "a talk.txt", options, lambda: None)
     assert asked == ["/v1/timeline?stream=true&name=a+talk"]
 
 

@@ -19,6 +19,7 @@ from moodcast.cluster import serve
 from moodcast.timeline import Timeline
 
 PORT = 8000
+SPEAKERS = 2  # of a telephone call: known, so said; of your own recording it is estimated
 TIMEOUT_S = 300.0
 
 Show = Callable[[Timeline], None]
@@ -35,8 +36,11 @@ def main(out: str | Path = Path("out/demo"), recording: str | Path | None = None
     with Stages(screen) as stage:
         stage("loading Ray, the models and the service")
         with serve.running(port=serve.free_port(preferred=PORT)) as url:
-            stage(f"listening to {source.name}: POST {url}/v1/timeline?stream=true")
-            found = ask(url, source, on_segment=stage.segment)
+            options = {"stream": "true", "name": source.stem}
+            if recording is None:
+                options["num_speakers"] = str(SPEAKERS)
+            stage(f"listening to {source.name}: POST {url}/v1/timeline?{urllib.parse.urlencode(options)}")
+            found = ask(url, source, options, on_segment=stage.segment)
             stage("stopping the service")
     if show is not None:
         show(found)
@@ -97,10 +101,9 @@ def conversation() -> Path:
     raise ValueError("the demo's conversation ships with pyannote.audio, which is not installed: pip install 'moodcast[pyannote]'")
 
 
-def ask(url: str, source: Path, on_segment: Callable[[], None]) -> Timeline:
+def ask(url: str, source: Path, options: dict[str, str], on_segment: Callable[[], None]) -> Timeline:
     """Send a recording to the service and read its stream to the end. Raises ValueError with the service's words where it refuses."""
-    query = urllib.parse.urlencode({"stream": "true", "name": source.stem})
-    request = urllib.request.Request(f"{url}/v1/timeline?{query}", data=source.read_bytes(), method="POST")
+    request = urllib.request.Request(f"{url}/v1/timeline?{urllib.parse.urlencode(options)}", data=source.read_bytes(), method="POST")
     request.add_header("content-type", "application/octet-stream")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback, whatever proxy the environment names
     head: dict[str, Any] = {}
