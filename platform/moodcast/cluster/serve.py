@@ -75,7 +75,7 @@ def running(host: str = LOOPBACK, port: int = 8000, quiet: bool = True, app: str
     for bundle in (chosen.bundle, chosen.voiceprint):
         load(bundle, verify=False)
     module, _, name = app.partition(":")
-    own = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
+    shared = ray.is_initialized()  # a Ray of this process, which outlives us: Serve is ours to end; else the application alone
     with local.cluster(quiet=quiet):
         logging.getLogger("ray.serve").setLevel(logging.WARNING if quiet else logging.INFO)
         serve.start(http_options={"host": host, "port": port})
@@ -83,7 +83,7 @@ def running(host: str = LOOPBACK, port: int = 8000, quiet: bool = True, app: str
             serve.run(getattr(importlib.import_module(module), name)(given), name=NAME)
             yield url_of(host, port)
         finally:
-            if own:
+            if shared:
                 serve.shutdown()  # type: ignore[no-untyped-call]
             else:
                 serve.delete(NAME)
