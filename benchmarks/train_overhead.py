@@ -9,6 +9,8 @@ Figures, each a median over interleaved rounds, all processes on one thread each
   epoch; goal 0.97.
 - two_workers_over_one: steps per second of two workers over one worker at the same global batch, so half the batch each: the same
   training in less time; goal 1.8.
+
+Beside them, "pair": two bare loops at once, each with half the batch and nothing to tell each other: what this machine's cores allow.
 """
 
 from __future__ import annotations
@@ -51,22 +53,22 @@ class Timed(Erm):
 
     def __init__(self, config: Config, spec: object) -> None:
         super().__init__(config, spec)  # type: ignore[arg-type]
-        self.ended: list[float] = []
+        self.ended: list[tuple[float, float]] = []
 
     def after_step(self, progress: float) -> None:
-        self.ended.append(time.perf_counter())
+        self.ended.append((time.perf_counter(), time.process_time()))
         if progress >= 1.0:
             path = Path(self.config.times) / f"{os.getpid()}.json"
             path.write_text(json.dumps(self.ended))
 
 
-def a_run(times: Path, steps: int) -> Run:
-    """One epoch of the erm job with `steps` steps, timed."""
+def a_run(times: Path, batch: int = BATCH) -> Run:
+    """One epoch of the erm job, timed."""
     from jobs.erm import RUN
 
     settings = {name: getattr(RUN.method, name) for name in RUN.method.__dataclass_fields__}
     run = Run(method=Timed.Config(**settings, times=str(times)), labels=RUN.labels, chunks=RUN.chunks, train=RUN.train)
-    return replace_at(run, {"train.epochs": 1, "train.batch_size": BATCH, "train.threads": 1, "train.balance": "none"})
+    return replace_at(run, {"train.epochs": 1, "train.batch_size": batch, "train.threads": 1, "train.balance": "none"})
 
 
 def corpus(folder: Path, num: int) -> list[Utterance]:
@@ -87,14 +89,14 @@ def corpus(folder: Path, num: int) -> list[Utterance]:
     return rows
 
 
-def bare_loop(manifest: Path, cache: Path, times: Path, steps: int) -> None:
+def bare_loop(manifest: Path, cache: Path, times: Path, steps: int, batch: int) -> None:
     """The same steps without Ray, without Trainer: what somebody would write in an afternoon."""
     torch.set_num_threads(1)
-    run = a_run(times, steps)
+    run = a_run(times, batch)
     data = CachedStretches(read_manifest(manifest), run, cache)
     method: Method = build(run, ("benchmarks",)).train()
     module, optimizer = LossModule(method), make_optimizer(method, run.train)
-    plan = epoch_batches(len(data), BATCH, run.train.seed, 0)
+    plan = epoch_batches(len(data), batch, run.train.seed, 0)[:steps]
     for step, batch in enumerate(data.batches(plan)):
         for group in optimizer.param_groups:
             group["lr"] = run.train.lr * lr_factor(step, len(plan), run.train.warmup_share)
@@ -102,25 +104,33 @@ def bare_loop(manifest: Path, cache: Path, times: Path, steps: int) -> None:
         method.after_step((step + 1) / len(plan))
 
 
-def steps_per_second(times: Path) -> float:
-    """From the times that steps ended, the mean after the first tenth, so that rare costs count too; the slowest rank counts."""
+def steps_per_second(times: Path) -> tuple[float, float]:
+    """From the times that steps ended, the mean after the first tenth, so that rare costs count too; the slowest rank counts.
+
+    Steps per second, and steps per second of processor time, which other work on the machine disturbs less.
+    """
     rates = []
     for path in times.glob("*.json"):
         ended = np.array(json.loads(path.read_text()))
-        rates.append(1.0 / float(np.diff(ended[len(ended) // 10 :]).mean()))
-    return min(rates)
+        rates.append(1.0 / np.diff(ended[len(ended) // 10 :], axis=0).mean(axis=0))
+    wall, processor = np.min(rates, axis=0)
+    return float(wall), float(processor)
 
 
-def measure(kind: str, rows: Sequence[Utterance], root: Path, steps: int) -> float:
-    """Steps per second of "bare", "one" or "two"."""
+def measure(kind: str, rows: Sequence[Utterance], root: Path, steps: int) -> tuple[float, float]:
+    """Steps per second, of time and of processor time, of "bare", "pair", "one" or "two"."""
     with tempfile.TemporaryDirectory(dir=root) as folder:
         times = Path(folder)
-        if kind == "bare":
-            words = [__file__, "--bare", str(root / "rows.jsonl"), str(root / "cache"), str(times), "--steps", str(steps)]
-            subprocess.run([sys.executable, *words], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        if kind in ("bare", "pair"):
+            count = 1 if kind == "bare" else 2
+            words = [str(root / "rows.jsonl"), str(root / "cache"), str(times), str(BATCH // count)]
+            command = [sys.executable, __file__, "--steps", str(steps), "--bare", *words]
+            running = [subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) for _ in range(count)]
+            if any(process.wait() for process in running):
+                raise RuntimeError("the bare loop failed")
         else:
             workers = {"one": 1, "two": 2}[kind]
-            fit(a_run(times, steps), rows, root / "runs", workers=workers, cache=root / "cache", progress=False)
+            fit(a_run(times), rows, root / "runs", workers=workers, cache=root / "cache", progress=False)
         return steps_per_second(times)
 
 
@@ -128,25 +138,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bare", nargs=3, metavar=("MANIFEST", "CACHE", "TIMES"), help=argparse.SUPPRESS)
+    parser.add_argument("--bare", nargs=4, metavar=("MANIFEST", "CACHE", "TIMES", "BATCH"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.bare:
-        manifest, cache, times = map(Path, asked.bare)
-        bare_loop(manifest, cache, times, asked.steps)
+        manifest, cache, times = map(Path, asked.bare[:3])
+        bare_loop(manifest, cache, times, asked.steps, int(asked.bare[3]))
         return
     with tempfile.TemporaryDirectory(prefix="moodcast-benchmark-") as folder:
         root = Path(folder)
         (root / "audio").mkdir()
         rows = corpus(root / "audio", asked.steps * BATCH)
         write_manifest(rows, root / "rows.jsonl")
-        found: dict[str, list[float]] = {"bare": [], "one": [], "two": []}
+        found: dict[str, list[tuple[float, float]]] = {"bare": [], "one": [], "two": [], "pair": []}
         for number in range(asked.rounds):
             kinds = list(found) if number % 2 == 0 else list(found)[::-1]
             for kind in kinds:
                 found[kind].append(measure(kind, rows, root, asked.steps))
-                print(f"round {number + 1}  {kind:5s} {found[kind][-1]:.3f} steps/s", flush=True)
-    median = {kind: statistics.median(rates) for kind, rates in found.items()}
-    print(f"bare loop {median['bare']:.3f}, one worker {median['one']:.3f}, two workers {median['two']:.3f} steps/s of {BATCH} utterances")
+                print(
+                    f"round {number + 1}  {kind:5s} {found[kind][-1][0]:.3f} steps/s, {found[kind][-1][1]:.3f} a processor second",
+                    flush=True,
+                )
+    median, processor = ({kind: statistics.median(pair[i] for pair in pairs) for kind, pairs in found.items()} for i in range(2))
+    print(", ".join(f"{kind} {rate:.3f}" for kind, rate in median.items()), f"steps/s of {BATCH} utterances")
+    print(f"two bare loops at once: {median['pair'] / median['bare']:.3f} times one, the most that this machine allows")
+    print(f"by processor time, one worker over the bare loop: {processor['one'] / processor['bare']:.3f}")
     print(f"figure fit_over_bare_loop {median['one'] / median['bare']:.3f} goal 0.97")
     print(f"figure two_workers_over_one {median['two'] / median['one']:.3f} goal 1.8")
 
