@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from moodcast import bundle as bundles
-from moodcast.bundle import Bundle, Provenance, load, probe_signal, save
+from moodcast.bundle import Bundle, Calibration, Provenance, load, probe_signal, save
 from moodcast.chunks import ChunkPlan
 from moodcast.methods.erm import Erm
 from moodcast.run import Run, build
@@ -168,6 +168,43 @@ def test_a_bundle_of_another_format_says_what_to_do(folder: Path) -> None:
     (folder / "bundle.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match="Update moodcast"):
         load(folder)
+
+
+def test_a_bundle_of_the_first_format_opens_and_is_not_calibrated(folder: Path) -> None:
+    settings = json.loads((folder / "bundle.json").read_text())
+    settings["format"] = 1
+    del settings["calibration"]
+    settings["sha256"] = bundles._digest(settings, folder / "weights.safetensors")
+    (folder / "bundle.json").write_text(json.dumps(settings))
+    assert load(folder).calibration == Calibration(temperature=1.0)
+
+
+def test_a_temperature_is_stored_and_what_is_served_is_that_much_less_sure(tmp_path: Path, run: Run, waves: list[np.ndarray]) -> None:
+    method = build(run)
+    with torch.no_grad():
+        method.head[-1].weight.mul_(20)
+    sure = load(save(tmp_path / "sure", method, run)).answer(waves)
+    calibrated = load(save(tmp_path / "calibrated", method, run, calibration=Calibration(2.0, 8, 2)))
+    assert calibrated.calibration == Calibration(2.0, 8, 2)
+    for before, after in zip(sure, calibrated.answer(waves), strict=True):
+        assert after.label == before.label
+        for name in ("emotion", "chunk_emotion"):
+            root = np.sqrt(getattr(before, name))
+            np.testing.assert_allclose(getattr(after, name), root / root.sum(-1, keepdims=True), atol=1e-5)
+
+
+def test_a_temperature_cannot_be_edited_in(folder: Path) -> None:
+    settings = json.loads((folder / "bundle.json").read_text())
+    settings["calibration"]["temperature"] = 0.5
+    (folder / "bundle.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="changed after the bundle was saved"):
+        load(folder)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="positive and finite"):
+        Calibration(temperature)
 
 
 def test_weights_of_another_shape_are_refused(folder: Path, tmp_path: Path, run: Run) -> None:

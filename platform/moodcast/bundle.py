@@ -1,6 +1,6 @@
 """Bundle: a trained method as a folder that any moodcast can open, trust and serve.
 
-    bundle.json          format, the whole Run, scores, provenance, probe answers, SHA-256
+    bundle.json          format, the whole Run, calibration, scores, provenance, probe answers, SHA-256
     weights.safetensors  parameters and buffers
     README.md            the model card
 
@@ -14,7 +14,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,8 @@ from moodcast.run import Run, build, run_from_dict, run_to_dict
 if TYPE_CHECKING:
     from moodcast.timeline import Timeline
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # format 1 knew no calibration
 SETTINGS, WEIGHTS, CARD = "bundle.json", "weights.safetensors", "README.md"
 SHIPPED = Path(__file__).parent / "bundles"
 MAX_SETTINGS_BYTES = 64 * 2**20
@@ -58,6 +59,26 @@ class Provenance:
     class_counts: dict[str, int] = field(default_factory=dict)
     hours: float = 0.0
     made_with: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How sure a bundle may be: log-probabilities are divided by `temperature` and normalised again before they are served.
+
+    1 leaves them as the method gave them, above 1 is less sure; the most probable class stays (`moodcast.study.calibrate` fits it).
+    It was fitted on num_utterances of num_speakers whom the method was not trained on.
+    """
+
+    temperature: float = 1.0
+    num_utterances: int = 0
+    num_speakers: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"a temperature must be positive and finite, got {self.temperature}")
+
+
+AS_IT_IS = Calibration()
 
 
 @dataclass(frozen=True)
@@ -91,13 +112,23 @@ class Answer:
 class Bundle:
     """A loaded bundle, in eval mode. Make one with `load`."""
 
-    def __init__(self, run: Run, method: Method, provenance: Provenance, scores: Mapping[str, Any], sha256: str, name: str) -> None:
+    def __init__(
+        self,
+        run: Run,
+        method: Method,
+        provenance: Provenance,
+        scores: Mapping[str, Any],
+        sha256: str,
+        name: str,
+        calibration: Calibration = AS_IT_IS,
+    ) -> None:
         self.run = run
         self.method = method.eval()
         self.provenance = provenance
         self.scores = dict(scores)
         self.sha256 = sha256
         self.name = name
+        self.calibration = calibration
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -151,9 +182,8 @@ class Bundle:
 
     @torch.inference_mode()
     def raw(self, waves: Sequence[Wave]) -> Prediction:
-        """The method's own answer for stretches of at most `max_s`, in one forward pass."""
-        prediction: Prediction = self.method(collate(waves, self.run.chunks, self.rate))
-        return prediction
+        """The method's answer for stretches of at most `max_s`, in one forward pass, calibrated."""
+        return tempered(self.method(collate(waves, self.run.chunks, self.rate)), self.calibration.temperature)
 
     def _groups(self, order: list[int], pieces: list[tuple[int, int, Wave]]) -> Iterator[list[int]]:
         """Consecutive indices whose padded size stays below MAX_BATCH_S; `order` goes from short to long."""
@@ -182,6 +212,14 @@ class Bundle:
         )
 
 
+def tempered(prediction: Prediction, temperature: float) -> Prediction:
+    """The prediction with its log-probabilities, of stretches and of chunks, divided by `temperature` and normalised again."""
+    if temperature == 1.0:
+        return prediction
+    given = {"emotion": prediction.emotion, "chunk_emotion": prediction.chunk_emotion}
+    return replace(prediction, **{name: (logs / temperature).log_softmax(-1) for name, logs in given.items() if logs is not None})
+
+
 def save(
     folder: str | Path,
     method: Method,
@@ -189,6 +227,7 @@ def save(
     provenance: Provenance | None = None,
     scores: Mapping[str, Any] | None = None,
     card: str = "",
+    calibration: Calibration = AS_IT_IS,
 ) -> Path:
     """Write a bundle; the folder may exist and its bundle is replaced. Training goes on untouched (mode and random state are kept)."""
     path = Path(folder)
@@ -196,13 +235,14 @@ def save(
     weights = {name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}
     (path / WEIGHTS).write_bytes(to_bytes(weights))  # by the umask; the library's own writer makes files that only their owner reads
     was_training = method.training
-    probe = {"float32": _probe(Bundle(run, method, Provenance(), {}, "", path.name))}
+    probe = {"float32": _probe(Bundle(run, method, Provenance(), {}, "", path.name, calibration))}
     method.train(was_training)
     made_with = {"moodcast": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     known = provenance or Provenance()
     settings: dict[str, Any] = {
         "format": FORMAT,
         "run": run_to_dict(run),
+        "calibration": asdict(calibration),
         "scores": dict(scores or {}),
         "provenance": {**asdict(known), "made_with": {**made_with, **known.made_with}},
         "probe": probe,
@@ -231,7 +271,8 @@ def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: the weights do not fit the method {settings['run']['method']['class']}: {error}") from error
     provenance = config.from_dict(Provenance, settings["provenance"], "provenance.")
-    bundle = Bundle(run, method, provenance, settings["scores"], settings["sha256"], folder.name)
+    calibration = config.from_dict(Calibration, settings.get("calibration", {}), "calibration.")
+    bundle = Bundle(run, method, provenance, settings["scores"], settings["sha256"], folder.name, calibration)
     if verify:
         _check_probe(bundle, settings["probe"]["float32"], folder)
     return bundle
@@ -281,8 +322,8 @@ def _settings(folder: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder / SETTINGS} is not JSON: {error}") from error
     version = settings.get("format") if isinstance(settings, dict) else None
-    if version != FORMAT:
-        raise ValueError(f"{folder}: bundle format {version!r}; this moodcast ({__version__}) reads format {FORMAT}. Update moodcast")
+    if version not in READABLE:
+        raise ValueError(f"{folder}: bundle format {version!r}; this moodcast ({__version__}) reads formats {READABLE}. Update moodcast")
     return dict(settings)
 
 
