@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial import distance
+from scipy.special import rel_entr
 from sklearn.metrics import accuracy_score, f1_score, recall_score
+from torchmetrics.functional import concordance_corrcoef
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from moodcast import metrics
 
@@ -77,3 +84,98 @@ def test_a_paired_difference_is_tighter_than_two_intervals_apart() -> None:
 def test_a_class_that_never_occurs_does_not_count_in_uar() -> None:
     assert metrics.uar(metrics.confusion([0, 0, 1], [0, 0, 1], 5)) == 1.0
     assert np.isnan(metrics.uar(np.zeros((3, 3))))
+
+
+def random_distributions(rng: np.random.Generator, num: int = 200, classes: int = 5) -> np.ndarray:
+    return rng.dirichlet(np.full(classes, 0.7), size=num)
+
+
+def test_recall_of_a_class_equals_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    truth, guess = rng.integers(0, 4, 90), rng.integers(0, 4, 90)
+    found = metrics.recall(metrics.confusion(truth.tolist(), guess.tolist(), 4))
+    np.testing.assert_allclose(found, recall_score(truth, guess, average=None))
+
+
+def test_calibration_error_equals_that_of_torchmetrics() -> None:
+    rng = np.random.default_rng(3)
+    probabilities, truth = random_distributions(rng), rng.integers(0, 5, 200)
+    theirs = multiclass_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(truth), num_classes=5, n_bins=15, norm="l1")
+    ours = metrics.calibration_error(metrics.confidence_sums(probabilities, truth).sum(0))
+    assert float(ours) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_one_who_is_always_sure_and_right_half_the_time_is_off_by_a_half() -> None:
+    sure = np.tile([1.0, 0.0], (10, 1))
+    sums = metrics.confidence_sums(sure, np.arange(10) % 2)
+    assert float(metrics.calibration_error(sums.sum(0))) == 0.5
+    assert sums.sum((0, 1)).tolist() == [10, 10, 5]
+
+
+def test_concordance_equals_that_of_torchmetrics() -> None:
+    rng = np.random.default_rng(4)
+    truth = rng.random((80, 2))
+    guess = 0.4 * truth + 0.3 * rng.random((80, 2)) + 0.1
+    theirs = concordance_corrcoef(torch.from_numpy(guess), torch.from_numpy(truth))
+    np.testing.assert_allclose(metrics.ccc(metrics.moments(truth, guess).sum(0)), theirs, atol=2e-2)  # it divides by N - 1
+    x, y = truth[:, 0], guess[:, 0]
+    exact = 2 * np.cov(x, y, ddof=0)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+    assert metrics.ccc(metrics.moments(truth, guess).sum(0))[0] == pytest.approx(exact)
+
+
+def test_a_constant_answer_has_no_concordance_and_an_unlabelled_row_does_not_count() -> None:
+    truth = np.array([[0.1], [0.5], [0.9], [np.nan]])
+    assert metrics.ccc(metrics.moments(truth, np.full((4, 1), 0.5)).sum(0))[0] == 0.0
+    assert metrics.ccc(metrics.moments(truth, np.array([[0.1], [0.5], [0.9], [0.0]])).sum(0))[0] == pytest.approx(1.0)
+
+
+def test_distances_of_distributions_equal_the_formulas() -> None:
+    rng = np.random.default_rng(5)
+    d, p = random_distributions(rng), random_distributions(rng)
+    found = metrics.distances(d, p)
+    np.testing.assert_allclose(found["chebyshev"], [distance.chebyshev(a, b) for a, b in zip(d, p, strict=True)])
+    np.testing.assert_allclose(found["canberra"], [distance.canberra(a, b) for a, b in zip(d, p, strict=True)])
+    np.testing.assert_allclose(found["cosine"], [1 - distance.cosine(a, b) for a, b in zip(d, p, strict=True)])
+    np.testing.assert_allclose(found["kl"], [rel_entr(a, b).sum() for a, b in zip(d, p, strict=True)])
+    np.testing.assert_allclose(found["intersection"], 1 - 0.5 * np.abs(d - p).sum(1))
+    np.testing.assert_allclose(
+        found["clark"] ** 2, [sum(((a - b) / (a + b)) ** 2 for a, b in zip(x, y, strict=True)) for x, y in zip(d, p, strict=True)]
+    )
+
+
+@pytest.mark.corpora
+def test_the_train_mean_of_em2ldl_has_the_recomputed_distances(corpora: Path) -> None:
+    """The constants of a public corpus of distributions over 32 emotions, recomputed from its table (labels alone, no audio)."""
+    folder = corpora / "em2ldl_labels"
+    table = np.genfromtxt(folder / "labels_distributions_Info.csv", delimiter=",", skip_header=1, usecols=range(33), encoding="utf-8-sig")
+    labels = dict(zip(table[:, 0].astype(int).tolist(), table[:, 1:], strict=True))
+    train, test = (
+        np.array([labels[int(line)] for line in (folder / f"{side}_ids.csv").read_text().split()[1:]]) for side in ("train", "test")
+    )
+    found = metrics.distances(test, np.tile(train.mean(0), (len(test), 1)))
+    means = {name: round(float(values.mean()), 4) for name, values in found.items()}
+    assert len(test) == 894
+    assert (means["kl"], means["cosine"], means["chebyshev"], means["intersection"]) == (0.8477, 0.7947, 0.1578, 0.5257)
+    assert (round(means["clark"], 3), round(means["canberra"], 2)) == (4.971, 26.37)
+
+
+def test_skill_is_nothing_for_the_baseline_itself_and_one_for_the_truth() -> None:
+    assert metrics.skill(np.array([2.0, 2.0])) == 0.0
+    assert metrics.skill(np.array([0.0, 2.0])) == 1.0
+    assert metrics.skill(np.array([3.0, 2.0])) == -0.5
+
+
+def test_sums_by_speaker_add_up_and_give_the_mean_over_utterances() -> None:
+    values = np.arange(10.0)
+    sums = metrics.summed_by_speaker(metrics.with_count(values), ["a", "b"] * 5)
+    assert sums.tolist() == [[20.0, 5.0], [25.0, 5.0]]
+    interval = metrics.speaker_bootstrap(metrics.mean, sums)
+    assert interval.value == 4.5
+    assert (interval.low, interval.high) == (4.0, 5.0)
+
+
+def test_one_speaker_gives_no_paired_interval_either() -> None:
+    one = metrics.by_speaker([0, 1], [0, 1], ["a", "a"], 2)
+    other = metrics.by_speaker([0, 1], [0, 0], ["a", "a"], 2)
+    found = metrics.paired_bootstrap(metrics.uar, one, other)
+    assert (found.value, found.low, found.high) == (0.5, -1.0, 1.0)
