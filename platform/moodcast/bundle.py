@@ -10,6 +10,7 @@ refuses drift of code or libraries. Shapes: C chunks, K classes, A attributes, D
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import platform
@@ -28,7 +29,7 @@ from safetensors.torch import save as to_bytes
 from moodcast import __version__, audio, config
 from moodcast.batch import Prediction, collate
 from moodcast.chunks import Span, samples_of, split_evenly
-from moodcast.method import Method
+from moodcast.method import Method, device_of
 from moodcast.run import Run, build, run_from_dict, run_to_dict
 
 if TYPE_CHECKING:
@@ -183,7 +184,8 @@ class Bundle:
     @torch.inference_mode()
     def raw(self, waves: Sequence[Wave]) -> Prediction:
         """The method's answer for stretches of at most `max_s`, in one forward pass, calibrated."""
-        return tempered(self.method(collate(waves, self.run.chunks, self.rate)), self.calibration.temperature)
+        batch = collate(waves, self.run.chunks, self.rate).to(device_of(self.method))
+        return tempered(self.method(batch), self.calibration.temperature)
 
     def _groups(self, order: list[int], pieces: list[tuple[int, int, Wave]]) -> Iterator[list[int]]:
         """Consecutive indices whose padded size stays below MAX_BATCH_S; `order` goes from short to long."""
@@ -232,6 +234,8 @@ def save(
     """Write a bundle; the folder may exist and its bundle is replaced. Training goes on untouched (mode and random state are kept)."""
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
+    if device_of(method).type != "cpu":
+        method = copy.deepcopy(method).to("cpu")  # the probe is answered where every bundle can be opened
     weights = {name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}
     (path / WEIGHTS).write_bytes(to_bytes(weights))  # by the umask; the library's own writer makes files that only their owner reads
     was_training = method.training
@@ -338,7 +342,7 @@ def _digest(settings: Mapping[str, Any], weights: Path) -> str:
 
 
 def _row(values: torch.Tensor | None, row: int) -> NDArray[np.float32] | None:
-    return None if values is None else values[row].float().numpy()
+    return None if values is None else values[row].float().cpu().numpy()
 
 
 def _probabilities(logs: NDArray[np.float32] | None) -> NDArray[np.float32] | None:

@@ -11,8 +11,10 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from moodcast.batch import Batch, Prediction
@@ -93,6 +95,11 @@ class Method(nn.Module):
             raise ValueError(f"loss terms {sorted(unknown)} have no weight; {type(self).__name__}.Config.weights has {sorted(known)}")
         parts: Iterator[Tensor] = (known[name] * term for name, term in terms.items())
         return sum(parts, start=next(iter(terms.values())).new_zeros(()))
+
+
+def device_of(method: nn.Module) -> torch.device:
+    """Where the method's weights are."""
+    return next((value.device for value in chain(method.parameters(), method.buffers())), torch.device("cpu"))
 
 
 def method_name(config: Any) -> str:

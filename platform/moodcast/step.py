@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from moodcast.batch import Batch, Prediction
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
-from moodcast.method import Method
+from moodcast.method import Method, device_of
 from moodcast.run import Train
 
 T = TypeVar("T")
@@ -149,7 +149,14 @@ def load_optimizer_state(method: Method, optimizer: torch.optim.Optimizer | None
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in method.named_parameters():
         if name in state and id(parameter) in held:
-            optimizer.state[parameter] = {key: value.clone() if isinstance(value, Tensor) else value for key, value in state[name].items()}
+            optimizer.state[parameter] = {key: _beside(value, parameter) for key, value in state[name].items()}
+
+
+def _beside(value: Any, parameter: Tensor) -> Any:
+    """A copy of an optimiser's memory of a parameter, on its device; the count of steps stays where AdamW keeps it."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(parameter.device, copy=True) if value.shape == parameter.shape else value.clone()
 
 
 # ----------------------------------------------------------------------------------------------------- steps
@@ -241,7 +248,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.train.lr * group["lr_scale"] * lr_factor(done, total, self.train.warmup_share)
         try:
-            terms = train_step(self.module, self.method, self.optimizer, {"labelled": batch}, self.train.clip_norm)
+            batches = {"labelled": batch.to(device_of(self.method))}
+            terms = train_step(self.module, self.method, self.optimizer, batches, self.train.clip_norm)
         except Diverged as error:
             told = gather_objects(f"{error}; utterances {', '.join(self.data.names(indices))}", self.world)
             guilty = [words for words in told if "loss" in words] or told
@@ -325,7 +333,8 @@ def gather(method: Method, fn: Callable[[Batch], Tensor], data: Stretches, batch
     method.eval()
     try:
         plan = [mine[start : start + size] for start in range(0, share, size)]
-        found = torch.cat([fn(batch) for batch in data.batches(plan)])
+        device = device_of(method)
+        found = torch.cat([fn(batch.to(device)) for batch in data.batches(plan)])
     finally:
         method.train(was_training)
     if world == 1:

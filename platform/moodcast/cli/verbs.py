@@ -90,6 +90,7 @@ def train(
         list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]", help="Manifests, and fields to change.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Training processes; each takes its share of a batch.")] = 1,
+    gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU for each; unsaid, where there are enough.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the run's folder is made.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run.")] = None,
@@ -108,7 +109,7 @@ def train(
     from moodcast.cluster import job as training
 
     try:
-        fit = training.train(settings, manifests, out=out, name=name, workers=workers, resume=resume)
+        fit = training.train(settings, manifests, out=out, name=name, workers=workers, gpu=gpu, resume=resume)
     except KeyboardInterrupt as stopped:  # its message says where the run stands and how to go on
         fail(str(stopped) or "interrupted", "stopped")
         raise typer.Exit(130) from None

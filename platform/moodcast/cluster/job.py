@@ -31,6 +31,7 @@ def train(
     out: Path = Path("runs"),
     name: str | None = None,
     workers: int = 1,
+    gpu: bool | None = None,
     resume: Path | None = None,
     progress: bool = True,
     cache: Path | None = None,
@@ -44,7 +45,7 @@ def train(
         manifests = [Path(resume) / files.MANIFEST]
     run, rows = prepared(run, rows_of(manifests))
     command = _typed(sys.orig_argv, resume) if progress else None
-    return fit(run, rows, out, name=name, workers=workers, resume=resume, progress=progress, cache=cache, command=command)
+    return fit(run, rows, out, name=name, workers=workers, gpu=gpu, resume=resume, progress=progress, cache=cache, command=command)
 
 
 def rows_of(manifests: Sequence[str | Path] | Sequence[Utterance]) -> list[Utterance]:
@@ -81,6 +82,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
     def command(
         words: Annotated[list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]")] = None,
         workers: Annotated[int, typer.Option(min=1, help="Training processes; each takes its share of a batch.")] = 1,
+        gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU each; unsaid, where there are enough.")] = None,
         out: Annotated[Path, typer.Option("--out", "-o", help="Where the run's folder is made.")] = Path("runs"),
         name: Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")] = None,
         resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run.")] = None,
@@ -92,7 +94,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
             rows: Sequence[str] | Sequence[Utterance] = manifests
             if held_out is not None and manifests:
                 rows = [replace(row, split="test" if held_out(row) else "train") for row in rows_of(manifests)]
-            done = train(config.replace_at(run, changes), rows, out=out, name=name, workers=workers, resume=resume)
+            done = train(config.replace_at(run, changes), rows, out=out, name=name, workers=workers, gpu=gpu, resume=resume)
             if into is not None:
                 publish(done.bundle, read_manifest(done.folder / files.MANIFEST), into, notes, trust_of(run))
         except Interrupted as stopped:

@@ -137,9 +137,14 @@ def _bind(host: str, port: int) -> int:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does. Ray sets a handler of its own when it starts, so this is needed before and after."""
+    """SIGTERM ends the block as Ctrl-C does. Ray sets a handler of its own when it starts, so this is needed before and after.
+
+    Where Ray's handler was the first to be called, it has set an alarm that aborts the process three seconds later: too soon for a
+    clean end, so the alarm is called off.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.alarm(0)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)

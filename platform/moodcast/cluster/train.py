@@ -55,6 +55,7 @@ def fit(
     *,
     name: str | None = None,
     workers: int = 1,
+    gpu: bool | None = None,
     resume: Path | None = None,
     progress: bool = True,
     cache: Path | None = None,
@@ -63,8 +64,8 @@ def fit(
     """Train `run` on the rows whose split is "train" and keep the checkpoint that is best on "dev" (or the last, where there is none).
 
     out: where the run's folder is made, under `name` or a name that is new. resume: a run's folder to go on with instead; run and rows
-    must be the same. workers share every batch equally. cache: where decoded audio is kept. command: what a person types to come here,
-    for the message that says how to resume.
+    must be the same. workers share every batch equally. gpu: one for each worker; None takes them where Ray has enough. cache: where
+    decoded audio is kept. command: what a person types to come here, for the message that says how to resume.
 
     Raises ValueError for rows that cannot be trained on, speakers on two sides of the split, a name that is taken, a loss that is not
     finite, or a resumed run that is another one; Interrupted (a KeyboardInterrupt) at Ctrl-C.
@@ -83,7 +84,7 @@ def fit(
     if not any(row.split == "dev" for row in rows):
         console.print("no dev split: the last checkpoint becomes the bundle", highlight=False)
     try:
-        return _fit(run, rows, folder, workers, cache, console, fresh=resume is None)
+        return _fit(run, rows, folder, workers, gpu, cache, console, fresh=resume is None)
     except KeyboardInterrupt:
         raise Interrupted(_how_to_resume(folder, command)) from None
 
@@ -112,7 +113,9 @@ def finished(folder: Path, run: Run) -> Fit | None:
     return Fit(folder, folder / files.BUNDLE, lines[files.kept_epoch(lines, run.train.keep)])
 
 
-def _fit(run: Run, rows: list[Utterance], folder: Path, workers: int, cache: Path | None, console: Console, fresh: bool) -> Fit:
+def _fit(
+    run: Run, rows: list[Utterance], folder: Path, workers: int, gpu: bool | None, cache: Path | None, console: Console, fresh: bool
+) -> Fit:
     if fresh:
         with _undone(folder):
             _read_audio(run, rows, cache, console)
@@ -125,8 +128,9 @@ def _fit(run: Run, rows: list[Utterance], folder: Path, workers: int, cache: Pat
     for note in (folder / files.CHECKPOINTS).glob("*.json"):
         note.unlink()  # Ray's list of checkpoints: ours is the folder itself, and Ray would refuse that of another release
     with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
-        trainer = _trainer(run, folder, workers, cache)
-        console.print(f"run {folder}", highlight=False)
+        with_gpu = _gpu_each(gpu, workers)
+        trainer = _trainer(run, folder, workers, with_gpu, cache)
+        console.print(f"run {folder}, on {workers} {'GPU' if with_gpu else 'CPU'} worker{'s' * (workers > 1)}", highlight=False)
         epochs_done = len(files.read_lines(folder / files.METRICS))
         with watching(folder, console, epochs_done), _signals():
             try:
@@ -163,7 +167,7 @@ def _undone(folder: Path) -> Iterator[None]:
         raise
 
 
-def _trainer(run: Run, folder: Path, workers: int, cache: Path | None) -> TorchTrainer:
+def _trainer(run: Run, folder: Path, workers: int, gpu: bool, cache: Path | None) -> TorchTrainer:
     config = {
         "run": run_to_dict(run),
         "trust": trust_of(run),
@@ -171,12 +175,14 @@ def _trainer(run: Run, folder: Path, workers: int, cache: Path | None) -> TorchT
         "cache": str(Path(cache).absolute()) if cache else "",
         "start_from": _absolute(run.start_from),
     }
-    group: dict[str, Any] = {"backend": "gloo", "timeout_s": COLLECTIVE_TIMEOUT_S}
+    group: dict[str, Any] = {"backend": "cpu:gloo,cuda:nccl" if gpu else "gloo", "timeout_s": COLLECTIVE_TIMEOUT_S}
     return TorchTrainer(
         work,
         train_loop_config=config,
         torch_config=LoopbackConfig(**group, folder=str(folder)) if local.on_loopback() else TorchConfig(**group),
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": _cpus_each(run, workers)}),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": _cpus_each(run, workers), "GPU": int(gpu)}
+        ),
         run_config=ray.train.RunConfig(
             name=files.CHECKPOINTS,
             storage_path=str(folder),
@@ -204,6 +210,14 @@ def _cpus_each(run: Run, workers: int) -> float:
         raise ValueError(f"{workers} workers need {workers} CPUs; this Ray has {total}")
     share = total // workers
     return min(run.train.threads, share) if run.train.threads else share
+
+
+def _gpu_each(asked: bool | None, workers: int) -> bool:
+    """Whether every worker gets a GPU. Raises ValueError where that was asked for and Ray has too few."""
+    there = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    if asked and there < workers:
+        raise ValueError(f"{workers} workers with a GPU each were asked for; this Ray has {there} GPUs. Take fewer workers, or --no-gpu")
+    return there >= workers if asked is None else asked
 
 
 def trust_of(run: Run) -> tuple[str, ...]:
@@ -262,10 +276,10 @@ class LoopbackBackend(_TorchBackend):
         """Called by Ray Train when the workers are there."""
         meeting = Path(backend_config.folder) / f".rendezvous-{uuid.uuid4().hex}"
         worker_group.execute(_set_torch_distributed_env_vars)
-        size, timeout_s = len(worker_group), backend_config.timeout_s
-        ray.get([worker_group.execute_single_async(rank, _join, str(meeting), rank, size, timeout_s) for rank in range(size)])
+        size, kind, timeout_s = len(worker_group), backend_config.backend, backend_config.timeout_s
+        ray.get([worker_group.execute_single_async(rank, _join, kind, str(meeting), rank, size, timeout_s) for rank in range(size)])
 
 
-def _join(meeting: str, rank: int, size: int, timeout_s: int) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo" if Path("/sys/class/net/lo").exists() else "lo0"
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s))
+def _join(kind: str, meeting: str, rank: int, size: int, timeout_s: int) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo" if Path("/sys/class/net/lo").exists() else "lo0"
+    dist.init_process_group(kind, init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s))

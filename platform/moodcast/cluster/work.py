@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
+import ray.train.torch
 import torch
 from torch import Tensor
 
@@ -90,7 +91,7 @@ class Worker:
         latest = gather_objects(max(files.checkpoints(self.folder).values(), default=None), self.world)[0]
         if latest is None and config["start_from"]:
             take_weights(method, config["start_from"], run.start_prefixes, tuple(config["trust"]))
-        trainer = Trainer(method, run.train, self.data, weights, self.world, self.rank)
+        trainer = Trainer(method.to(ray.train.torch.get_device()), run.train, self.data, weights, self.world, self.rank)
         if latest is None:
             trainer.fit_once()
             return trainer
