@@ -52,20 +52,24 @@ def test_a_report_counts_what_it_scored_and_names_the_baseline(rows: list[Uttera
     assert (pool.majority_class, pool.majority_uar, pool.majority_accuracy) == ("neutral", 0.25, 0.25)
     assert np.sum(pool.confusion) == 8
     assert pool.uar.low <= pool.uar.value <= pool.uar.high
-    assert pool.uar.value == pytest.approx(np.mean(list(pool.recall.values())))
+    assert pool.uar.value == pytest.approx(np.mean([interval.value for interval in pool.recall.values()]))
 
 
 def test_corpora_are_scored_apart_beside_the_pool(rows: list[Utterance]) -> None:
     renamed = [replace(row, corpus="other") if row.speaker == "s5" else row for row in rows]
     report = evaluate(bundle_of(), renamed)
-    assert [(s.slice, s.num_utterances) for s in report.slices] == [("all", 8), ("other", 4), ("toy", 4)]
+    assert [(s.slice, s.kind, s.num_utterances) for s in report.slices] == [("all", "all", 8), ("other", "corpus", 4), ("toy", "corpus", 4)]
 
 
 def test_a_perfect_bundle_scores_one(rows: list[Utterance], monkeypatch: pytest.MonkeyPatch) -> None:
     truth = [CLASSES.index(row.emotion) for row in rows if row.split == "test" and row.emotion in CLASSES]
-    monkeypatch.setattr(evaluation, "_guesses", lambda *_: np.array(truth))
+    monkeypatch.setattr(evaluation, "_answered", lambda *_: (np.eye(4)[truth], None))
     pool = evaluate(bundle_of(), rows).slices[0]
     assert (pool.uar.value, pool.accuracy.value, pool.macro_f1.value) == (1.0, 1.0, 1.0)
+    assert {label: interval.value for label, interval in pool.recall.items()} == dict.fromkeys(CLASSES, 1.0)
+    assert pool.sureness.ece.value == 0.0
+    assert pool.sureness.nll.value == pytest.approx(0.0)
+    assert pool.sureness.curve == ((1.0, 1.0, 8),)
 
 
 def test_a_split_that_leaks_a_speaker_is_refused_with_the_speaker_named(rows: list[Utterance]) -> None:

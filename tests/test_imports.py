@@ -19,7 +19,7 @@ FLOOR = {"config", "chunks", "audio", "containers", "manifest", "metrics", "labe
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
-TOOLS = {"audit", "corpora", "step", "transfer", "evaluate", "study", "diarize", "timeline", "page"}
+TOOLS = {"audit", "corpora", "step", "transfer", "scores", "baselines", "evaluate", "report", "study", "diarize", "timeline", "page"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
 MAY: dict[str, set[str]] = {
@@ -36,7 +36,10 @@ MAY: dict[str, set[str]] = {
     "corpora": FLOOR | {"cache"},
     "step": BUNDLE,
     "transfer": BUNDLE,
-    "evaluate": BUNDLE,
+    "scores": {"metrics", "manifest"},
+    "baselines": MODEL | {"scores"},
+    "report": FLOOR | {"scores", "page"},
+    "evaluate": BUNDLE | {"scores", "baselines", "study"},
     "study": BUNDLE,
     "diarize": BUNDLE,
     "timeline": BUNDLE | {"page"},

@@ -1,73 +1,79 @@
-"""Score a bundle on a split that it has never heard, with a speaker-bootstrap interval and the trivial baseline beside each score.
+"""Score a bundle on a split that it has never heard, with speaker-bootstrap intervals and trivial baselines beside each score.
 
 A split that leaks speakers, or a bundle that was trained on speakers or recordings of the split, is refused and the names are given.
+What is computed of the answers is in `scores`, what they are compared with in `baselines`, the page in `report`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from moodcast import metrics
+from moodcast import baselines, scores
 from moodcast.bundle import Bundle
 from moodcast.cache import WaveStore, open_waves
+from moodcast.labels import Labels
 from moodcast.manifest import Utterance, leaks
-from moodcast.metrics import Interval
+from moodcast.scores import Answers, Baseline, Floats, Report, Scores
+
+__all__ = ["Report", "Scores", "answer", "evaluate", "refuse_trained_recordings", "refuse_trained_speakers", "scorable", "trivial"]
 
 BATCH = 64  # utterances a call; the bundle bounds its own memory
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One slice's scores with intervals, beside a constant answer of the majority class."""
-
-    slice: str
-    num_utterances: int
-    num_speakers: int
-    uar: Interval
-    accuracy: Interval
-    macro_f1: Interval
-    majority_class: str
-    majority_uar: float
-    majority_accuracy: float
-    recall: dict[str, float]
-    confusion: list[list[int]]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `evaluate` found: the pool first, then each corpus. `to_dict` is ready for JSON."""
-
-    bundle: str
-    sha256: str
-    split: str
-    classes: tuple[str, ...]
-    slices: tuple[Scores, ...]
-    skipped: dict[str, int]
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
+Progress = Callable[[int, int], None]
 
 
 def evaluate(
     bundle: Bundle,
     rows: Sequence[Utterance],
     split: str = "test",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    *,
+    against: Bundle | None = None,
+    plain: bool = True,
+    flags: Sequence[str] = (),
 ) -> Report:
     """Answer every utterance of `split` that has one of the bundle's classes, alone by alone, and score it.
 
-    `rows` is the whole manifest, so that speakers shared between splits are seen. progress(done, total) is called as answers come.
-    Raises ValueError where the manifest leaks, the split is empty, or the bundle knows its speakers or recordings.
+    `rows` is the whole manifest, so that speakers shared between splits are seen and baselines are fitted on its train side; plain=False
+    leaves out the one that takes a while. against: another bundle of the same classes, for paired differences. flags: what makes the
+    scores doubtful, to stand in every guard line. progress(done, total) is called as answers come.
+
+    Raises ValueError where the manifest leaks, the split is empty, or a bundle knows its speakers or recordings.
     """
     _refuse_leaks(rows)
+    known, skipped = scorable(bundle, rows, split)
+    for each in (bundle, against) if against is not None else (bundle,):
+        refuse_trained_speakers(each, known)
+    answers = answer(bundle, known, progress)
+    other = None
+    if against is not None:
+        if against.classes != bundle.classes:
+            raise ValueError(f"{against.name} answers {against.classes}, {bundle.name} {bundle.classes}; only the same classes compare")
+        other = answer(against, known, progress)
+    train = [row for row in rows if row.split == "train" and bundle.run.labels.name(row) is not None]
+    found = trivial(answers, train, bundle, plain)
+    return Report(
+        bundle=bundle.name,
+        sha256=bundle.sha256,
+        split=split,
+        classes=bundle.classes,
+        slices=scores.score_all(answers, found, prior(bundle, answers), votes_mean(bundle.run.labels, train or known), other, flags),
+        skipped=skipped,
+        notes=notes(known, train, plain),
+        flags=tuple(flags),
+        against=None if against is None else against.name,
+        temperature=bundle.calibration.temperature,
+    )
+
+
+def scorable(bundle: Bundle, rows: Sequence[Utterance], split: str) -> tuple[list[Utterance], dict[str, int]]:
+    """The utterances of `split` that have one of the bundle's classes, and how many were left out by label.
+
+    Raises ValueError for a split that is not there, or holds none.
+    """
     chosen = [row for row in rows if row.split == split]
     if not chosen:
         have = sorted({str(row.split) for row in rows})
@@ -76,43 +82,62 @@ def evaluate(
     if not known:
         found = sorted({str(row.emotion) for row in chosen})
         raise ValueError(f"split {split!r} holds none of the bundle's classes {bundle.classes}; its labels are {', '.join(found)}")
-    refuse_trained_speakers(bundle, known)
-    store = open_waves(known, bundle.rate, max_hours=bundle.run.audio.max_hours)
-    refuse_trained_recordings(bundle, known, store.fingerprints)
-    guess = _guesses(bundle, store, progress)
-    truth = np.array([bundle.classes.index(str(bundle.run.labels.name(row))) for row in known])
-    majority = _majority(bundle, truth)
-    corpora = sorted({row.corpus for row in known})
-    slices = [("all", np.full(len(known), True))]
-    if len(corpora) > 1:
-        slices += [(corpus, np.array([row.corpus == corpus for row in known])) for corpus in corpora]
-    speakers = np.array([row.corpus_speaker for row in known])
-    scores = tuple(score_slice(name, truth[where], guess[where], speakers[where], bundle.classes, majority) for name, where in slices)
-    skipped = Counter(str(row.emotion) for row in chosen if bundle.run.labels.name(row) is None)
-    return Report(bundle.name, bundle.sha256, split, bundle.classes, scores, dict(skipped), _notes(known))
+    return known, dict(Counter(str(row.emotion) for row in chosen if bundle.run.labels.name(row) is None))
 
 
-def score_slice(
-    name: str, truth: NDArray[np.int64], guess: NDArray[np.int64], speakers: NDArray[np.str_], classes: tuple[str, ...], majority: int
-) -> Scores:
-    """Scores of one set of answers [N] as class numbers; `majority` is the class that the trivial baseline always answers."""
-    counts = metrics.by_speaker(truth.tolist(), guess.tolist(), speakers.tolist(), len(classes))
-    pool = counts.sum(0)
-    trivial = metrics.confusion(truth.tolist(), [majority] * len(truth), len(classes))
-    support = pool.sum(1)
-    return Scores(
-        slice=name,
-        num_utterances=len(truth),
-        num_speakers=len(counts),
-        uar=metrics.speaker_bootstrap(metrics.uar, counts),
-        accuracy=metrics.speaker_bootstrap(metrics.accuracy, counts),
-        macro_f1=metrics.speaker_bootstrap(metrics.macro_f1, counts),
-        majority_class=classes[majority],
-        majority_uar=float(metrics.uar(trivial)),
-        majority_accuracy=float(metrics.accuracy(trivial)),
-        recall={label: float(pool[k, k] / support[k]) for k, label in enumerate(classes) if support[k]},
-        confusion=pool.astype(int).tolist(),
+def answer(bundle: Bundle, rows: Sequence[Utterance], progress: Progress | None = None) -> Answers:
+    """What a bundle says of each row, alone by alone. Raises ValueError where it was trained on one of these recordings."""
+    store = open_waves(rows, bundle.rate, max_hours=bundle.run.audio.max_hours)
+    refuse_trained_recordings(bundle, rows, store.fingerprints)
+    probabilities, attributes = _answered(bundle, store, progress)
+    labels = bundle.run.labels
+    truth = np.array([bundle.classes.index(str(labels.name(row))) for row in rows], dtype=np.int64)
+    wanted = [[(row.attributes or {}).get(name, np.nan) for name in labels.attributes] for row in rows]
+    return Answers(
+        classes=bundle.classes,
+        rows=tuple(rows),
+        truth=truth,
+        probabilities=probabilities,
+        votes=votes_of(labels, rows),
+        attribute_names=labels.attributes,
+        attributes=attributes,
+        attribute_truth=np.array(wanted, dtype=np.float64) if attributes is not None else None,
     )
+
+
+def trivial(answers: Answers, train: Sequence[Utterance], bundle: Bundle, plain: bool = True) -> list[Baseline]:
+    """The baselines that can be had: plain statistics need training rows of every class."""
+    labels, truth = bundle.run.labels, answers.truth
+    found: list[Baseline | None] = [
+        baselines.majority(bundle.classes, bundle.provenance.class_counts, truth),
+        baselines.speaker_name(truth, answers.speakers, len(bundle.classes)),
+    ]
+    if plain and len({labels.name(row) for row in train}) == len(bundle.classes):
+        hours = bundle.run.audio.max_hours
+        sides = [baselines.statistics_of(open_waves(side, baselines.RATE, max_hours=hours)) for side in (train, answers.rows)]
+        known = np.array([bundle.classes.index(str(labels.name(row))) for row in train])
+        found.append(baselines.plain_statistics(sides[0], known, sides[1]))
+    return [baseline for baseline in found if baseline is not None]
+
+
+def prior(bundle: Bundle, answers: Answers) -> Floats:
+    """The train mean of the classes, [K]; that of the split where the bundle does not say."""
+    counts = bundle.provenance.class_counts or Counter(bundle.classes[k] for k in answers.truth)
+    return baselines.shares(bundle.classes, counts)
+
+
+def votes_of(labels: Labels, rows: Sequence[Utterance]) -> Floats:
+    """The raters' distributions over the classes, [N, K]; NaN where nobody voted for one of them."""
+    voted = replace(labels, source="votes")
+    found = [voted.target(row) if row.votes else None for row in rows]
+    return np.array([[np.nan] * len(labels.classes) if target is None else target for target in found], dtype=np.float64)
+
+
+def votes_mean(labels: Labels, rows: Sequence[Utterance]) -> Floats | None:
+    """The mean of the raters' distributions, [K]; None where nobody voted."""
+    votes = votes_of(labels, rows)
+    known = votes[~np.isnan(votes).any(1)]
+    return np.asarray(known.mean(0)) if len(known) else None
 
 
 def refuse_trained_speakers(bundle: Bundle, rows: Sequence[Utterance]) -> None:
@@ -147,35 +172,37 @@ def _refuse_leaks(rows: Sequence[Utterance]) -> None:
         )
 
 
-def _guesses(bundle: Bundle, store: WaveStore, progress: Callable[[int, int], None] | None) -> NDArray[np.int64]:
+def _answered(bundle: Bundle, store: WaveStore, progress: Progress | None) -> tuple[Floats, Floats | None]:
+    """Probabilities [N, K] and attributes [N, A]."""
     total = len(store)
-    found: list[int] = []
+    emotions, attributes = [], []
     for start in range(0, total, BATCH):
         waves = [store[i] for i in range(start, min(start + BATCH, total))]
-        for answer in bundle.answer(waves):
-            if answer.emotion is None:
+        for found in bundle.answer(waves):
+            if found.emotion is None:
                 raise ValueError(f"{bundle.name} answers no classes ({type(bundle.method).__name__}); there is nothing to score")
-            found.append(int(answer.emotion.argmax()))
+            emotions.append(found.emotion)
+            attributes.append(found.attributes)
         if progress:
-            progress(len(found), total)
-    return np.array(found)
+            progress(len(emotions), total)
+    known = [values for values in attributes if values is not None]
+    return np.array(emotions, dtype=np.float64), np.array(known, dtype=np.float64) if len(known) == total else None
 
 
-def _majority(bundle: Bundle, truth: NDArray[np.int64]) -> int:
-    """The class seen most often in training, where the bundle says so; else in the split."""
-    counts = bundle.provenance.class_counts
-    if counts:
-        return bundle.classes.index(max(bundle.classes, key=lambda name: counts.get(name, 0)))
-    return int(np.bincount(truth).argmax())
-
-
-def _notes(rows: Sequence[Utterance]) -> tuple[str, ...]:
-    notes = ["speaker-independent; intervals: 95 % bootstrap over speakers, 2000 draws"]
+def notes(rows: Sequence[Utterance], train: Sequence[Utterance], plain: bool = True) -> tuple[str, ...]:
+    """What a reader of the scores must know beside them."""
+    found = ["speaker-independent; intervals: 95 % bootstrap over speakers, 2000 draws"]
     if any(row.speaker is None for row in rows):
-        notes.append("some utterances name no speaker and count as speakers of their own: their intervals are too narrow")
+        found.append("some utterances name no speaker and count as speakers of their own: their intervals are too narrow")
     if grouped := sorted({row.corpus for row in rows if row.group}):
-        notes.append(f"{', '.join(grouped)}: independent by dialogue or session; its speakers may recur under other names")
-    return tuple(notes)
+        found.append(f"{', '.join(grouped)}: independent by dialogue or session; its speakers may recur under other names")
+    if len({row.corpus_speaker for row in rows}) == 1:
+        found.append("a single speaker was scored: there is nothing to draw, and intervals are as wide as they can be")
+    if not plain:
+        found.append("the baseline of plain statistics was left out")
+    elif not train:
+        found.append("no baseline of plain statistics: the manifest holds no train side to fit it on")
+    return tuple(found)
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

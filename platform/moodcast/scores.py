@@ -1,0 +1,341 @@
+"""From answers to scores: every slice with speaker-bootstrap intervals, beside what trivial baselines get on the same utterances.
+
+Pure functions of arrays. Shapes: N utterances, S speakers, K classes, A attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodcast import metrics
+from moodcast.manifest import Utterance
+from moodcast.metrics import Interval
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What somebody answered to N utterances, and what is known about them.
+
+    truth [N] as class numbers; probabilities [N, K]; votes [N, K], the raters' distribution, NaN where nobody voted; attributes [N, A]
+    and attribute_truth [N, A] in [0, 1], NaN where unlabelled.
+    """
+
+    classes: tuple[str, ...]
+    rows: tuple[Utterance, ...]
+    truth: Indices
+    probabilities: Floats
+    votes: Floats
+    attribute_names: tuple[str, ...] = ()
+    attributes: Floats | None = None
+    attribute_truth: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def guess(self) -> Indices:
+        """The most probable class, [N]."""
+        return np.asarray(self.probabilities.argmax(1), dtype=np.int64)
+
+    @property
+    def speakers(self) -> list[str]:
+        """Corpus and speaker of each utterance."""
+        return [row.corpus_speaker for row in self.rows]
+
+    def where(self, mask: NDArray[np.bool_]) -> Answers:
+        """The answers to some of the utterances."""
+        return replace(
+            self,
+            rows=tuple(row for row, wanted in zip(self.rows, mask, strict=True) if wanted),
+            truth=self.truth[mask],
+            probabilities=self.probabilities[mask],
+            votes=self.votes[mask],
+            attributes=None if self.attributes is None else self.attributes[mask],
+            attribute_truth=None if self.attribute_truth is None else self.attribute_truth[mask],
+        )
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Somebody who does not listen as a model does: guess [N] as class numbers, and in words how it guesses."""
+
+    name: str
+    what: str
+    guess: Indices
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A baseline's scores on a slice, and how far above it the bundle's UAR is."""
+
+    name: str
+    what: str
+    uar: Interval
+    accuracy: Interval
+    macro_f1: Interval
+    above: Interval
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """Whether probabilities hold: expected calibration error, negative log-likelihood in nats beside that of the train mean, and the
+    reliability curve as (mean confidence, share right, utterances) of each bin that holds some.
+    """
+
+    ece: Interval
+    nll: Interval
+    prior_nll: Interval
+    curve: tuple[tuple[float, float, int], ...]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How well the raters' distributions are answered: measures beside those of the train mean; skill = 1 - KL / KL of the train mean."""
+
+    num_utterances: int
+    measures: dict[str, Interval]
+    train_mean: dict[str, Interval]
+    skill: Interval
+
+
+@dataclass(frozen=True)
+class Difference:
+    """This bundle minus another on the same utterances, resampled together."""
+
+    uar: Interval
+    accuracy: Interval
+    macro_f1: Interval
+    ece: Interval
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One slice of what was scored; kind is "all", "corpus", "language" or "gender". `guard` must be read with the score."""
+
+    slice: str
+    kind: str
+    num_utterances: int
+    num_speakers: int
+    uar: Interval
+    accuracy: Interval
+    macro_f1: Interval
+    recall: dict[str, Interval]
+    confusion: list[list[int]]
+    sureness: Sureness
+    baselines: tuple[Beside, ...]
+    guard: str
+    concordance: dict[str, Interval] = field(default_factory=dict)
+    distribution: Distribution | None = None
+    difference: Difference | None = None
+
+    def beside(self, name: str) -> Beside | None:
+        """The baseline of that name, or None where it could not be had."""
+        return next((found for found in self.baselines if found.name == name), None)
+
+    @property
+    def majority_class(self) -> str:
+        """What the constant baseline answers."""
+        found = self.beside("majority")
+        return found.what.rpartition(" ")[2] if found else ""
+
+    @property
+    def majority_uar(self) -> float:
+        """Its UAR."""
+        found = self.beside("majority")
+        return found.uar.value if found else math.nan
+
+    @property
+    def majority_accuracy(self) -> float:
+        """Its accuracy."""
+        found = self.beside("majority")
+        return found.accuracy.value if found else math.nan
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `evaluate` found: the pool first, then each corpus, language and gender. `to_dict` is ready for JSON.
+
+    flags are what makes the scores doubtful (a leak that was overridden); they stand in every guard line.
+    """
+
+    bundle: str
+    sha256: str
+    split: str
+    classes: tuple[str, ...]
+    slices: tuple[Scores, ...]
+    skipped: dict[str, int]
+    notes: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    against: str | None = None
+    temperature: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; a number that cannot be had is None."""
+        found: dict[str, Any] = _plain(asdict(self))
+        return found
+
+
+def slices(answers: Answers) -> list[tuple[str, str, NDArray[np.bool_]]]:
+    """(name, kind, mask [N]) of the pool, then of each corpus, language and gender where there are several."""
+    found = [("all", "all", np.full(len(answers), True))]
+    for kind in ("corpus", "language", "gender"):
+        values = [getattr(row, kind) or "unknown" for row in answers.rows]
+        if len(set(values)) > 1:
+            found += [(value, kind, np.array([v == value for v in values])) for value in sorted(set(values))]
+    return found
+
+
+def score_all(
+    answers: Answers,
+    baselines: Sequence[Baseline],
+    prior: Floats,
+    train_votes: Floats | None = None,
+    against: Answers | None = None,
+    flags: Sequence[str] = (),
+) -> tuple[Scores, ...]:
+    """The scores of every slice. prior [K]: the train mean of the classes, train_votes [K]: that of the raters' distributions."""
+    found = []
+    for name, kind, mask in slices(answers):
+        cut = [replace(baseline, guess=baseline.guess[mask]) for baseline in baselines]
+        other = None if against is None else against.where(mask)
+        found.append(score_slice(name, kind, answers.where(mask), cut, prior, train_votes, other, flags))
+    return tuple(found)
+
+
+def score_slice(
+    name: str,
+    kind: str,
+    answers: Answers,
+    baselines: Sequence[Baseline],
+    prior: Floats,
+    train_votes: Floats | None = None,
+    against: Answers | None = None,
+    flags: Sequence[str] = (),
+) -> Scores:
+    """Scores of one set of answers; see `score_all`."""
+    counts = _counts(answers, answers.guess)
+    pool = counts.sum(0)
+    intervals = {measure: metrics.speaker_bootstrap(score, counts) for measure, score in metrics.SCORES.items()}
+    beside = tuple(_beside(answers, counts, baseline) for baseline in baselines)
+    return Scores(
+        slice=name,
+        kind=kind,
+        num_utterances=len(answers),
+        num_speakers=len(counts),
+        **intervals,
+        recall={label: metrics.speaker_bootstrap(_recall_of(k), counts) for k, label in enumerate(answers.classes) if pool[k].sum() > 0},
+        confusion=pool.astype(int).tolist(),
+        sureness=sureness(answers, prior),
+        baselines=beside,
+        guard=guard_line(intervals["uar"], beside, pool, flags),
+        concordance=concordance(answers),
+        distribution=distribution(answers, train_votes),
+        difference=None if against is None else difference(answers, against),
+    )
+
+
+def guard_line(uar: Interval, baselines: Sequence[Beside], pool: Floats, flags: Sequence[str] = ()) -> str:
+    """What must be read with a UAR: flags first, then chance, what each baseline gets, and how far above the strongest it is."""
+    present = int((pool.sum(1) > 0).sum())
+    parts = [*(f"{flag.upper()}" for flag in flags), f"chance {100 / max(present, 1):.1f}"]
+    parts += [f"{beside.name} {beside.uar}" if beside.name == "plain statistics" else _short(beside) for beside in baselines]
+    if baselines:
+        best = max(baselines, key=lambda beside: beside.uar.value)
+        parts.append(f"{'above' if best.above.value >= 0 else 'BELOW'} {best.name} by {_signed(best.above)}")
+        if not best.above.low > 0:
+            parts.append("NOT CLEARLY BETTER THAN THAT")
+    return "UAR " + str(uar) + "; " + "; ".join(parts)
+
+
+def sureness(answers: Answers, prior: Floats) -> Sureness:
+    """Calibration of the answers, prior [K] being what somebody says who knows the class counts of training only."""
+    hits = metrics.confidence_sums(answers.probabilities, answers.truth)
+    chosen = answers.probabilities[np.arange(len(answers)), answers.truth]
+    told = prior[answers.truth]
+
+    def nll(p: Floats) -> Interval:
+        return _interval(metrics.mean, metrics.with_count(-np.log(np.maximum(p, metrics.TINY))), answers)
+
+    bins = hits.sum(0)
+    curve = tuple((float(sure / n), float(right / n), int(n)) for n, sure, right in bins if n)
+    return Sureness(_interval(metrics.calibration_error, hits, answers), nll(chosen), nll(told), curve)
+
+
+def concordance(answers: Answers) -> dict[str, Interval]:
+    """CCC of each attribute that is both answered and labelled; a constant answer, such as the train mean, has 0."""
+    if answers.attributes is None or answers.attribute_truth is None:
+        return {}
+    sums = metrics.summed_by_speaker(metrics.moments(answers.attribute_truth, answers.attributes), answers.speakers)  # [S, A, 6]
+    known = [a for a in range(sums.shape[1]) if sums[:, a, 0].sum() > 0]
+    return {answers.attribute_names[a]: metrics.speaker_bootstrap(metrics.ccc, sums[:, a]) for a in known}
+
+
+def distribution(answers: Answers, train_votes: Floats | None) -> Distribution | None:
+    """Distances to the raters' distributions beside those of the train mean [K]; None where nobody voted."""
+    voted = np.asarray(~np.isnan(answers.votes).any(axis=1))
+    if not voted.any() or train_votes is None:
+        return None
+    part = answers.where(voted)
+    ours = metrics.distances(part.votes, part.probabilities)
+    theirs = metrics.distances(part.votes, np.tile(train_votes, (len(part), 1)))
+    return Distribution(
+        num_utterances=len(part),
+        measures={name: _interval(metrics.mean, metrics.with_count(values), part) for name, values in ours.items()},
+        train_mean={name: _interval(metrics.mean, metrics.with_count(values), part) for name, values in theirs.items()},
+        skill=_interval(metrics.skill, np.stack([ours["kl"], theirs["kl"]], axis=1), part),
+    )
+
+
+def difference(ours: Answers, theirs: Answers) -> Difference:
+    """Ours - theirs on the same utterances. Raises ValueError where classes or utterances differ."""
+    if ours.classes != theirs.classes or [row.id for row in ours.rows] != [row.id for row in theirs.rows]:
+        raise ValueError(f"a paired difference needs the same classes and utterances; got {ours.classes} and {theirs.classes}")
+    a, b = _counts(ours, ours.guess), _counts(theirs, theirs.guess)
+    paired = {name: metrics.paired_bootstrap(score, a, b) for name, score in metrics.SCORES.items()}
+    sure, unsure = (
+        metrics.summed_by_speaker(metrics.confidence_sums(each.probabilities, each.truth), each.speakers) for each in (ours, theirs)
+    )
+    return Difference(**paired, ece=metrics.paired_bootstrap(metrics.calibration_error, sure, unsure))
+
+
+def _beside(answers: Answers, counts: Floats, baseline: Baseline) -> Beside:
+    theirs = _counts(answers, baseline.guess)
+    own = {name: metrics.speaker_bootstrap(score, theirs) for name, score in metrics.SCORES.items()}
+    return Beside(baseline.name, baseline.what, **own, above=metrics.paired_bootstrap(metrics.uar, counts, theirs))
+
+
+def _counts(answers: Answers, guess: Indices) -> Floats:
+    return metrics.by_speaker(answers.truth.tolist(), guess.tolist(), answers.speakers, len(answers.classes))
+
+
+def _interval(score: metrics.Score, values: Floats, answers: Answers) -> Interval:
+    return metrics.speaker_bootstrap(score, metrics.summed_by_speaker(values, answers.speakers))
+
+
+def _recall_of(k: int) -> Callable[[Floats], Floats]:
+    return lambda counts: metrics.recall(counts)[..., k]
+
+
+def _short(beside: Beside) -> str:
+    return f"{beside.name} {100 * beside.uar.value:.1f}"
+
+
+def _signed(interval: Interval) -> str:
+    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
