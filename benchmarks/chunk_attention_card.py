@@ -70,7 +70,7 @@ class Clips:
     def names(self, indices: NDArray[np.int64]) -> list[str]:
         return [self.rows[i].id for i in indices]
 
-    def batches(self, plan: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[NDArray[np.int64]], epoch: int | None = None) -> Iterator[Batch]:
         for indices in plan:
             yield collate([self.waves[i] for i in indices], self.plan, RATE, self.labels, [self.rows[i] for i in indices])
 

@@ -15,7 +15,7 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 
 # Each line: these parts may import what stands beside them, of moodcast. "x.*" is any module below x; a part may always import itself
 # and what lies beside it in the same folder, except in methods/ (no method imports another method).
-FLOOR = {"config", "chunks", "audio", "containers", "manifest", "metrics", "labels"}
+FLOOR = {"config", "chunks", "audio", "carried", "containers", "manifest", "metrics", "labels"}
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
@@ -57,7 +57,7 @@ LATE = {"moodcast": {"bundle"}, "bundle": {"podcast", "timeline"}}
 # Libraries that only some parts may import: the floor stays light, and Ray stays in one folder.
 LIBRARIES = {
     "ray": {"cluster", "serve_apps", "tune_spaces"},
-    "torch": set(MAY) - {"moodcast", "config", "chunks", "audio", "containers", "manifest", "labels", "page", "cli", "tune_spaces"},
+    "torch": set(MAY) - {"moodcast", "config", "chunks", "audio", "carried", "containers", "manifest", "labels", "page", "cli", "tune_spaces"},
 }
 
 

@@ -52,7 +52,7 @@ class Points:
     def names(self, indices: Any) -> list[str]:
         return [f"u{i}" for i in indices]
 
-    def batches(self, plan: Sequence[Any]) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[Any], epoch: int | None = None) -> Iterator[Batch]:
         for indices in plan:
             size = len(indices)
             chunks = torch.from_numpy(self.values[indices])[:, None]
@@ -289,9 +289,9 @@ def test_a_hook_decides_what_an_epoch_draws() -> None:
             super().__init__()
             self.seen: list[int] = []
 
-        def batches(self, plan: Sequence[Any]) -> Iterator[Batch]:
+        def batches(self, plan: Sequence[Any], epoch: int | None = None) -> Iterator[Batch]:
             self.seen += [int(i) for indices in plan for i in indices]
-            return super().batches(plan)
+            return super().batches(plan, epoch)
 
     data = Spy()
     trainer = Trainer(net(only_first=5), Train(epochs=1, batch_size=8), data)

@@ -24,6 +24,7 @@ class Batch:
 
     chunks [B, C, L] float32, zero where padded; lengths [B, C] int64 samples that are real (0 = no chunk there);
     target [B, K] a distribution over classes, weight [B] how much each utterance counts, seconds [B] the stretch's duration.
+    frozen [B, C, ...]: what the method's frozen part makes of it, where the feature cache has it; zero for chunks that are not there.
     """
 
     chunks: Tensor
@@ -31,6 +32,7 @@ class Batch:
     seconds: Tensor
     target: Tensor | None = None
     weight: Tensor | None = None
+    frozen: Tensor | None = None
 
     @property
     def size(self) -> int:

@@ -2,6 +2,7 @@
 
     bundle.json          format, the whole Run, calibration, scores, provenance, probe answers, SHA-256
     weights.safetensors  parameters and buffers
+    encoder/*.json       what describes a Hugging Face encoder, where the method has one
     README.md            the model card
 
 Nothing in it is executable. The SHA-256 over settings and weights refuses edits; a stored answer to a signal made by code (the probe)
@@ -28,6 +29,7 @@ from safetensors.torch import save as to_bytes
 
 from moodcast import __version__, audio, config
 from moodcast.batch import Prediction, collate
+from moodcast.carried import read_files, write_files
 from moodcast.chunks import Span, samples_of, split_evenly
 from moodcast.method import Method, device_of
 from moodcast.run import Run, build, run_from_dict, run_to_dict
@@ -247,6 +249,7 @@ def save(
         "format": FORMAT,
         "run": run_to_dict(run),
         "calibration": asdict(calibration),
+        "files": write_files(path, method.files()),
         "scores": dict(scores or {}),
         "provenance": {**asdict(known), "made_with": {**made_with, **known.made_with}},
         "probe": probe,
@@ -269,7 +272,7 @@ def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool
     if settings.get("sha256") != _digest(settings, folder / WEIGHTS):
         raise ValueError(f"{folder}: settings or weights were changed after the bundle was saved (SHA-256 differs); take a fresh copy")
     run = run_from_dict(settings["run"], trust)
-    method = build(run, trust)
+    method = build(run, trust, read_files(folder, settings.get("files", {})))
     try:
         method.load_state_dict(load_file(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:

@@ -25,12 +25,16 @@ OWN_METHODS = "moodcast.methods."
 
 @dataclass(frozen=True)
 class Spec:
-    """What a method is built for: K class names, A attribute names, the sample rate in Hz and the plan that cuts its chunks."""
+    """What a method is built for: K class names, A attribute names, the sample rate in Hz and the plan that cuts its chunks.
+
+    files: what `Method.files` gave, where the method is built again from a bundle; None where it is new.
+    """
 
     classes: tuple[str, ...]
     attributes: tuple[str, ...]
     rate: int
     plan: ChunkPlan
+    files: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,21 @@ class Method(nn.Module):
 
     def fit_once(self, view: View) -> None:
         """Before the first epoch: closed-form parts fill buffers."""
+
+    def files(self) -> dict[str, str]:
+        """Texts that must travel in a bundle to build the method again, "folder/name.json" -> text: an encoder's config, a tokenizer."""
+        return {}
+
+    def frozen(self, batch: Batch) -> Tensor:
+        """What the part that never trains makes of a batch, [B, C, ...]: the feature cache keeps it as `Batch.frozen`, [C, ...] a stretch.
+
+        A row may depend on its own stretch alone, and on nothing random. Only asked where `frozen_name` is not empty.
+        """
+        raise TypeError(f"{type(self).__name__} has a frozen_name but does not define frozen(batch) -> Tensor")
+
+    def frozen_name(self) -> str:
+        """Everything that decides `frozen`, weights and code and settings, as one digest; "" where no part stays frozen throughout."""
+        return ""
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of loss terms. Raises ValueError where a term has no weight of its name."""

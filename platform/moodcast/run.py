@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -72,11 +72,14 @@ class Run:
         return Spec(self.labels.classes, self.labels.attributes, self.audio.rate, self.chunks)
 
 
-def build(run: Run, trust: tuple[str, ...] = ()) -> Method:
-    """A fresh method with weights drawn from the run's seed; the global random state is left as it was."""
+def build(run: Run, trust: tuple[str, ...] = (), files: Mapping[str, str] | None = None) -> Method:
+    """A fresh method with weights drawn from the run's seed; the global random state is left as it was.
+
+    files: the texts that travel in a bundle, when its method is built anew.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.train.seed)
-        return find_method(method_name(run.method), trust)(run.method, run.spec)
+        return find_method(method_name(run.method), trust)(run.method, replace(run.spec, files=files))
 
 
 def run_to_dict(run: Run) -> dict[str, Any]:

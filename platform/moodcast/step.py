@@ -47,8 +47,8 @@ class Stretches(Protocol):
     def names(self, indices: Indices) -> list[str]:
         """Utterance ids, for messages."""
 
-    def batches(self, plan: Sequence[Indices]) -> Iterator[Batch]:
-        """One batch for each entry of the plan."""
+    def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
+        """One batch for each entry of the plan: for training in `epoch`, augmented where the run says so, or (None) as recorded."""
 
 
 # ---------------------------------------------------------------------------------------------------- order
@@ -219,6 +219,9 @@ class Trainer:
         seed_everything(self.train.seed, BEFORE_EPOCHS, 0)
         self.method.fit_once(self.view())
         self._wrap()
+        if self.world > 1:  # what nothing trains is not copied by the distributed module
+            for value in self.method.state_dict().values():
+                dist.broadcast(value, src=0)
 
     def view(self) -> TrainingView:
         """What hooks may see of the training data."""
@@ -231,7 +234,7 @@ class Trainer:
             return {}
         plan = epoch_batches(len(self.data), self.train.batch_size, self.train.seed, epoch, self.world, self.rank, weights)
         sums: dict[str, Tensor] = {}
-        for step, batch in enumerate(self.data.batches(plan)):
+        for step, batch in enumerate(self.data.batches(plan, epoch)):
             terms = self.step(epoch, step, plan[step], batch)
             for name, term in terms.items():
                 sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + term.double().cpu()

@@ -73,7 +73,7 @@ class CachedStretches:
         waves = [self.store[stretch.row][stretch.start : stretch.stop] for stretch in wanted]
         return collate(waves, self.run.chunks, self.run.audio.rate, self.run.labels, [self.rows[stretch.row] for stretch in wanted])
 
-    def batches(self, plan: Sequence[Indices]) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
         """One batch for each entry of the plan, made ahead in a thread; an error there is raised here."""
         return ahead(self.fetch, plan)
 

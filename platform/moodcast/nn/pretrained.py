@@ -1,0 +1,271 @@
+"""Speech encoders of the Hugging Face hub as one module: waves in, the hidden states of all layers out, the same alone and in a batch.
+
+Families: wav2vec 2.0, HuBERT (DistilHuBERT too), WavLM, UniSpeech-SAT (samples in), Wav2Vec2-BERT (filterbank in) and the
+encoder of Whisper (log-mel in, attention over real frames only, where Whisper itself also looks at the silence up to 30 s).
+
+An encoder is a folder in the hub's layout, or a hub id, which is fetched by the hub's own client and only because it was named. Weights
+are read from safetensors alone, code that a repository brings is never run, and of its config only plain settings are kept. "random/wavlm"
+(any family) names a small encoder with random weights: the control that says what pre-training is worth, and what tests can have.
+
+Shapes: N waves, L samples, S states (embedding and layers), T frames, D width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from moodcast.nn.frontends import KaldiFilterbank, MaskedGroupNorm, WhisperLogMel, real, standardised
+
+CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
+SAMPLES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat")
+FAMILIES = (*SAMPLES, "wav2vec2-bert", "whisper")
+RANDOM = "random/"
+# Keys of a config that name code, kernels or number formats instead of describing a network; none of them is passed on.
+NOT_KEPT = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config", "torch_dtype", "dtype", "custom_pipelines")
+# Attention of WavLM reads the matrices of its projections past their modules, where an adapter would be skipped without a word.
+ADAPTED = {"wavlm": ("intermediate_dense", "output_dense"), "wav2vec2-bert": ("linear_q", "linear_v")}
+_CONV = {"conv_dim": [32, 32, 32], "conv_kernel": [10, 8, 8], "conv_stride": [5, 8, 8], "num_feat_extract_layers": 3}
+_SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_POSITIONS = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+
+
+class SpeechEncoder(nn.Module):
+    """`forward(waves [N, L], lengths [N])` gives states [N, S, T, D] and a mask [N, T]; states of frames that are not real are zero.
+
+    files: "config.json" and "preprocessor_config.json" as text, which is all that rebuilds the architecture. weights: a folder with
+    safetensors, or None for random ones. Raises ValueError for a family that is not known, or weights that are missing.
+    """
+
+    def __init__(self, files: Mapping[str, str], rate: int, weights: Path | None = None) -> None:
+        super().__init__()
+        self.files = {name: files[name] for name in (CONFIG, EXTRACTOR) if name in files}
+        settings, self.extractor = _plain(files[CONFIG]), json.loads(files.get(EXTRACTOR, "{}"))
+        self.family = str(settings.get("model_type"))
+        if self.family not in FAMILIES:
+            raise ValueError(f"the encoder is a {self.family!r}; wanted one of {', '.join(FAMILIES)}")
+        if (wanted := self.extractor.get("sampling_rate", 16_000)) != rate:
+            raise ValueError(f"the encoder hears {wanted} Hz and the run reads {rate} Hz; set audio.rate={wanted}")
+        self.model = _model(self.family, settings, weights)
+        config = self.model.config
+        self.width: int = config.d_model if self.family == "whisper" else config.hidden_size
+        self.num_layers: int = len(self.layers)
+        if self.family in SAMPLES:
+            self.standardise = bool(self.extractor.get("do_normalize", True))
+            self.strides = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+            self.least = 1
+            for kernel, stride in reversed(self.strides):  # samples that the first frame sees
+                self.least = (self.least - 1) * stride + kernel
+            first = self.model.feature_extractor.conv_layers[0]
+            if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
+                first.layer_norm = MaskedGroupNorm(first.layer_norm)
+        else:
+            self.frontend = _frontend(self.family, config)
+        self.freeze()
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer layers, bottom to top."""
+        found: nn.ModuleList = self.model.layers if self.family == "whisper" else self.model.encoder.layers
+        return found
+
+    @property
+    def max_s(self) -> float:
+        """The longest wave that the encoder takes, seconds."""
+        return 0.02 * self.model.config.max_source_positions if self.family == "whisper" else float("inf")
+
+    def num_frames(self, lengths: Tensor) -> Tensor:
+        """Real frames of `lengths` real samples: 0 for none, else at least 1."""
+        if self.family == "whisper":
+            return (self.frontend.num_frames(lengths) + 1) // 2
+        if self.family == "wav2vec2-bert":
+            return self.frontend.num_frames(lengths)
+        count = lengths.clamp_min(self.least)
+        for kernel, stride in self.strides:
+            count = (count - kernel) // stride + 1
+        return torch.where(lengths > 0, count, 0)
+
+    def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class. Every wave has at least one real sample."""
+        waves = waves * real(lengths, waves.shape[-1])
+        trained = any(p.requires_grad for p in self.model.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            if self.family == "whisper":
+                states = self._whisper(waves, lengths)
+            else:
+                inputs, mask = self._inputs(waves, lengths)
+                answer = self.model(inputs, attention_mask=mask.long(), output_hidden_states=True)
+                states = [*answer.hidden_states[:-1], answer.last_hidden_state]
+        found = torch.stack(states, dim=1)
+        mask = real(self.num_frames(lengths), found.shape[2])
+        return found * mask[:, None, :, None], mask
+
+    def freeze(self) -> None:
+        """Nothing is trained, and dropout is off."""
+        self.model.requires_grad_(False)
+        self.eval()
+
+    def thaw(self, layers: int | None = None, front: bool = False) -> None:
+        """Train the top `layers` of the transformer (None: all, with what lies below them); `front`: also the convolutions of the input.
+
+        What training never reaches (a mask embedding, sinusoids) stays as it is.
+        """
+        self.model.requires_grad_(False)
+        count = self.num_layers if layers is None else max(0, layers)
+        for layer in self.layers[max(0, self.num_layers - count) :]:
+            layer.requires_grad_(True)
+        normed_last = self.family == "whisper" or getattr(self.model.config, "do_stable_layer_norm", False)
+        top = [name for name in (("layer_norm",) if self.family == "whisper" else ("encoder.layer_norm",)) if normed_last]
+        below = ("feature_projection", "encoder.pos_conv_embed", *(() if normed_last else ("encoder.layer_norm",)))
+        convolutions = ("feature_extractor", "conv1", "conv2") if front else ()
+        for name in (*(top if count else ()), *(below if count >= self.num_layers else ()), *convolutions):
+            for part in (module for path, module in self.model.named_modules() if path == name):
+                part.requires_grad_(True)
+
+    def adapt(self, rank: int, alpha: float, dropout: float) -> None:
+        """Low-rank adapters (LoRA, Hu et al. 2021) in every transformer layer, by peft: they train, all else is frozen."""
+        from peft import LoraConfig, inject_adapter_in_model
+
+        names = ADAPTED.get(self.family, ("q_proj", "v_proj"))
+        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(names))
+        inject_adapter_in_model(config, self.model)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+
+    def _inputs(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What the model is fed, and the mask that goes with it."""
+        if self.family == "wav2vec2-bert":
+            rows, count = self.frontend(waves, lengths)
+            return rows, real(count, rows.shape[1])
+        if self.standardise:
+            waves = standardised(waves, lengths)
+        waves = nn.functional.pad(waves, (0, max(0, self.least - waves.shape[-1])))
+        heard = lengths.clamp_min(self.least)
+        first = self.model.feature_extractor.conv_layers[0]
+        if isinstance(norm := getattr(first, "layer_norm", None), MaskedGroupNorm):
+            kernel, stride = self.strides[0]
+            norm.count = (heard - kernel) // stride + 1
+        return waves, real(heard, waves.shape[-1])
+
+    def _whisper(self, waves: Tensor, lengths: Tensor) -> list[Tensor]:
+        """The layers of Whisper's encoder, without its demand for 30 s."""
+        model = self.model
+        frames, count = self.frontend(waves, lengths)
+        x = nn.functional.gelu(model.conv1(frames.transpose(1, 2)))
+        x = nn.functional.gelu(model.conv2(x)).transpose(1, 2)[:, : (int(count.max()) + 1) // 2]
+        if x.shape[1] > model.max_source_positions:
+            raise ValueError(f"Whisper's encoder takes chunks of at most {self.max_s:g} s; set chunks.length_s to that or less")
+        x = nn.functional.dropout(x + model.embed_positions.weight[: x.shape[1]], model.dropout, model.training)
+        seen = real((count + 1) // 2, x.shape[1])
+        mask = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, torch.finfo(x.dtype).min)[:, None, None]
+        states = [x]
+        for layer in model.layers:
+            states.append(layer(states[-1], mask.expand(-1, 1, x.shape[1], -1)))
+        return [*states[:-1], model.layer_norm(states[-1])]
+
+
+def open_encoder(source: str, revision: str = "main") -> tuple[dict[str, str], Path | None]:
+    """The describing files of an encoder and the folder of its weights (None: "random/FAMILY"); see the module docstring.
+
+    Raises ValueError where there is none, it cannot be fetched, or its weights are not safetensors.
+    """
+    if source.startswith(RANDOM):
+        return small(source.removeprefix(RANDOM)), None
+    folder = Path(source) if Path(source).is_dir() else _fetched(source, revision)
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{source} is no encoder: it has no {CONFIG}; wanted a folder in the Hugging Face layout, or a hub id")
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"{source} (revision {revision}) has no *.safetensors, and moodcast opens no pickle (.bin, .pt), which may run code. "
+            "Many hub repositories keep a conversion as a pull request: try method.revision=refs/pr/1, or convert it yourself"
+        )
+    return {name: (folder / name).read_text(encoding="utf-8") for name in (CONFIG, EXTRACTOR) if (folder / name).is_file()}, folder
+
+
+def small(family: str) -> dict[str, str]:
+    """The files of a small encoder of a family, for controls and tests."""
+    settings: dict[str, Any] = {**_SMALL, **_CONV, **_POSITIONS}
+    if family == "whisper":
+        settings = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64, "num_mel_bins": 80}
+    elif family == "wav2vec2-bert":
+        settings = {**_SMALL, "feature_projection_input_dim": 160, "conv_depthwise_kernel_size": 7}
+    elif family not in FAMILIES:
+        raise ValueError(f"there is no random encoder {RANDOM}{family}; wanted {RANDOM} and one of {', '.join(FAMILIES)}")
+    return {CONFIG: json.dumps({"model_type": family, **settings}), EXTRACTOR: json.dumps({"sampling_rate": 16_000, "do_normalize": True})}
+
+
+def _fetched(source: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=[CONFIG, EXTRACTOR, "*.safetensors", "*.index.json"]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"the encoder {source!r} (revision {revision}) is neither a folder nor to be had from the hub: "
+            f"{str(error).strip().splitlines()[0]}. Name a folder in the Hugging Face layout, or {RANDOM}wavlm for a control"
+        ) from error
+
+
+def _plain(text: str) -> dict[str, Any]:
+    """The settings of a config that describe a network, and nothing that names code."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"{CONFIG} of the encoder holds no settings; wanted a JSON object")
+    kept = {name: value for name, value in found.items() if not name.startswith("_") and name not in NOT_KEPT}
+    # Ours alone decides what is random in training, and layers that are skipped by chance would stall workers that train together.
+    return {**kept, "apply_spec_augment": False, "layerdrop": 0.0, "encoder_layerdrop": 0.0, "add_adapter": False}
+
+
+def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
+    """The network, float32. Raises ValueError where the weights in the folder are not all there."""
+    try:
+        from transformers import AutoConfig, AutoModel
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder, WhisperModel
+        from transformers.utils import logging
+    except ImportError as error:
+        raise ValueError("pre-trained encoders need the transformers library: pip install 'moodcast[encoders]'") from error
+    config = AutoConfig.for_model(**settings)
+    config.use_intermediate_ffn_before_adapter = False
+    config._attn_implementation = "eager" if family == "wavlm" else "sdpa"
+    if weights is None:
+        return WhisperEncoder(config) if family == "whisper" else AutoModel.from_config(config)
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # a head of the checkpoint that is not used is no news
+    try:
+        kind = WhisperModel if family == "whisper" else AutoModel
+        model, told = kind.from_pretrained(
+            weights,
+            config=config,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"the weights in {weights} cannot be read: {error}") from error
+    finally:
+        logging.set_verbosity(level)
+    used = model.encoder if family == "whisper" else model
+    prefix = "encoder." if family == "whisper" else ""
+    missing = [name for name in told["missing_keys"] if name.startswith(prefix) and "masked_spec_embed" not in name]
+    if missing:
+        raise ValueError(f"{weights} lacks {len(missing)} weights of its encoder, the first is {sorted(missing)[0]}; take a whole copy")
+    return used
+
+
+def _frontend(family: str, config: Any) -> Any:
+    """Fixed features of a family, made of the library's own filters."""
+    from transformers import SeamlessM4TFeatureExtractor, WhisperFeatureExtractor
+
+    if family == "whisper":
+        return WhisperLogMel(WhisperFeatureExtractor(feature_size=config.num_mel_bins).mel_filters)
+    bands = config.feature_projection_input_dim // 2
+    given = SeamlessM4TFeatureExtractor(feature_size=bands, num_mel_bins=bands)
+    return KaldiFilterbank(given.mel_filters, given.window)
