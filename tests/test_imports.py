@@ -57,7 +57,8 @@ LATE = {"moodcast": {"bundle"}, "bundle": {"podcast", "timeline"}}
 # Libraries that only some parts may import: the floor stays light, and Ray stays in one folder.
 LIBRARIES = {
     "ray": {"cluster", "serve_apps", "tune_spaces"},
-    "torch": set(MAY) - {"moodcast", "config", "chunks", "audio", "carried", "containers", "manifest", "labels", "page", "cli", "tune_spaces"},
+    "torch": set(MAY)
+    - {"moodcast", "config", "chunks", "audio", "carried", "containers", "manifest", "labels", "page", "cli", "tune_spaces"},
 }
 
 

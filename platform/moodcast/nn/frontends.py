@@ -124,5 +124,5 @@ class KaldiFilterbank(nn.Module):
         centred = (logs - (logs * mask).sum(1, keepdim=True) / total) * mask
         variance = centred.square().sum(1, keepdim=True) / (total - 1)
         rows = centred / (variance + 1e-7).sqrt()
-        rows = rows[:, : rows.shape[1] // 2 * 2].unflatten(1, (-1, 2)).flatten(2)
+        rows = rows[:, : rows.shape[1] // 2 * 2].reshape(len(rows), -1, 2 * rows.shape[-1])
         return rows, count // 2

@@ -12,6 +12,7 @@ Shapes: N waves, L samples, S states (embedding and layers), T frames, D width.
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,10 +82,13 @@ class SpeechEncoder(nn.Module):
 
     def num_frames(self, lengths: Tensor) -> Tensor:
         """Real frames of `lengths` real samples: 0 for none, else at least 1."""
+        count: Tensor
         if self.family == "whisper":
-            return (self.frontend.num_frames(lengths) + 1) // 2
+            count = (self.frontend.num_frames(lengths) + 1) // 2
+            return count
         if self.family == "wav2vec2-bert":
-            return self.frontend.num_frames(lengths)
+            count = self.frontend.num_frames(lengths)
+            return count
         count = lengths.clamp_min(self.least)
         for kernel, stride in self.strides:
             count = (count - kernel) // stride + 1
@@ -129,11 +133,10 @@ class SpeechEncoder(nn.Module):
 
     def adapt(self, rank: int, alpha: float, dropout: float) -> None:
         """Low-rank adapters (LoRA, Hu et al. 2021) in every transformer layer, by peft: they train, all else is frozen."""
-        from peft import LoraConfig, inject_adapter_in_model
-
+        peft = _library("peft")
         names = ADAPTED.get(self.family, ("q_proj", "v_proj"))
-        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(names))
-        inject_adapter_in_model(config, self.model)
+        config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(names))
+        peft.inject_adapter_in_model(config, self.model)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_("lora_" in name)
 
@@ -222,23 +225,31 @@ def _plain(text: str) -> dict[str, Any]:
     return {**kept, "apply_spec_augment": False, "layerdrop": 0.0, "encoder_layerdrop": 0.0, "add_adapter": False}
 
 
+def _library(name: str) -> Any:
+    """A library of the extra "encoders"; a second to import, and only by who uses it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"pre-trained encoders need the library {name.split('.')[0]}: pip install 'moodcast[encoders]'") from error
+
+
 def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
     """The network, float32. Raises ValueError where the weights in the folder are not all there."""
-    try:
-        from transformers import AutoConfig, AutoModel
-        from transformers.models.whisper.modeling_whisper import WhisperEncoder, WhisperModel
-        from transformers.utils import logging
-    except ImportError as error:
-        raise ValueError("pre-trained encoders need the transformers library: pip install 'moodcast[encoders]'") from error
-    config = AutoConfig.for_model(**settings)
+    hf = _library("transformers")
+    config = hf.AutoConfig.for_model(**settings)
     config.use_intermediate_ffn_before_adapter = False
     config._attn_implementation = "eager" if family == "wavlm" else "sdpa"
     if weights is None:
-        return WhisperEncoder(config) if family == "whisper" else AutoModel.from_config(config)
+        return (
+            _library("transformers.models.whisper.modeling_whisper").WhisperEncoder(config)
+            if family == "whisper"
+            else (hf.AutoModel.from_config(config))
+        )
+    logging = hf.utils.logging
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # a head of the checkpoint that is not used is no news
     try:
-        kind = WhisperModel if family == "whisper" else AutoModel
+        kind = hf.WhisperModel if family == "whisper" else hf.AutoModel
         model, told = kind.from_pretrained(
             weights,
             config=config,
@@ -262,10 +273,9 @@ def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
 
 def _frontend(family: str, config: Any) -> Any:
     """Fixed features of a family, made of the library's own filters."""
-    from transformers import SeamlessM4TFeatureExtractor, WhisperFeatureExtractor
-
+    hf = _library("transformers")
     if family == "whisper":
-        return WhisperLogMel(WhisperFeatureExtractor(feature_size=config.num_mel_bins).mel_filters)
+        return WhisperLogMel(hf.WhisperFeatureExtractor(feature_size=config.num_mel_bins).mel_filters)
     bands = config.feature_projection_input_dim // 2
-    given = SeamlessM4TFeatureExtractor(feature_size=bands, num_mel_bins=bands)
+    given = hf.SeamlessM4TFeatureExtractor(feature_size=bands, num_mel_bins=bands)
     return KaldiFilterbank(given.mel_filters, given.window)

@@ -1,0 +1,145 @@
+"""A pre-trained speech encoder from the Hugging Face hub: probed, adapted by LoRA, or fine-tuned.
+
+No single paper: the hidden states of all layers are weighted by a learned softmax (Yang et al., "SUPERB", Interspeech 2021), summarised by
+mean and standard deviation over real frames, and answered by two dense layers. `tune` says what of the encoder trains: "none" (a probe;
+what the encoder gives is then computed once and kept, `train.cache_features`), "lora" (Hu et al., ICLR 2022, by the peft library) or "full",
+at once or layer by layer from the top, `thaw_per_epoch` of them each epoch (Howard & Ruder, "ULMFiT", ACL 2018).
+
+WavLM, HuBERT, DistilHuBERT, wav2vec 2.0, UniSpeech-SAT, Wav2Vec2-BERT and the encoder of Whisper; nn/pretrained.py says how each is fed.
+Its licence is the encoder's own. The default encoder is small with random weights: a control. jobs/pretrained.py names a real one.
+Statistics are taken of layers instead of the weighted sum of layers, so that they can be kept; means are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from moodcast.batch import Batch, Prediction
+from moodcast.method import Method, Spec, View
+from moodcast.nn.identity import identity
+from moodcast.nn.pool import placed
+from moodcast.nn.pretrained import SpeechEncoder, open_encoder
+from moodcast.objectives import classes
+
+FOLDER = "encoder/"  # where the encoder's files travel in a bundle
+FLOOR = 1e-6  # smallest variance: keeps the gradient of its root finite
+
+
+class Pretrained(Method):
+    """B stretches, C chunks, N chunks that exist, S states (embedding and layers), T frames, D width of the encoder, K classes."""
+
+    @dataclass(frozen=True)
+    class Config(Method.Config):
+        """Which encoder, and how it is used.
+
+        encoder: a folder in the Hugging Face layout, a hub id, or random/FAMILY; revision: of the hub id. tune, thaw_per_epoch (0: all
+        layers from the first epoch): see the module; tune_front also trains the convolutions of the input. encoder_lr_scale multiplies
+        the learning rate for the encoder (LoRA's matrices take the full rate). width and dropout are of the dense layers.
+        """
+
+        encoder: str = "random/wavlm"
+        revision: str = "main"
+        tune: Literal["none", "lora", "full"] = "none"
+        thaw_per_epoch: int = 0
+        tune_front: bool = False
+        encoder_lr_scale: float = 0.02
+        lora_rank: int = 8
+        lora_alpha: int = 16
+        lora_dropout: float = 0.0
+        width: int = 256
+        dropout: float = 0.1
+        smoothing: float = 0.0
+
+    config: Config
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        super().__init__(config, spec)
+        weights = None
+        if spec.files is None:
+            files, weights = open_encoder(config.encoder, config.revision)
+        else:
+            files = {name.removeprefix(FOLDER): text for name, text in spec.files.items() if name.startswith(FOLDER)}
+        self.encoder = SpeechEncoder(files, spec.rate, weights)
+        if spec.plan.length_s > self.encoder.max_s:
+            raise ValueError(f"this encoder takes chunks of at most {self.encoder.max_s:g} s, got chunks.length_s={spec.plan.length_s:g}")
+        if config.tune == "lora":
+            self.encoder.adapt(config.lora_rank, config.lora_alpha, config.lora_dropout)
+        elif config.tune == "full":
+            self._thaw(0)
+        self.mix = nn.Parameter(torch.zeros(self.encoder.num_layers + 1))
+        wide, width = 2 * self.encoder.width, config.width
+        self.head = nn.Sequential(nn.Linear(wide, width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, len(spec.classes)))
+
+    def forward(self, batch: Batch) -> Prediction:
+        """emotion [B, K] and chunk_emotion [B, C, K]: the same head on the statistics of all frames and of each chunk's frames."""
+        moments = self.moments(batch) if batch.frozen is None else batch.frozen  # [B, C, S, 2 D]
+        share = self.encoder.num_frames(batch.lengths).to(moments.dtype)
+        share = share / share.sum(1, keepdim=True).clamp_min(1.0)
+        whole = self._mixed((share[..., None, None] * moments).sum(1))
+        parts = self._mixed(moments)
+        return Prediction(emotion=self.head(whole).log_softmax(-1), chunk_emotion=self.head(parts).log_softmax(-1), embedding=whole)
+
+    def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """classes: cross-entropy against the target distribution, weighted by utterance."""
+        batch = batches["labelled"]
+        answer, target = self(batch).emotion, batch.target
+        if answer is None or target is None:
+            raise ValueError("this batch has no target: collate it with labels and rows")
+        return {"classes": classes.cross_entropy(answer, target, batch.weight, self.config.smoothing)}
+
+    def moments(self, batch: Batch) -> Tensor:
+        """Mean and mean square of every state over the real frames of each chunk, [B, C, S, 2 D]; zero where no chunk is."""
+        exist = batch.lengths > 0
+        lengths = batch.lengths[exist]
+        states, mask = self.encoder(batch.chunks[exist][:, : int(lengths.max())], lengths)
+        count = mask.sum(-1)[:, None, None]
+        return placed(torch.cat([states.sum(2), states.square().sum(2)], dim=-1) / count, exist)
+
+    @torch.no_grad()
+    def frozen(self, batch: Batch) -> Tensor:
+        """What a frozen encoder gives: `moments`."""
+        return self.moments(batch)
+
+    def frozen_name(self) -> str:
+        """The encoder's weights, files and code, where it stays frozen throughout."""
+        return identity(self.encoder, *self.encoder.files.values()) if self.config.tune == "none" else ""
+
+    def files(self) -> dict[str, str]:
+        """The encoder's config and feature extractor."""
+        return {FOLDER + name: text for name, text in self.encoder.files.items()}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The encoder with a learning rate of its own, and the rest."""
+        scale = 1.0 if self.config.tune == "lora" else self.config.encoder_lr_scale
+        encoder = [p for p in self.encoder.parameters() if p.requires_grad]
+        rest = [p for p in (self.mix, *self.head.parameters()) if p.requires_grad]
+        return [group for group in ({"params": encoder, "lr_scale": scale}, {"params": rest}) if group["params"]]
+
+    def start_epoch(self, epoch: int, view: View) -> None:
+        """Gradual unfreezing: from the top, `thaw_per_epoch` layers more each epoch, none in the first."""
+        if self.config.tune == "full":
+            self._thaw(epoch)
+
+    def train(self, mode: bool = True) -> Pretrained:
+        """As usual, but an encoder that is frozen keeps its dropout off."""
+        super().train(mode)
+        if not any(p.requires_grad for p in self.encoder.parameters()):
+            self.encoder.eval()
+        return self
+
+    def _thaw(self, epoch: int) -> None:
+        each, front = self.config.thaw_per_epoch, self.config.tune_front
+        layers = each * epoch if each else None
+        self.encoder.thaw(layers, front and (layers is None or layers >= self.encoder.num_layers))
+
+    def _mixed(self, moments: Tensor) -> Tensor:
+        """[..., S, 2 D] moments to the weighted layers' mean and standard deviation, [..., 2 D], each normalised over its D values."""
+        mean, square = moments.chunk(2, dim=-1)
+        deviation = (square - mean.square()).clamp_min(FLOOR).sqrt()
+        normed = torch.cat([nn.functional.layer_norm(x, x.shape[-1:]) for x in (mean, deviation)], dim=-1)
+        return (self.mix.softmax(-1)[:, None] * normed).sum(-2)
