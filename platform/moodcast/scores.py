@@ -6,7 +6,7 @@ Pure functions of arrays. Shapes: N utterances, S speakers, K classes, A attribu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -232,7 +232,7 @@ def score_slice(
         num_utterances=len(answers),
         num_speakers=len(counts),
         **intervals,
-        recall={label: metrics.speaker_bootstrap(_recall_of(k), counts) for k, label in enumerate(answers.classes) if pool[k].sum() > 0},
+        recall={label: _recall(counts, k) for k, label in enumerate(answers.classes) if pool[k].sum() > 0},
         confusion=pool.astype(int).tolist(),
         sureness=sureness(answers, prior),
         baselines=beside,
@@ -244,15 +244,21 @@ def score_slice(
 
 
 def guard_line(uar: Interval, baselines: Sequence[Beside], pool: Floats, flags: Sequence[str] = ()) -> str:
-    """What must be read with a UAR: flags first, then chance, what each baseline gets, and how far above the strongest it is."""
+    """What must be read with a UAR: flags first, then chance, what each baseline gets, and how far above the strongest it is.
+
+    The speaker's name is no rival, it knows labels of the same speakers; where it gets more, the line says so.
+    """
     present = int((pool.sum(1) > 0).sum())
-    parts = [*(f"{flag.upper()}" for flag in flags), f"chance {100 / max(present, 1):.1f}"]
-    parts += [f"{beside.name} {beside.uar}" if beside.name == "plain statistics" else _short(beside) for beside in baselines]
-    if baselines:
-        best = max(baselines, key=lambda beside: beside.uar.value)
+    parts = [*(flag.upper() for flag in flags), f"chance {100 / max(present, 1):.1f}"]
+    parts += [f"{each.name} {each.uar if each.name == 'plain statistics' else _percent(each.uar)}" for each in baselines]
+    rivals = [each for each in baselines if each.name != "speaker's name"]
+    if rivals:
+        best = max(rivals, key=lambda each: each.uar.value)
         parts.append(f"{'above' if best.above.value >= 0 else 'BELOW'} {best.name} by {_signed(best.above)}")
         if not best.above.low > 0:
             parts.append("NOT CLEARLY BETTER THAN THAT")
+    if any(each.name == "speaker's name" and each.uar.value > uar.value for each in baselines):
+        parts.append("WHO SPEAKS TELLS MORE ABOUT THESE LABELS")
     return "UAR " + str(uar) + "; " + "; ".join(parts)
 
 
@@ -321,12 +327,14 @@ def _interval(score: metrics.Score, values: Floats, answers: Answers) -> Interva
     return metrics.speaker_bootstrap(score, metrics.summed_by_speaker(values, answers.speakers))
 
 
-def _recall_of(k: int) -> Callable[[Floats], Floats]:
-    return lambda counts: metrics.recall(counts)[..., k]
+def _recall(counts: Floats, k: int) -> Interval:
+    """Recall of class k; where a single speaker holds the class, there is nothing to draw."""
+    holders = counts[counts[:, k].sum(-1) > 0]
+    return metrics.speaker_bootstrap(lambda sums: metrics.recall(sums)[..., k], holders if len(holders) < 2 else counts)
 
 
-def _short(beside: Beside) -> str:
-    return f"{beside.name} {100 * beside.uar.value:.1f}"
+def _percent(interval: Interval) -> str:
+    return f"{100 * interval.value:.1f}"
 
 
 def _signed(interval: Interval) -> str:

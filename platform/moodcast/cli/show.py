@@ -16,9 +16,10 @@ from moodcast.cli.words import console, explain, fail_on
 
 if TYPE_CHECKING:
     from moodcast.bundle import Answer
-    from moodcast.evaluate import Report
     from moodcast.manifest import Utterance
+    from moodcast.metrics import Interval
     from moodcast.run import Run
+    from moodcast.scores import Report
     from moodcast.timeline import Timeline
 
 SIDES = ("train", "dev", "test")
@@ -80,27 +81,56 @@ def fields(run: Run) -> None:
 
 
 def report(found: Report) -> None:
-    """Scores with intervals beside the majority baseline, then the confusion of the whole."""
-    table = Table(title=f"{found.bundle} on split {found.split}; in %, with 95 % intervals", title_justify="left")
+    """Scores with intervals beside what trivial baselines get, guard lines, then the confusion of the whole."""
+    table = Table(title=f"{found.bundle} on split {found.split}; in %, with 95 % speaker intervals", title_justify="left")
     table.add_column("slice")
-    for column in ("utterances", "speakers", "UAR", "accuracy", "macro-F1", "majority UAR", "majority accuracy"):
+    besides = [beside.name for beside in found.slices[0].baselines]
+    against = (f"UAR minus {found.against}",) if found.against else ()
+    for column in ("utterances", "speakers", "UAR", "accuracy", "macro-F1", "calibration error", *besides, *against):
         table.add_column(column, justify="right")
     for scores in found.slices:
-        table.add_row(
-            scores.slice,
-            str(scores.num_utterances),
-            str(scores.num_speakers),
-            *(Text(str(interval)) for interval in (scores.uar, scores.accuracy, scores.macro_f1)),
-            f"{100 * scores.majority_uar:.1f}",
-            f"{100 * scores.majority_accuracy:.1f} ({scores.majority_class})",
-        )
+        ours = (scores.uar, scores.accuracy, scores.macro_f1, scores.sureness.ece)
+        theirs = [f"{100 * beside.uar.value:.1f}" for beside in scores.baselines]
+        more = [signed(scores.difference.uar)] if scores.difference else []
+        row = [str(scores.num_utterances), str(scores.num_speakers), *(str(interval) for interval in ours), *theirs, *more]
+        table.add_row(Text(scores.slice), *(Text(cell) for cell in row))
     screen = console()
     screen.print(table)
+    for scores in found.slices:
+        screen.print(Text(f"{scores.slice}: {scores.guard}"), soft_wrap=True)
     screen.print(confusion(found.classes, found.slices[0].confusion))
+    for scores in found.slices:
+        for name, concordance in scores.concordance.items():
+            screen.print(f"{scores.slice}: concordance of {name} {number(concordance)}; a constant has 0", markup=False)
+        if scores.distribution:
+            skill = number(scores.distribution.skill)
+            screen.print(f"{scores.slice}: skill over the train mean of {scores.distribution.num_utterances} votes {skill}", markup=False)
     for label, count in found.skipped.items():
-        screen.print(f"skipped: {count} utterances labelled {label}, which this bundle does not know")
+        screen.print(f"skipped: {count} utterances labelled {label}, which this bundle does not know", markup=False)
     for note in found.notes:
         screen.print(f"note: {note}", markup=False)
+
+
+def report_files(found: Report, data: Path | None, page: Path | None) -> list[Path]:
+    """Write the report where it was asked for: all of it as JSON, and as a page with plots."""
+    from moodcast import report as pages
+
+    if data:
+        data.parent.mkdir(parents=True, exist_ok=True)
+        data.write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    if page:
+        pages.write(found, page)
+    return [path for path in (data, page) if path]
+
+
+def signed(interval: Interval) -> str:
+    """A difference in percent points."""
+    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def number(interval: Interval) -> str:
+    """A score that is no percentage."""
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:

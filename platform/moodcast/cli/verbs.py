@@ -121,11 +121,12 @@ def evaluate(
     bundle: Annotated[str, typer.Argument(help='A bundle\'s folder, or "default".')],
     manifest: Annotated[Path, typer.Argument(help="The manifest from `moodcast prepare`.")],
     split: Annotated[str, typer.Option(help="Which side of the manifest is scored.")] = "test",
+    against: Annotated[str | None, typer.Option(metavar="FOLDER", help="Another bundle, for the paired difference.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report here, too.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots here, too.")] = None,
+    plain: Annotated[bool, typer.Option(help="Fit the baseline of plain statistics on the train side, which takes a while once.")] = True,
 ) -> None:
-    """Score a bundle on speakers it has never heard, with intervals and the majority baseline beside it."""
-    from json import dumps
-
+    """Score a bundle on speakers it has never heard, with intervals and trivial baselines beside each score."""
     import moodcast
     from moodcast.cli import show
     from moodcast.evaluate import evaluate as score
@@ -133,12 +134,11 @@ def evaluate(
 
     rows = read_manifest(manifest)
     opened = moodcast.load(bundle)
+    other = moodcast.load(against) if against else None
     with progress("scoring") as advance:
-        report = score(opened, rows, split=split, progress=advance)
-    if json:
-        json.write_text(dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        report = score(opened, rows, split=split, progress=advance, against=other, plain=plain)
     show.report(report)
-    show.written([json] if json else [])
+    show.written(show.report_files(report, json, html))
 
 
 @app.command()

@@ -1,0 +1,106 @@
+"""One self-contained HTML page of an evaluation: scores and baselines with intervals, recall by group, confusion, reliability.
+
+Nothing is loaded from anywhere and nothing is executed: there is no script in it. Names come from manifests that others made; the
+template escapes them.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from moodcast.metrics import HIGHER_IS_BETTER, Interval
+from moodcast.page import TEMPLATES, colours_of, shade
+from moodcast.scores import Report, Scores
+
+CURVE = 220  # side of a reliability plot, pixels
+
+
+def render(report: Report) -> str:
+    """The page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"shade": shade, "score": score, "signed": signed, "number": number, "bar": bar, "spot": spot, "swing": swing}
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        colours=colours_of(report.classes),
+        groups=[part for part in report.slices if part.kind in ("all", "corpus")],
+        confusions={part.slice: confusion(part) for part in report.slices},
+        curves={part.slice: reliability(part) for part in report.slices},
+        side=CURVE,
+        higher=HIGHER_IS_BETTER,
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+    )
+
+
+def write(report: Report, path: str | Path) -> Path:
+    """The page as a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(report), encoding="utf-8")
+    return path
+
+
+def confusion(part: Scores) -> list[list[tuple[int, float]]]:
+    """Cells of the confusion, each (count, share of its row); rows are labels."""
+    return [[(count, count / max(sum(row), 1)) for count in row] for row in part.confusion]
+
+
+def reliability(part: Scores) -> dict[str, Any]:
+    """Points of the curve in pixels, the area of a point as its share of utterances, and the line through them."""
+    points = []
+    total = sum(count for _, _, count in part.sureness.curve)
+    for confidence, right, count in part.sureness.curve:
+        points.append(
+            {
+                "x": round(CURVE * confidence, 1),
+                "y": round(CURVE * (1 - right), 1),
+                "r": round(2.0 + 14 * math.sqrt(count / max(total, 1)), 1),
+                "words": f"said {100 * confidence:.0f} %, right {100 * right:.0f} %, {count} utterances",
+            }
+        )
+    return {"points": points, "line": " ".join(f"{p['x']},{p['y']}" for p in points)}
+
+
+def score(interval: Interval) -> str:
+    """In percent with its interval; a dash where it cannot be had."""
+    return str(interval) if math.isfinite(interval.value) else "–"
+
+
+def signed(interval: Interval) -> str:
+    """A difference in percent points with its signs.
+
+    >>> signed(Interval(0.05, -0.01, 0.11))
+    '+5.0 [-1.0, +11.0]'
+    """
+    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]" if math.isfinite(interval.value) else "–"
+
+
+def number(interval: Interval) -> str:
+    """As it is, with its interval."""
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]" if math.isfinite(interval.value) else "–"
+
+
+def bar(interval: Interval) -> Markup:
+    """Where an interval lies on a track from 0 to 1, as CSS."""
+    low, high = _cut(interval.low), _cut(interval.high)
+    return Markup("left:{:.2f}%;width:{:.2f}%").format(100 * low, 100 * max(0.0, high - low))
+
+
+def spot(interval: Interval) -> Markup:
+    """Where a value lies on a track from 0 to 1, as CSS."""
+    return Markup("left:{:.2f}%").format(100 * _cut(interval.value))
+
+
+def swing(interval: Interval, widest: float = 0.3) -> Interval:
+    """A difference moved onto the track: -widest is 0, nothing is a half, +widest is 1."""
+    return Interval(*(0.5 + value / (2 * widest) for value in (interval.value, interval.low, interval.high)))
+
+
+def _cut(value: float) -> float:
+    return min(1.0, max(0.0, value)) if math.isfinite(value) else 0.0

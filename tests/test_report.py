@@ -1,0 +1,119 @@
+"""The page of an evaluation: everything inside, nothing that runs, names that others chose cannot break out, and it fits a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moodcast import report as pages
+from moodcast.manifest import Utterance
+from moodcast.metrics import Interval
+from moodcast.scores import Answers, Baseline, Report, score_all
+
+CLASSES = ("angry", "happy", "neutral", "sad")
+HOSTILE = '</style><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">'
+
+
+def made_report(against: bool = True) -> Report:
+    rng = np.random.default_rng(0)
+    num = 240
+    truth = rng.integers(0, 4, num)
+    rows = tuple(
+        Utterance(
+            id=f"u{i}",
+            path="x.wav",
+            corpus=HOSTILE if i % 2 else "tidy",
+            language="de" if i % 2 else "en",
+            gender="female" if i % 3 else "male",
+            speaker=f"s{i % 12}",
+        )
+        for i in range(num)
+    )
+    given = rng.dirichlet(np.ones(4), num)
+    given[np.arange(num), truth] += 0.7
+    given /= given.sum(1, keepdims=True)
+    votes = rng.dirichlet(np.ones(4), num)
+    levels = rng.random((num, 2))
+    answers = Answers(CLASSES, rows, truth, given, votes, ("arousal", "valence"), 0.5 * levels + 0.2, levels)
+    other = replace(answers, probabilities=rng.dirichlet(np.ones(4), num))
+    besides = [
+        Baseline("majority", "always angry", np.zeros(num, dtype=np.int64)),
+        Baseline("speaker's name", "by name", rng.integers(0, 4, num)),
+        Baseline("plain statistics", "logistic regression", np.where(rng.random(num) < 0.4, truth, 0)),
+    ]
+    flags = (f"leaks were overridden {HOSTILE}",)
+    slices = score_all(answers, besides, np.full(4, 0.25), votes.mean(0), other if against else None, flags)
+    more: dict[str, Any] = {"against": HOSTILE, "flags": flags} if against else {}
+    return Report(f"my bundle {HOSTILE}", "ab" * 32, "test", CLASSES, slices, {HOSTILE: 3}, ("a note",), **more)
+
+
+def test_a_page_holds_every_slice_and_its_guard_line() -> None:
+    report = made_report()
+    page = pages.render(report)
+    assert page.count('class="guard"') == len(report.slices) == 7
+    assert all(str(part.uar) in page for part in report.slices)
+    assert "not clearly better" not in report.slices[0].guard.lower()
+    for part in ("uar", "difference", "scores", "recall", "confusion", "reliability", "distribution", "concordance", "notes"):
+        assert f'<section id="{part}">' in page
+
+
+def test_a_page_without_a_rival_shows_no_difference() -> None:
+    assert '<section id="difference">' not in pages.render(made_report(against=False))
+
+
+def test_a_page_loads_nothing_and_runs_nothing() -> None:
+    page = pages.render(made_report())
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "default-src 'none'" in page
+
+
+def test_a_score_that_cannot_be_had_is_a_dash() -> None:
+    missing = Interval(float("nan"), float("nan"), float("nan"))
+    assert [pages.score(missing), pages.signed(missing), pages.number(missing)] == ["–"] * 3
+    assert str(pages.spot(missing)) == "left:0.00%"
+
+
+def test_bars_lie_where_their_scores_are() -> None:
+    assert str(pages.bar(Interval(0.5, 0.25, 0.75))) == "left:25.00%;width:50.00%"
+    assert str(pages.spot(pages.swing(Interval(0.0, -0.1, 0.1)))) == "left:50.00%"
+    assert str(pages.bar(pages.swing(Interval(0.5, -1.0, 1.0)))) == "left:0.00%;width:100.00%"
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1100])
+def test_the_page_opens_in_a_browser_and_fits_its_window(browser: Any, tmp_path: Path, width: int) -> None:
+    path = pages.write(made_report(), tmp_path / "deep" / "report.html")
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: said.append(request.url) if not request.url.startswith(path.as_uri()) else None)
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("h1").inner_text() == f"my bundle {HOSTILE}"
+    dots = page.locator("#uar .row .dot")
+    assert dots.count() == 7
+    track, dot = page.locator("#uar .row .track").first.bounding_box(), dots.first.bounding_box()
+    uar = made_report().slices[0].uar.value
+    assert (dot["x"] + dot["width"] / 2 - track["x"]) / track["width"] == pytest.approx(uar, abs=0.02)
+    assert page.locator("#reliability circle").count() > 10
+    assert page.locator("#confusion table").count() == 3
+    assert said == []
+    page.close()
