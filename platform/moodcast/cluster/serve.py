@@ -78,7 +78,11 @@ def running(host: str = LOOPBACK, port: int = 8000, quiet: bool = True, app: str
     shared = ray.is_initialized()  # a Ray of this process, which outlives us: Serve is ours to end; else the application alone
     with local.cluster(quiet=quiet):
         logging.getLogger("ray.serve").setLevel(logging.WARNING if quiet else logging.INFO)
-        serve.start(http_options={"host": host, "port": port})
+        try:
+            serve.start(http_options={"host": host, "port": port})
+        except Exception:
+            check_port(host, port)  # somebody else may have taken it since, and that can be said plainly
+            raise
         try:
             serve.run(getattr(importlib.import_module(module), name)(given), name=NAME)
             yield url_of(host, port)
