@@ -78,12 +78,15 @@ def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path, word: 
 
 
 def test_an_alarm_that_ray_set_at_sigterm_does_not_abort_the_clean_end() -> None:
+    def terminated() -> None:
+        signal.alarm(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
     before = signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout's; the default would end this process
     try:
         with pytest.raises(KeyboardInterrupt), serving._terminable():
-            signal.alarm(1)
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
+            terminated()
         assert signal.alarm(0) == 0  # nothing pending
     finally:
         signal.alarm(0)
