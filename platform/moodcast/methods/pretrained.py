@@ -2,8 +2,8 @@
 
 No single paper: the hidden states of all layers are weighted by a learned softmax (Yang et al., "SUPERB", Interspeech 2021), summarised by
 mean and standard deviation over real frames, and answered by two dense layers. `tune` says what of the encoder trains: "none" (a probe;
-what the encoder gives is then computed once and kept, `train.cache_features`), "lora" (Hu et al., ICLR 2022, by the peft library) or "full",
-at once or layer by layer from the top, `thaw_per_epoch` of them each epoch (Howard & Ruder, "ULMFiT", ACL 2018).
+what the encoder gives is then computed once and kept, `train.cache_features`), "lora" (Hu et al., ICLR 2022, by the peft library) or
+"full", at once or layer by layer from the top, `thaw_per_epoch` of them each epoch (Howard & Ruder, "ULMFiT", ACL 2018).
 
 WavLM, HuBERT, DistilHuBERT, wav2vec 2.0, UniSpeech-SAT, Wav2Vec2-BERT and the encoder of Whisper; nn/pretrained.py says how each is fed.
 Its licence is the encoder's own. The default encoder is small with random weights: a control. jobs/pretrained.py names a real one.
