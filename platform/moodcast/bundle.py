@@ -35,6 +35,7 @@ from moodcast.method import Method, device_of
 from moodcast.run import Run, build, run_from_dict, run_to_dict
 
 if TYPE_CHECKING:
+    from moodcast.study.speaker import Usual
     from moodcast.timeline import Timeline
 
 FORMAT = 2
@@ -153,6 +154,15 @@ class Bundle:
         else:
             wave = audio.read(source, rate=self.rate, max_hours=self.run.audio.max_hours)
         return self.answer([wave])[0]
+
+    def predict_speaker(self, sources: Sequence[str | Path | bytes | tuple[Wave, int]]) -> tuple[list[Answer], Usual]:
+        """Answers for recordings of one speaker, centred on that speaker where their emotions are mixed; and what was found usual.
+
+        See `moodcast.study.speaker`. Raises as `predict` does, and ValueError where the bundle answers no classes.
+        """
+        from moodcast.study import speaker
+
+        return speaker.adapt_answers([self.predict(source) for source in sources])
 
     def timeline(self, source: str | Path | bytes, **options: Any) -> Timeline:
         """Who felt what, when: diarize, then answer turn by turn. Options as in `moodcast.podcast.timeline`."""
@@ -283,6 +293,11 @@ def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool
     if verify:
         _check_probe(bundle, settings["probe"]["float32"], folder)
     return bundle
+
+
+def carried(folder: str | Path) -> dict[str, str]:
+    """The texts that travel in a bundle, such as an encoder's config, "folder/name.json" -> text."""
+    return read_files(Path(folder), _settings(Path(folder)).get("files", {}))
 
 
 def probe_signal(rate: int, seconds: float = 2.3) -> Wave:

@@ -1,13 +1,17 @@
-"""Decoded audio on disk: every stretch of a manifest once, as float32 in one memory-mapped file, so that epochs and sweeps only copy.
+"""Two caches on disk: decoded audio, and what the frozen part of a method makes of it.
 
-A store is named by what went into it: path, size and time of change of every file, its span, the rate and the decoder's version. Whatever
-of these changes makes another store. A folder "<key>" holds waves.f32 (the samples of all rows, one after the other, little-endian) and
-index.json. It is written under another name and renamed when whole, so a reader never meets half a store and writers that race both win.
+Decoded audio: every row of a manifest once, as float32 in one memory-mapped file, so that epochs and sweeps only copy. A store is named
+by what went into it: path, size and time of change of every file, its span, the rate and the decoder's version. Whatever of these
+changes makes another store. A folder "<key>" holds waves.f32 (the samples of all rows, one after the other, little-endian) and
+index.json. Features (`ArrayStore`): one small .npy file an array, under a name made of all that went into it.
+
+Everything is written under another name and renamed when whole, so a reader never meets half of it and writers that race both win.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -23,17 +27,21 @@ from numpy.typing import NDArray
 from moodcast import audio
 from moodcast.manifest import Utterance
 
-FORMAT = 1  # part of every key: a change of what is stored, or of how audio is decoded, takes the next number
+FORMAT = 2  # part of every key: a change of what is stored, or of how audio is decoded, takes the next number
 
 
 class WaveStore:
-    """Mono float32 stretches by row number, views of one memory-mapped file; `fingerprints` names what was heard in each."""
+    """Mono float32 stretches by row number, views of one memory-mapped file.
+
+    `fingerprints` names what was heard in each, to 16 bits; `digests` its very samples.
+    """
 
     def __init__(self, folder: Path) -> None:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         self.folder = folder
         self.rate: int = index["rate"]
         self.fingerprints: list[str] = index["fingerprints"]
+        self.digests: list[str] = index["digests"]
         self._edges = np.concatenate([[0], np.cumsum(index["lengths"], dtype=np.int64)])
         self._waves = np.memmap(folder / "waves.f32", dtype="<f4", mode="r", shape=(int(self._edges[-1]),))
 
@@ -52,6 +60,52 @@ class WaveStore:
         return float(self._edges[i % len(self) + 1] - self._edges[i % len(self)]) / self.rate
 
 
+class ArrayStore:
+    """Arrays by name in `folder`, shared by any number of processes; a name says what the array is made of, so nothing ever changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, name: str) -> bool:
+        """Whether the array is there and whole."""
+        return self._path(name).is_file()
+
+    def get(self, name: str) -> NDArray[np.float32]:
+        """The array. Raises ValueError where it is not there, or was damaged."""
+        try:
+            return np.asarray(np.load(self._path(name), allow_pickle=False))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"the feature cache lost {self._path(name)} ({error}); start again, and it is computed anew") from error
+
+    def put(self, name: str, array: NDArray[np.float32]) -> None:
+        """Store an array; where another process was faster, with the same array, either stays."""
+        path = self._path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        handle, temporary = tempfile.mkstemp(prefix=".unfinished-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(buffer.getbuffer())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def _path(self, name: str) -> Path:
+        return self.folder / name[:2] / f"{name}.npy"
+
+
+def open_arrays(kind: str, root: Path | None = None) -> ArrayStore:
+    """The store of all arrays of one `kind` (32 or more hexadecimal digits: weights, code and settings of what makes them)."""
+    return ArrayStore(cache_root(root) / "features" / kind[:32])
+
+
+def cache_root(root: Path | None = None) -> Path:
+    """Where caches lie: `root`, or the environment variable MOODCAST_CACHE, or ~/.cache/moodcast."""
+    return Path(root if root is not None else os.environ.get("MOODCAST_CACHE") or Path.home() / ".cache" / "moodcast")
+
+
 def open_waves(
     rows: Sequence[Utterance],
     rate: int,
@@ -66,8 +120,7 @@ def open_waves(
     """
     if not rows:
         raise ValueError("there are no rows to decode; wanted at least one")
-    root = root if root is not None else Path(os.environ.get("MOODCAST_CACHE") or Path.home() / ".cache" / "moodcast")
-    folder = Path(root) / "waves" / _key(rows, rate)
+    folder = cache_root(root) / "waves" / _key(rows, rate)
     if not _whole(folder):
         _write(rows, rate, folder, max_hours, progress)
     elif progress is not None:
@@ -92,15 +145,19 @@ def _write(rows: Sequence[Utterance], rate: int, folder: Path, max_hours: float,
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
-        lengths, fingerprints = [], []
+        lengths: list[int] = []
+        fingerprints: list[str] = []
+        digests: list[str] = []
         with open(temporary / "waves.f32", "wb") as file:
             for done, wave in enumerate(_decoded(rows, rate, max_hours), start=1):
-                file.write(wave.astype("<f4", copy=False).data)
+                samples = np.ascontiguousarray(wave, dtype="<f4")
+                file.write(samples.data)
+                digests.append(hashlib.sha256(samples.data).hexdigest()[:32])
                 lengths.append(len(wave))
                 fingerprints.append(audio.fingerprint(wave))
                 if progress is not None:
                     progress(done, len(rows))
-        index = {"format": FORMAT, "rate": rate, "lengths": lengths, "fingerprints": fingerprints}
+        index = {"format": FORMAT, "rate": rate, "lengths": lengths, "fingerprints": fingerprints, "digests": digests}
         (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
         _publish(temporary, folder)
     finally:

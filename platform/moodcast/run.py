@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from moodcast import config
+from moodcast.augment import Augment
 from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.method import Method, Spec, find_method, method_name
@@ -27,9 +28,10 @@ class Train:
     """How a method is trained.
 
     batch_size counts utterances over all workers together. lr is the peak of a linear warm-up (warmup_share of all steps) and a cosine
-    decay to zero. balance: "none" shows each utterance once an epoch; "class" and "corpus_class" draw with replacement so that classes
-    (within corpora) come equally often. keep: the checkpoint that becomes the bundle, by dev UAR or the last. threads: torch threads a
-    worker, 0 leaves them alone.
+    decay to zero. balance: "none" shows each utterance once an epoch; "class", "corpus" and "corpus_class" draw with replacement so that
+    classes, corpora, or classes within corpora, come equally often. cache_features: what a frozen part of the method makes of a recording
+    is computed once and kept on disk; "auto": where there is such a part and nothing augments the sound, "on": refused otherwise. keep:
+    the checkpoint that becomes the bundle, by dev UAR or the last. threads: torch threads a worker, 0 leaves them alone.
     """
 
     epochs: int = 20
@@ -38,7 +40,8 @@ class Train:
     weight_decay: float = 1e-2
     warmup_share: float = 0.1
     clip_norm: float = 5.0
-    balance: Literal["none", "class", "corpus_class"] = "class"
+    balance: Literal["none", "class", "corpus", "corpus_class"] = "class"
+    cache_features: Literal["auto", "on", "off"] = "auto"
     keep: Literal["best", "last"] = "best"
     seed: int = 0
     threads: int = 0
@@ -55,16 +58,25 @@ class Train:
 class Run:
     """One training run: which method with which settings, what it learns, how audio becomes chunks, how it is trained.
 
-    start_from: a bundle whose weights are taken where a parameter's name begins with one of start_prefixes.
+    augment: what happens to the sound of training utterances, and of no others. start_from: a bundle whose weights are taken where a
+    parameter's name begins with one of start_prefixes.
     """
 
     method: Any  # a Method.Config; the bundle stores where its class lives
     labels: Labels = Labels()
     audio: Audio = Audio()
     chunks: ChunkPlan = ChunkPlan(length_s=1.0, hop_s=0.5)
+    augment: Augment = Augment()
     train: Train = Train()
     start_from: str | None = None
     start_prefixes: tuple[str, ...] = ("",)
+
+    def __post_init__(self) -> None:
+        if self.train.cache_features == "on" and self.augment.active:
+            raise ValueError(
+                "train.cache_features=on would train on features of recordings as they are, while augment.* changes the sound anew each "
+                "epoch; leave it at auto or off, or turn augmentation off"
+            )
 
     @property
     def spec(self) -> Spec:

@@ -55,13 +55,14 @@ class Stretches(Protocol):
 
 
 def balance_weights(rows: Sequence[Utterance], labels: Labels, balance: str) -> NDArray[np.float64] | None:
-    """Sampling weights [N] under which classes ("class"), or classes within corpora ("corpus_class"), come equally often.
+    """Sampling weights [N] under which classes ("class"), corpora ("corpus") or classes within corpora ("corpus_class") come equally often.
 
     None for "none": every stretch once an epoch. The class is the likeliest of the target, so votes count too.
     """
     if balance == "none":
         return None
-    keys = [_class_of(row, labels) if balance == "class" else (row.corpus, _class_of(row, labels)) for row in rows]
+    by_class, by_corpus = balance != "corpus", balance != "class"
+    keys = [(row.corpus if by_corpus else "", _class_of(row, labels) if by_class else "") for row in rows]
     counts = Counter(keys)
     return np.array([1.0 / counts[key] for key in keys])
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from moodcast.augment import Augmenter
 from moodcast.batch import Batch, collate
-from moodcast.cache import WaveStore, open_waves
+from moodcast.cache import ArrayStore, WaveStore, open_waves
 from moodcast.chunks import samples_of, split_evenly
+from moodcast.config import to_dict
 from moodcast.manifest import Utterance
 from moodcast.run import Run
 from moodcast.step import Indices
@@ -46,6 +52,7 @@ class CachedStretches:
         self.rows, self.run = list(rows), run
         self.store: WaveStore = open_waves(self.rows, run.audio.rate, root, run.audio.max_hours, progress)
         longest = samples_of(run.chunks.max_s, run.audio.rate)
+        self.features: ArrayStore | None = None
         self.stretches = [
             Stretch(row, start, stop) for row in range(len(self.rows)) for start, stop in split_evenly(len(self.store[row]), longest)
         ]
@@ -63,19 +70,49 @@ class CachedStretches:
         """The duration of each stretch, [N]."""
         return np.array([stretch.stop - stretch.start for stretch in self.stretches]) / self.run.audio.rate
 
+    def seconds_of(self, index: int) -> float:
+        """The duration of one stretch."""
+        return (self.stretches[index].stop - self.stretches[index].start) / self.run.audio.rate
+
     def names(self, indices: Indices) -> list[str]:
         """Utterance ids."""
         return [self.rows[self.stretches[i].row].id for i in indices]
 
-    def fetch(self, indices: Indices) -> Batch:
-        """One collated batch with targets."""
+    def fetch(self, indices: Indices, epoch: int | None = None) -> Batch:
+        """One collated batch with targets, and features where `keep_features` has found them; in a training `epoch`, augmented."""
         wanted = [self.stretches[i] for i in indices]
         waves = [self.store[stretch.row][stretch.start : stretch.stop] for stretch in wanted]
-        return collate(waves, self.run.chunks, self.run.audio.rate, self.run.labels, [self.rows[stretch.row] for stretch in wanted])
+        rows = [self.rows[stretch.row] for stretch in wanted]
+        if epoch is not None and self.run.augment.active:
+            seed, names = self.run.train.seed, [f"{row.id}:{stretch.start}" for row, stretch in zip(rows, wanted, strict=True)]
+            waves = [self._augmenter(wave, seed, epoch, name) for wave, name in zip(waves, names, strict=True)]
+        batch = collate(waves, self.run.chunks, self.run.audio.rate, self.run.labels, rows)
+        if self.features is None:
+            return batch
+        return replace(batch, frozen=padded([self.features.get(self.feature_name(i)) for i in indices]))
+
+    def feature_name(self, index: int) -> str:
+        """What the features of a stretch are called: all that decides them beside the method, as hexadecimal digits."""
+        stretch, run = self.stretches[index], self.run
+        made_of = [self.store.digests[stretch.row], stretch.start, stretch.stop, run.audio.rate, to_dict(run.chunks)]
+        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
     def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
         """One batch for each entry of the plan, made ahead in a thread; an error there is raised here."""
-        return ahead(self.fetch, plan)
+        return ahead(lambda indices: self.fetch(indices, epoch), plan)
+
+    @cached_property
+    def _augmenter(self) -> Augmenter:
+        """Made when the first epoch begins: it opens a library that takes seconds."""
+        return Augmenter(self.run.augment, self.run.audio.rate)
+
+
+def padded(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
+    """Arrays [C_i, ...] as one tensor [B, C, ...], zero where one has fewer rows."""
+    out = torch.zeros(len(arrays), max(len(array) for array in arrays), *arrays[0].shape[1:])
+    for row, array in zip(out, arrays, strict=True):
+        row[: len(array)] = torch.from_numpy(array)
+    return out
 
 
 def ahead(fetch: Callable[[Indices], Batch], plan: Sequence[Indices]) -> Iterator[Batch]:

@@ -21,6 +21,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
 from rich.console import Console
 
+from moodcast import augment
 from moodcast import bundle as bundles
 from moodcast.cluster import folder as files
 from moodcast.cluster import local
@@ -103,6 +104,7 @@ def check(run: Run, rows: Sequence[Utterance], workers: int) -> None:
     if run.labels.source != "speaker" and (found := leaks(rows)):  # speakers as classes must be on both sides
         names = ", ".join(f"{who} ({', '.join(sorted(sides_of))})" for who, sides_of in sorted(found.items())[:12])
         raise ValueError(f"{len(found)} speakers or groups are on more than one side of the split: {names}; use split_by_group")
+    augment.check(run.augment)
 
 
 def finished(folder: Path, run: Run) -> Fit | None:
@@ -174,6 +176,7 @@ def _trainer(run: Run, folder: Path, workers: int, gpu: bool, cache: Path | None
         "folder": str(folder),
         "cache": str(Path(cache).absolute()) if cache else "",
         "start_from": _absolute(run.start_from),
+        "cwd": os.getcwd(),  # where paths of the run begin: an encoder's folder, recordings of noise
     }
     group: dict[str, Any] = {"backend": "cpu:gloo,cuda:nccl" if gpu else "gloo", "timeout_s": COLLECTIVE_TIMEOUT_S}
     return TorchTrainer(

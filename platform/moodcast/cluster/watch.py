@@ -88,6 +88,10 @@ class _Watch:
         now = files.read_json(self.folder / files.PROGRESS)
         if now is None:
             return
+        if "encoded" in now:
+            words = f"{now['encoded']}/{now['of']}"
+            self.bar.update(task, description="computing features", completed=now["encoded"], total=now["of"], now=words)
+            return
         dev = f"  dev UAR {100 * now['dev_uar']:.1f} %" if now["dev_uar"] is not None else ""
         words = f"step {now['step']}/{now['steps']}  {losses_line(now['losses'], 3)}{dev}  {duration(now['left_s'])} left"
         done = now["epoch"] * now["steps"] + now["step"]

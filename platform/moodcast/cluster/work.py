@@ -8,6 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from moodcast import bundle, metrics
 from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.features import keep_features, kept
 from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method
 from moodcast.run import Run, build, run_from_dict
@@ -36,6 +38,8 @@ def work(config: dict[Any, Any]) -> None:
     folder = Path(config["folder"])
     if (folder / files.FAILURE).is_file():
         return
+    with suppress(OSError):  # on another machine it may not be there
+        os.chdir(config["cwd"])
     context = ray.train.get_context()
     world, rank = context.get_world_size(), context.get_world_rank()
     try:
@@ -58,7 +62,7 @@ class Worker:
         if self.run.train.threads:
             torch.set_num_threads(self.run.train.threads)
         rows = read_manifest(folder / files.MANIFEST)
-        root = Path(config["cache"]) if config["cache"] else None
+        self.root = root = Path(config["cache"]) if config["cache"] else None
         train_rows, dev_rows = sides(rows, self.run)
         self.data = CachedStretches(train_rows, self.run, root)
         self.dev = CachedStretches(dev_rows, self.run, root) if dev_rows else None
@@ -87,18 +91,26 @@ class Worker:
         """A fresh trainer, or the one of the last checkpoint in the folder, which may be newer than what Ray has taken note of."""
         run = self.run
         weights = balance_weights([self.data.rows[i] for i in self.data.owners], run.labels, run.train.balance)
-        method = build(run, tuple(config["trust"]))
         latest = gather_objects(max(files.checkpoints(self.folder).values(), default=None), self.world)[0]
+        method = build(run, tuple(config["trust"]), bundle.carried(latest) if latest else None)
         if latest is None and config["start_from"]:
             take_weights(method, config["start_from"], run.start_prefixes, tuple(config["trust"]))
         trainer = Trainer(method.to(ray.train.torch.get_device()), run.train, self.data, weights, self.world, self.rank)
+        if latest is not None:
+            state = torch.load(latest / files.TRAINING, weights_only=True, map_location="cpu")
+            trainer.load_state(state)
+            self.history = list(state["history"])
+        if name := kept(run, trainer.method):
+            sides_of = [side for side in (self.data, self.dev) if side is not None]
+            keep_features(trainer.method, sides_of, name, self.root, self.world, self.rank, self._encoded)
         if latest is None:
             trainer.fit_once()
-            return trainer
-        state = torch.load(latest / files.TRAINING, weights_only=True, map_location="cpu")
-        trainer.load_state(state)
-        self.history = list(state["history"])
         return trainer
+
+    def _encoded(self, done: int, total: int) -> None:
+        """Rank 0 tells how many features of its share are there."""
+        if self.rank == 0:
+            files.write_json(self.folder / files.PROGRESS, {"encoded": done, "of": total})
 
     def _dev_scores(self) -> dict[str, float]:
         """UAR and accuracy over the dev rows, the same on every rank; nothing without a dev split."""
