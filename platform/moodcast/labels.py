@@ -8,6 +8,12 @@ from typing import Literal
 
 from moodcast.manifest import Utterance
 
+# The class names that corpora share, so that they can be trained and scored together; every module of corpora/ states its map to them.
+CLASSES = (
+    *("angry", "happy", "neutral", "sad", "fear", "disgust", "boredom", "enthusiasm", "surprise", "calm"),
+    *("contempt", "excitement", "frustration", "other"),
+)
+
 
 @dataclass(frozen=True)
 class Labels:

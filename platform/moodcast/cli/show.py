@@ -14,7 +14,10 @@ from rich.text import Text
 
 from moodcast.cli.words import console, explain, fail_on
 
+SEVERITY = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
 if TYPE_CHECKING:
+    from moodcast.audit import Audit
     from moodcast.bundle import Answer
     from moodcast.manifest import Utterance
     from moodcast.metrics import Interval
@@ -45,7 +48,8 @@ def corpus(name: str, rows: Sequence[Utterance], labels: str = "") -> None:
     table.add_column("split")
     for column in ("utterances", "speakers", *(("groups",) if grouped else ()), "hours", *classes):
         table.add_column(column, justify="right")
-    for side in (*(side for side in SIDES if any(row.split == side for row in rows)), "all"):
+    have = {row.split for row in rows} - {None}
+    for side in (*(side for side in SIDES if side in have), *sorted(str(side) for side in have - set(SIDES)), "all"):
         part = [row for row in rows if side in (row.split, "all")]
         counts = Counter(row.emotion for row in part)
         people = [str(len({row.corpus_speaker for row in part}))] + ([str(len({row.corpus_group for row in part}))] if grouped else [])
@@ -142,6 +146,31 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:
     for name, row in zip(classes, counts, strict=True):
         table.add_row(name, *(str(count) for count in row))
     return table
+
+
+def audit(found: Audit) -> None:
+    """What was counted, what names give away, and every finding: worst first."""
+    screen = console()
+    table = Table(title=f"{found.num_rows} utterances, {found.hours:.2f} h", title_justify="left")
+    for column in ("corpus", "speakers", "emotion", "language", "gender", "split"):
+        table.add_column(column)
+    for corpus, counts in found.counts.items():
+        cells = (
+            ", ".join(f"{name} {count}" for name, count in counts[what].items()) for what in ("emotion", "language", "gender", "split")
+        )
+        table.add_row(corpus, str(counts["people"]["speakers"]), *cells)
+    screen.print(table)
+    rows = Table(title="findings, worst first", title_justify="left", show_lines=True)
+    for column, ratio in (("kind", 2), ("what was found, and what to do", 6), ("utterances", 3)):
+        rows.add_column(column, ratio=ratio, overflow="fold")
+    for item in found.findings:
+        more = f"\nand {len(item.ids) - 3} more" if len(item.ids) > 3 else ""
+        kind = Text.assemble((item.severity, SEVERITY[item.severity]), f"\n{item.kind}")
+        rows.add_row(kind, Text.assemble(item.detail, (f"\n{item.do}", "dim")), Text("\n".join(item.ids[:3]) + more))
+    if found.findings:
+        screen.print(rows)
+    totals = Counter(item.severity for item in found.findings)
+    screen.print(f"{totals['error']} errors, {totals['warning']} warnings, {totals['note']} notes")
 
 
 class Answers:

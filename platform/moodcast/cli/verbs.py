@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from moodcast.cli import data
 from moodcast.cli.words import fail, fail_on, find_job, named, options, progress, run, sort_words
 
 app = typer.Typer(
@@ -42,45 +43,8 @@ def moodcast(
     options.debug = debug
 
 
-@app.command()
-def prepare(
-    corpus: Annotated[str, typer.Argument(help='cremad, emodb, resd, ...; "manifest" splits one of your own.')],
-    source: Annotated[Path, typer.Argument(help="The folder in which the corpus lies, or your manifest.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write: .parquet, .jsonl or .csv.")],
-    seed: Annotated[int, typer.Option(help="Another seed puts other speakers on the test side.")] = 0,
-    folds: Annotated[int, typer.Option(min=0, help="Write this many manifests, each with another fold as its test side.")] = 0,
-) -> None:
-    """Make a manifest of a corpus, split so that no speaker (or dialogue) stands on two sides."""
-    from moodcast import corpora, manifest
-    from moodcast.cli import show
-
-    rows = manifest.read_manifest(source) if corpus == "manifest" else corpora.prepare(corpus, source)
-    if folds:
-        written = manifest_of_folds(rows, folds, seed, out)
-    else:
-        rows = manifest.split_by_group(rows, seed=seed)
-        manifest.write_manifest(rows, out)
-        written = [out]
-    show.corpus(corpus, rows, show.label_source(corpus))
-    show.written(written)
-
-
-def manifest_of_folds(rows: list, folds: int, seed: int, out: Path) -> list[Path]:  # type: ignore[type-arg]
-    """One manifest a fold, `out` with .fold0 and so on in its name: fold k tests, fold k + 1 is dev, the rest trains."""
-    from dataclasses import replace
-
-    from moodcast import manifest
-
-    if folds < 3:
-        raise ValueError(f"--folds {folds}: wanted at least 3, one to test, one to choose the checkpoint (dev) and one to train on")
-    where = manifest.folds(rows, folds, seed=seed)
-    written = []
-    for test in range(folds):
-        sides = {test: "test", (test + 1) % folds: "dev"}
-        path = out.with_name(f"{out.stem}.fold{test}{out.suffix}")
-        manifest.write_manifest([replace(row, split=sides.get(fold, "train")) for row, fold in zip(rows, where, strict=True)], path)
-        written.append(path)
-    return written
+app.command()(data.prepare)
+app.command()(data.audit)
 
 
 @app.command()

@@ -1,22 +1,34 @@
-"""What the corpora that come as a folder with manifest.csv share: its reading, with errors that name what is missing."""
+"""What the corpora share: reading tables with errors that name what is missing, finding recordings, and naming labels."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from moodcast.labels import CLASSES
 from moodcast.manifest import Utterance
 
+SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a", ".aac", ".wma", ".aiff", ".aif", ".webm", ".mp4", ".mkv", ".amr", ".au")
+SYNONYMS = {
+    **{"anger": "angry", "ang": "angry", "mad": "angry", "rage": "angry", "angray": "angry"},
+    **{"happiness": "happy", "hap": "happy", "joy": "happy", "joyful": "happy", "amused": "happy", "amusement": "happy"},
+    **{"neu": "neutral", "neutrality": "neutral", "sadness": "sad", "fearful": "fear", "fea": "fear", "afraid": "fear", "scared": "fear"},
+    **{"disgusted": "disgust", "dis": "disgust", "bored": "boredom", "boredem": "boredom", "enthusiastic": "enthusiasm"},
+    **{"surprised": "surprise", "sur": "surprise", "superised": "surprise", "contemptuous": "contempt", "excited": "excitement"},
+    **{"exc": "excitement", "frustrated": "frustration", "fru": "frustration", "oth": "other"},
+}
+UNLABELLED = ("", "none", "unknown", "no-agreement", "no agreement", "xxx", "nan", "undefined")
+GENDERS = {"m": "male", "male": "male", "man": "male", "f": "female", "female": "female", "w": "female", "woman": "female"}
 _WANTED = ("path", "speaker", "gender", "language", "emotion", "duration_s", "text")
 
 
-def read_csv(path: Path, wanted: tuple[str, ...]) -> list[dict[str, str]]:
+def read_csv(path: Path, wanted: Sequence[str], separator: str = ",") -> list[dict[str, str]]:
     """The records of a CSV file. Raises ValueError where it is missing or lacks one of the columns `wanted`."""
     if not path.is_file():
         raise ValueError(f"{path} is missing; wanted the folder of the corpus, with {path.name} in it, got {path.parent}")
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, delimiter=separator)
         if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
             raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(reader.fieldnames or ()) or 'none'}")
         return list(reader)
@@ -49,3 +61,81 @@ def read_rows(source: Path, corpus: str, emotions: Mapping[str, str]) -> list[Ut
     if len({row.id for row in rows}) < len(rows):
         raise ValueError(f"{table} names files of the same name twice; wanted each file once")
     return rows
+
+
+def has_manifest(source: Path) -> bool:
+    """Whether a corpus lies here in our layout (manifest.csv and audio/) and not in its owner's."""
+    return (source / "manifest.csv").is_file()
+
+
+def recordings(source: Path, wanted: str) -> list[Path]:
+    """Every recording below `source`, in the order of their paths, the first of each file name (some copies hold a corpus twice).
+
+    Raises ValueError, saying what was `wanted`, where there is none.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(source.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            found.setdefault(path.stem, path)
+    if not found:
+        raise ValueError(f"{source / 'manifest.csv'} is missing; wanted the folder of the corpus: that, or {wanted}")
+    return list(found.values())
+
+
+def recordings_below(source: Path) -> list[Path]:
+    """Every recording below a folder, by path. Raises ValueError where there is none."""
+    if not source.is_dir():
+        raise ValueError(f"{source} is no folder; wanted one with recordings in it")
+    found = [
+        path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+    if not found:
+        raise ValueError(f"{source} is missing; wanted the folder of the corpus, with recordings in it ({', '.join(SUFFIXES)}), found none")
+    return found
+
+
+def canonical(label: str | None, own: Mapping[str, str] | None = None) -> str | None:
+    """The class that a label means: by `own` where it is there, else its own name or a synonym; None where it says unlabelled.
+
+    Raises ValueError, saying how to map it, for a label that nobody knows.
+    """
+    text = (label or "").strip()
+    meant = {key.lower(): value for key, value in (own or {}).items()}.get(text.lower(), text).strip().lower()
+    if meant in UNLABELLED:
+        return None
+    name = SYNONYMS.get(meant, meant)
+    if name not in CLASSES:
+        raise ValueError(f"the label {text!r} means none of {', '.join(CLASSES)}; map it with labels={text}:CLASS (CLASS none: unlabelled)")
+    return name
+
+
+def mapping(text: str | None) -> dict[str, str]:
+    """`"0:angry,1:sad"` as a dictionary. Raises ValueError for a part without a colon."""
+    parts = [part.partition(":") for part in (text or "").split(",") if part.strip()]
+    if bad := [name for name, colon, _ in parts if not colon]:
+        raise ValueError(f"labels={text!r}: {bad[0]!r} says no class; write labels=THEIRS:OURS,THEIRS:OURS")
+    return {name.strip(): value.strip() for name, _, value in parts}
+
+
+def gender(text: str | None) -> str | None:
+    """ "male", "female", another word as it is, or None."""
+    word = (text or "").strip().lower()
+    return GENDERS.get(word, word) if word not in UNLABELLED else None
+
+
+def number(text: object) -> float | None:
+    """A number, or None for an empty cell or a word."""
+    try:
+        value = float(str(text))
+    except ValueError:
+        return None
+    return value if value == value else None
+
+
+def first(record: Mapping[str, object], columns: Iterable[str]) -> str | None:
+    """The first of `columns` that a record fills, as text."""
+    for name in columns:
+        value = record.get(name)
+        if value is not None and str(value).strip() not in ("", "nan", "None"):
+            return str(value).strip()
+    return None

@@ -1,0 +1,199 @@
+"""What a recording is, found by decoding it once: level, clipping, silence, where speech is cut, pitch, and fingerprints of its sound.
+
+Facts are kept in one SQLite file, by the SHA-256 of the file, the span, and the decoder's version: a corpus that was moved or renamed
+is not decoded again, and one that was changed is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodcast import audio
+from moodcast.audit import likeness
+from moodcast.audit.likeness import Print
+from moodcast.manifest import Utterance
+
+FORMAT = 1  # part of every key: another number for other facts
+RATE = 16_000
+FRAME = 400  # samples: 25 ms
+FULL_SCALE = 0.985  # samples at or above it are as loud as the format can hold
+VOICED = 0.5  # of a frame's energy repeats after a period
+LOWEST_HZ, HIGHEST_HZ = 60.0, 450.0  # of pitch
+ALONE = 64  # so many recordings are decoded here; for more, processes are worth their start
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One recording, mono at 16 kHz. Levels in dBFS over frames of 25 ms (-120: nothing).
+
+    error: why it cannot be read (the rest is then empty). fingerprint: `audio.fingerprint` of its samples. level_db: of the whole;
+    loud_db and quiet_db: the 95th and 5th percentile of frames; start_db and stop_db: its first and last 50 ms. clipped: share of samples
+    at full scale. zeros_s: the longest stretch of digital silence. active_s: time within 30 dB of the loudest frame. pitch_hz: median of
+    voiced frames, None where there are fewer than five. sound: for finding the same sound elsewhere.
+    """
+
+    error: str | None = None
+    seconds: float = 0.0
+    fingerprint: str = ""
+    peak: float = 0.0
+    level_db: float = -120.0
+    loud_db: float = -120.0
+    quiet_db: float = -120.0
+    start_db: float = -120.0
+    stop_db: float = -120.0
+    clipped: float = 0.0
+    zeros_s: float = 0.0
+    active_s: float = 0.0
+    pitch_hz: float | None = None
+    sound: Print | None = None
+
+
+def facts_of(
+    rows: Sequence[Utterance],
+    root: Path | None = None,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Facts]:
+    """The facts of every row, in their order; files that cannot be read have facts that say why.
+
+    root: where they are kept; default the environment variable MOODCAST_CACHE, or ~/.cache/moodcast. processes: default one a core that
+    may be used. progress(done, total) is told as they come.
+    """
+    root = Path(root if root is not None else os.environ.get("MOODCAST_CACHE") or Path.home() / ".cache" / "moodcast")
+    root.mkdir(parents=True, exist_ok=True)
+    keys = _keys(rows)
+    with closing(sqlite3.connect(root / "audit.sqlite", timeout=60)) as store:
+        store.execute("CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, facts TEXT NOT NULL, bits BLOB, active BLOB)")
+        known = _load(store, [key for key in keys if key])
+        todo = {key: row for key, row in zip(keys, rows, strict=True) if key and key not in known}
+        done = len(rows) - len(todo)
+        found = _all(list(todo.values()), processes or len(os.sched_getaffinity(0)))
+        for count, (key, facts) in enumerate(zip(todo, found, strict=True), start=1):
+            known[key] = facts
+            _keep(store, key, facts)
+            if count % 500 == 0:
+                store.commit()
+            if progress:
+                progress(done + count, len(rows))
+        store.commit()
+    missing = Facts(error="the file is missing or cannot be opened")
+    return [known[key] if key else missing for key in keys]
+
+
+def examine(wave: NDArray[np.float32]) -> Facts:
+    """The facts of mono samples [N] at 16 kHz, N > 0."""
+    size = np.abs(wave)
+    whole = wave[: len(wave) // FRAME * FRAME] if len(wave) >= FRAME else np.pad(wave, (0, FRAME - len(wave)))
+    energy = np.mean(whole.reshape(-1, FRAME).astype(np.float64) ** 2, axis=1)
+    levels = 10 * np.log10(energy + 1e-12)
+    spectrum = likeness.power(wave, RATE)
+    return Facts(
+        seconds=len(wave) / RATE,
+        fingerprint=audio.fingerprint(wave),
+        peak=float(size.max()),
+        level_db=float(10 * np.log10(np.mean(wave.astype(np.float64) ** 2) + 1e-12)),
+        loud_db=float(np.percentile(levels, 95)),
+        quiet_db=float(np.percentile(levels, 5)),
+        start_db=_db(wave[: 2 * FRAME]),
+        stop_db=_db(wave[-2 * FRAME :]),
+        clipped=float(np.mean(size >= FULL_SCALE)),
+        zeros_s=_longest_run(wave == 0) / RATE,
+        active_s=float(np.sum(levels > levels.max() - 30) * FRAME / RATE) if levels.max() > -100 else 0.0,
+        pitch_hz=_pitch(spectrum),
+        sound=likeness.print_of(spectrum),
+    )
+
+
+def _pitch(spectrum: NDArray[np.float32]) -> float | None:
+    """The median pitch of voiced frames, Hz, by the autocorrelation behind a power spectrum; None where hardly any is voiced."""
+    loudness = spectrum.sum(axis=1)
+    frames = spectrum[::4][loudness[::4] > loudness.max() / 100]
+    if not len(frames):
+        return None
+    shape = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(likeness.FRAME), 2 * likeness.FRAME)) ** 2)[: likeness.FRAME]
+    first, last = round(likeness.RATE / HIGHEST_HZ), round(likeness.RATE / LOWEST_HZ)
+    repeats = np.fft.irfft(frames, axis=1)[:, : last + 1]
+    repeats = repeats / (shape[: last + 1] / shape[0]) / np.maximum(repeats[:, :1], 1e-12)
+    best = repeats[:, first:].argmax(axis=1)
+    voiced = repeats[np.arange(len(best)), first + best] > VOICED
+    return float(np.median(likeness.RATE / (first + best[voiced]))) if voiced.sum() >= 5 else None
+
+
+def _db(wave: NDArray[np.float32]) -> float:
+    return float(10 * np.log10(np.mean(wave.astype(np.float64) ** 2) + 1e-12))
+
+
+def _longest_run(flags: NDArray[np.bool_]) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.view(np.int8), [0]])))
+    return int((edges[1::2] - edges[::2]).max()) if len(edges) else 0
+
+
+def _all(rows: Sequence[Utterance], processes: int) -> Iterator[Facts]:
+    if len(rows) <= ALONE or processes < 2:
+        yield from map(_decode, rows)
+        return
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_decode, rows, chunksize=16)
+
+
+def _decode(row: Utterance) -> Facts:
+    try:
+        return examine(audio.read(row.path, row.start_s, row.stop_s, RATE))
+    except (audio.AudioError, OSError) as error:
+        return Facts(error=" ".join(str(error).split()))
+
+
+def _keys(rows: Sequence[Utterance]) -> list[str | None]:
+    """What names the facts of each row; None where the file cannot be opened."""
+    contents: dict[str, str | None] = {}
+    keys: list[str | None] = []
+    for row in rows:
+        if row.path not in contents:
+            contents[row.path] = _sha256(row.path)
+        content = contents[row.path]
+        whole = f"{FORMAT} {RATE} {audio.DECODER} {content} {row.start_s} {row.stop_s}"
+        keys.append(hashlib.sha256(whole.encode()).hexdigest()[:32] if content else None)
+    return keys
+
+
+def _sha256(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None
+
+
+def _load(store: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Facts]:
+    found: dict[str, Facts] = {}
+    for start in range(0, len(keys), 500):
+        some = keys[start : start + 500]
+        query = f"SELECT key, facts, bits, active FROM facts WHERE key IN ({','.join('?' * len(some))})"
+        for key, facts, bits, active in store.execute(query, some):
+            found[key] = _thaw(json.loads(facts), bits, active)
+    return found
+
+
+def _thaw(values: dict[str, Any], bits: bytes | None, active: bytes | None) -> Facts:
+    if bits is None or active is None:
+        return Facts(**values)
+    return Facts(**values, sound=Print(np.frombuffer(bits, dtype="<u4"), np.frombuffer(active, dtype=np.bool_)))
+
+
+def _keep(store: sqlite3.Connection, key: str, facts: Facts) -> None:
+    values = {name: value for name, value in asdict(facts).items() if name != "sound"}
+    sound = (None, None) if facts.sound is None else (facts.sound.bits.astype("<u4").tobytes(), facts.sound.active.tobytes())
+    store.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?)", (key, json.dumps(values), *sound))

@@ -1,0 +1,139 @@
+"""The verbs about recordings and their labels: `prepare` makes a manifest, `audit` says what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moodcast.cli.words import progress
+
+if TYPE_CHECKING:
+    from moodcast.corpora import Rule
+    from moodcast.manifest import Utterance
+
+
+def prepare(
+    corpus: Annotated[str, typer.Argument(help='cremad, emodb, resd, msp_podcast, folder, ...; "manifest" splits one of your own.')],
+    source: Annotated[Path, typer.Argument(help="The folder in which the corpus lies, or your manifest or table.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write: .parquet, .jsonl or .csv.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[OPTION=VALUE...]", help="Options of the corpus: docs/corpora.md.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed puts other speakers on the test side.")] = 0,
+    folds: Annotated[int, typer.Option(min=0, help="Write this many manifests, each with another fold as its test side.")] = 0,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Keep known defects of the corpus instead of dropping and mending them.")] = False,
+    resplit: Annotated[bool, typer.Option("--resplit", help="Split by speaker even where the owner gives a split.")] = False,
+) -> None:
+    """Make a manifest of a corpus, split so that no speaker (or dialogue) stands on two sides."""
+    from moodcast import corpora, manifest
+    from moodcast.cli import show
+    from moodcast.config import parse_overrides
+
+    options = parse_overrides(settings or [])
+    rules: list[Rule] = []
+    if corpus == "manifest":
+        if options:
+            raise ValueError(f"a manifest of your own takes no options, got {', '.join(options)}")
+        rows = manifest.read_manifest(source)
+    else:
+        rows = corpora.read(corpus, source, options, unpack=out.with_name(f"{out.stem}_audio"))
+        if not as_is:
+            rows, rules = corpora.clean(corpus, rows)
+    if folds:
+        written = manifest_of_folds(rows, folds, seed, out)
+    else:
+        owner = corpus != "manifest" and not resplit and all(row.split is not None for row in rows)
+        rows = rows if owner else manifest.split_by_group(rows, seed=seed)
+        manifest.write_manifest(rows, out)
+        written = [out]
+    show.corpus(corpus, rows, show.label_source(corpus))
+    say_rules(corpus, rules)
+    if not folds:
+        say_leaks(rows)
+    show.written(written)
+
+
+def say_rules(corpus: str, rules: Sequence[Rule]) -> None:
+    """What was dropped and mended, by rule, with every id."""
+    from rich.text import Text
+
+    from moodcast.cli.words import console
+
+    for rule in rules:
+        console().print(Text(f"{corpus}: {rule.name}: {rule.does} {', '.join(rule.ids)} ({rule.why})"), soft_wrap=True)
+
+
+def say_leaks(rows: Sequence[Utterance]) -> None:
+    """A line on standard error where the owner's split leaks: training on it will be refused."""
+    from moodcast.audit import leaks_among
+    from moodcast.audit.finding import some
+    from moodcast.cli.words import fail
+
+    if found := leaks_among(rows):
+        named = some([item.detail for item in found])
+        fail(f"the owner's split leaks: {named}. train and evaluate will refuse it; --resplit makes one that does not", "warning")
+
+
+def manifest_of_folds(rows: Sequence[Utterance], folds: int, seed: int, out: Path) -> list[Path]:
+    """One manifest a fold, `out` with .fold0 and so on in its name: fold k tests, fold k + 1 is dev, the rest trains."""
+    from dataclasses import replace
+
+    from moodcast import manifest
+
+    if folds < 3:
+        raise ValueError(f"--folds {folds}: wanted at least 3, one to test, one to choose the checkpoint (dev) and one to train on")
+    where = manifest.folds(rows, folds, seed=seed)
+    written = []
+    for test in range(folds):
+        sides = {test: "test", (test + 1) % folds: "dev"}
+        path = out.with_name(f"{out.stem}.fold{test}{out.suffix}")
+        manifest.write_manifest([replace(row, split=sides.get(fold, "train")) for row, fold in zip(rows, where, strict=True)], path)
+        written.append(path)
+    return written
+
+
+def audit(
+    words: Annotated[
+        list[str], typer.Argument(metavar="MANIFEST...", help="Manifests; they are audited together, leaks between them too.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON (into the .json file you name, if you name one).")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Write a page: the .html file you name, else audit.html.")] = False,
+    classes: Annotated[str | None, typer.Option(help="The labels that may occur, by commas; default: the common class names.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Decoding processes; default one a core.")] = None,
+) -> None:
+    """Hear every recording of a manifest and say what is wrong: leaks, giveaways, duplicates, silence, damage. Exit 1 on errors."""
+    from json import dumps
+
+    from moodcast.audit import audit as examine
+    from moodcast.audit import page
+    from moodcast.cli import show
+    from moodcast.labels import CLASSES
+    from moodcast.manifest import read_manifest
+
+    targets = {suffix: [Path(word) for word in words if Path(word).suffix == suffix] for suffix in (".json", ".html")}
+    manifests = [Path(word) for word in words if Path(word).suffix not in targets]
+    if not manifests:
+        raise ValueError("no manifest to audit; `moodcast prepare CORPUS FOLDER --out FILE` writes one")
+    rows = [row for path in manifests for row in read_manifest(path)]
+    known = tuple(name.strip() for name in classes.split(",")) if classes else CLASSES
+    with progress("listening", total=len(rows), hidden=json) as advance:
+        found = examine(rows, known, processes=processes, progress=advance)
+    text = dumps(found.to_dict(), indent=1, ensure_ascii=False)
+    written = []
+    for path in targets[".json"]:
+        path.write_text(text + "\n", encoding="utf-8")
+        written.append(path)
+    if html or targets[".html"]:
+        for path in targets[".html"] or [Path("audit.html")]:
+            path.write_text(page.render(found, ", ".join(path.stem for path in manifests)), encoding="utf-8")
+            written.append(path)
+    if json and not targets[".json"]:
+        print(text)
+    else:
+        show.audit(found)
+        show.written(written)
+    if not found.ok:
+        raise typer.Exit(1)

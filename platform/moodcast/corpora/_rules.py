@@ -1,0 +1,39 @@
+"""Rule: what `prepare` drops or mends of a corpus, by name and with its reason, so that nobody has to find a known defect again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from moodcast.manifest import Utterance
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Rows named by `ids` are dropped, or mended by `change` (fields of `Utterance` and their values)."""
+
+    name: str
+    ids: tuple[str, ...]
+    why: str
+    change: Mapping[str, Any] | None = None
+
+    @property
+    def does(self) -> str:
+        """What it does, in words."""
+        return "drops" if self.change is None else "sets " + ", ".join(f"{name}={value}" for name, value in self.change.items())
+
+
+def applied(rows: Sequence[Utterance], rules: Sequence[Rule]) -> tuple[list[Utterance], list[Rule]]:
+    """The rows after all rules, and the rules that met rows, each with the ids that it met."""
+    met = []
+    kept: dict[str, Utterance] = {row.id: row for row in rows}
+    for rule in rules:
+        if ids := tuple(name for name in rule.ids if name in kept):
+            met.append(replace(rule, ids=ids))
+        for name in ids:
+            if rule.change is None:
+                del kept[name]
+            else:
+                kept[name] = replace(kept[name], **rule.change)
+    return list(kept.values()), met

@@ -1,0 +1,105 @@
+"""A plain CSV or TSV table of recordings, with any column names.
+
+Source: your own. Terms: yours.
+
+Layout: a table with a header; FIELD=COLUMN says which column holds a field of a manifest (path, emotion, speaker, group, gender, age,
+language, split, text, start_s, stop_s, id; default: a column of the same name), and corpus=NAME, language=CODE or emotion=CLASS a value
+for all rows where there is no such column. Paths are relative to the table, or to audio=FOLDER. Labels: as the table has them;
+labels=THEIRS:OURS,... maps its names. Splits: the table's, where it has a column of them; else ours, by speaker or group.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from moodcast.corpora._rules import Rule
+from moodcast.corpora._table import canonical, gender, mapping, number, read_csv
+from moodcast.manifest import Utterance
+
+LABELS = "as the table"
+EMOTIONS: dict[str, str] = {}
+RULES: tuple[Rule, ...] = ()
+SPLITS = {"validation": "dev", "valid": "dev", "val": "dev", "development": "dev", "training": "train"}
+CONSTANT = ("language", "emotion")  # may be a value instead of a column
+
+
+def prepare(
+    source: Path,
+    *,
+    path: str = "path",
+    emotion: str = "emotion",
+    speaker: str = "speaker",
+    group: str = "group",
+    gender: str = "gender",
+    age: str = "age",
+    language: str = "language",
+    split: str = "split",
+    text: str = "text",
+    start_s: str = "start_s",
+    stop_s: str = "stop_s",
+    id: str = "id",  # noqa: A002
+    corpus: str | None = None,
+    audio: str | None = None,
+    labels: str | None = None,
+    separator: str | None = None,
+) -> list[Utterance]:
+    """One row a line. Raises ValueError for a table or a column that is missing, or a label that means no class."""
+    if not source.is_file():
+        raise ValueError(f"{source} is missing; wanted the folder of the corpus or its table, here a CSV file")
+    columns = dict(
+        path=path, emotion=emotion, speaker=speaker, group=group, gender=gender, age=age, language=language, split=split, text=text
+    )
+    columns |= dict(start_s=start_s, stop_s=stop_s, id=id)
+    records = read_csv(source, (path,), separator or _separator(source))
+    have = set(records[0]) if records else set()
+    asked = [f"{name}={column}" for name, column in columns.items() if column not in have and column != name and name not in CONSTANT]
+    if asked:
+        raise ValueError(f"{source} has no column for {', '.join(asked)}; it has {', '.join(sorted(have)) or 'none'}")
+    constants = {name: columns[name] for name in CONSTANT if columns[name] not in have and columns[name] != name}
+    root = Path(audio) if audio else source.absolute().parent
+    name = corpus or source.stem
+    return [_row(record, columns, constants, root, name, mapping(labels), line) for line, record in enumerate(records, start=1)]
+
+
+def _row(
+    record: dict[str, str],
+    columns: dict[str, str],
+    constants: dict[str, str],
+    root: Path,
+    corpus: str,
+    names: dict[str, str],
+    line: int,
+) -> Utterance:
+    def cell(name: str) -> str | None:
+        return constants.get(name) or (record.get(columns[name]) or "").strip() or None
+
+    if (file := cell("path")) is None:
+        raise ValueError(f"row {line} of the table has no {columns['path']}; every recording needs one")
+    try:
+        emotion = canonical(cell("emotion"), names)
+    except ValueError as error:
+        raise ValueError(f"row {line} of the table: {error}") from None
+    side, start_s, stop_s = cell("split"), number(cell("start_s")), number(cell("stop_s"))
+    span = f"#{start_s or 0:g}-{'' if stop_s is None else f'{stop_s:g}'}" if start_s is not None or stop_s is not None else ""
+    return Utterance(
+        id=f"{corpus}/{cell('id') or file + span}",
+        path=str((root / file).absolute()),
+        start_s=start_s or 0.0,
+        stop_s=stop_s,
+        corpus=corpus,
+        language=cell("language"),
+        speaker=cell("speaker"),
+        group=cell("group"),
+        gender=gender(cell("gender")),
+        age=number(cell("age")),
+        split=SPLITS.get(side.lower(), side.lower()) if side else None,
+        emotion=emotion,
+        text=cell("text"),
+    )
+
+
+def _separator(source: Path) -> str:
+    """Comma, semicolon, tab or bar: whichever the header has most of."""
+    with open(source, encoding="utf-8-sig", newline="") as file:
+        head = file.readline()
+    return max((",", ";", "\t", "|"), key=head.count)
