@@ -1,0 +1,108 @@
+"""A temperature: found where it is known, chosen on new speakers only, stored so that it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from moodcast import metrics
+from moodcast.bundle import Calibration, Provenance, load, save
+from moodcast.manifest import Utterance
+from moodcast.methods.erm import Erm
+from moodcast.run import Run, build
+from moodcast.study import calibrate
+from moodcast.study.calibrate import fit, temperature_of
+
+CLASSES = ("angry", "happy", "neutral", "sad")
+
+
+def honest(num: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities that hold: the class is drawn from them."""
+    rng = np.random.default_rng(seed)
+    given = rng.dirichlet(np.full(4, 0.5), num)
+    truth = np.array([rng.choice(4, p=row) for row in given])
+    return np.log(np.maximum(given, 1e-12)), truth
+
+
+@pytest.mark.parametrize("factor", [0.4, 1.0, 3.0])
+def test_the_temperature_undoes_what_made_answers_too_sure_or_too_unsure(factor: float) -> None:
+    logs, truth = honest()
+    found = temperature_of(factor * logs, truth)
+    assert found == pytest.approx(factor, rel=0.1)
+    calibrated = np.exp(factor * logs / found)
+    calibrated /= calibrated.sum(1, keepdims=True)
+    assert float(metrics.calibration_error(metrics.confidence_sums(calibrated, truth).sum(0))) < 0.04
+
+
+def test_answers_that_are_always_right_or_always_wrong_stay_within_bounds() -> None:
+    logs, _ = honest(100)
+    low, high = calibrate.BOUNDS
+    assert temperature_of(logs, logs.argmax(1)) == pytest.approx(low, rel=0.05)
+    assert temperature_of(logs, logs.argmin(1)) == pytest.approx(high, rel=0.05)
+
+
+def test_a_probability_of_zero_does_not_decide_alone() -> None:
+    logs, truth = honest()
+    logs[0] = [-np.inf, 0.0, -np.inf, -np.inf]
+    truth[0] = 0
+    assert 0.8 < temperature_of(logs, truth) < 2.0
+
+
+@pytest.mark.parametrize(
+    ("logs", "truth"), [(np.zeros((0, 4)), np.zeros(0, int)), (np.zeros(4), np.zeros(4, int)), (np.zeros((3, 4)), np.zeros(2, int))]
+)
+def test_shapes_that_do_not_fit_are_refused(logs: np.ndarray, truth: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="temperature is fitted on"):
+        temperature_of(logs, truth)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An untrained bundle made far too sure."""
+    run = Run(method=Erm.Config(width=16, channels=4))
+    method = build(run)
+    with torch.no_grad():
+        method.head[-1].weight.mul_(200)
+    return save(tmp_path / "sure", method, run, Provenance(speakers=("toy/old",)), {"uar": 0.3}, "# my card\n")
+
+
+@pytest.fixture
+def rows(write_wav: Callable[..., Path], speechlike: Callable[..., np.ndarray]) -> list[Utterance]:
+    """Four recordings of each of six speakers, on the dev side; the labels have nothing to do with the sound."""
+    made = []
+    for i in range(24):
+        path = write_wav(f"{i}.wav", speechlike(0.4, seed=i))
+        made.append(Utterance(id=f"u{i}", path=str(path), corpus="toy", speaker=f"s{i % 6}", emotion=CLASSES[i % 4], split="dev"))
+    return made
+
+
+def test_a_bundle_that_is_too_sure_is_cooled_and_serves_that(folder: Path, rows: list[Utterance], tmp_path: Path) -> None:
+    before = load(folder)
+    found = fit(before, rows, root=tmp_path / "cache")
+    assert found.temperature > 2
+    assert (found.num_utterances, found.num_speakers) == (24, 6)
+    calibrate.store(folder, found)
+    after = load(folder)
+    assert after.calibration == found
+    assert after.scores == {"uar": 0.3}
+    assert (folder / "README.md").read_text() == "# my card\n"
+    assert after.sha256 != before.sha256
+    wave = rows[0].path
+    assert after.predict(wave).label == before.predict(wave).label
+    assert after.predict(wave).confidence < before.predict(wave).confidence
+    assert fit(after, rows, root=tmp_path / "cache").temperature == pytest.approx(found.temperature, rel=1e-3)
+
+
+def test_a_temperature_is_not_fitted_on_speakers_of_training(folder: Path, rows: list[Utterance]) -> None:
+    heard = [Utterance(id="x", path=rows[0].path, corpus="toy", speaker="old", emotion="sad", split="dev"), *rows]
+    with pytest.raises(ValueError, match="trained on toy/old"):
+        fit(load(folder), heard)
+
+
+def test_too_few_utterances_leave_a_bundle_as_it_is(folder: Path, rows: list[Utterance]) -> None:
+    assert fit(load(folder), rows[:10]) == Calibration()
+    assert fit(load(folder), rows, split="test") == Calibration()
