@@ -74,7 +74,7 @@ def test_a_perfect_bundle_scores_one(rows: list[Utterance], monkeypatch: pytest.
 
 def test_a_split_that_leaks_a_speaker_is_refused_with_the_speaker_named(rows: list[Utterance]) -> None:
     leaking = [replace(row, split="train") if row.id == "s4_sad" else row for row in rows]
-    with pytest.raises(ValueError, match=r"toy/s4 \(test, train\)"):
+    with pytest.raises(ValueError, match=r"toy/s4: 4 in test, 1 in train"):
         evaluate(bundle_of(), leaking)
 
 
@@ -89,6 +89,23 @@ def test_a_renamed_recording_does_not_slip_through(rows: list[Utterance]) -> Non
     renamed = [replace(row, id="new-name", speaker="nobody") if row.id == "s4_sad" else row for row in rows]
     with pytest.raises(ValueError, match="trained on 1 of the recordings.*new-name"):
         evaluate(bundle_of(Provenance(fingerprints=(mark,))), renamed)
+
+
+def test_leaks_that_are_let_through_stand_in_every_score(rows: list[Utterance]) -> None:
+    leaking = [replace(row, split="train") if row.id == "s4_sad" else row for row in rows]
+    known = next(row for row in rows if row.id == "s5_sad")
+    provenance = Provenance(speakers=("toy/s5",), fingerprints=(fingerprint(read(known.path)),), leaks=("leak let through: in training",))
+    report = evaluate(bundle_of(provenance), leaking, plain=False, allow_leaks=True)
+    assert len(report.flags) == 4
+    for said in ("speaker on two sides, 1 times (toy/s4)", "in training", "these speakers or dialogues (toy/s5)", "recordings (s5_sad)"):
+        assert any(said in flag for flag in report.flags), said
+        assert all(said.upper() in scores.guard for scores in report.slices)
+
+
+def test_what_training_let_through_stands_in_every_score_without_being_asked(rows: list[Utterance]) -> None:
+    report = evaluate(bundle_of(Provenance(leaks=("leak let through: in training",))), rows, plain=False)
+    assert all("LEAK LET THROUGH" in scores.guard for scores in report.slices)
+    assert not any("LEAK" in scores.guard for scores in evaluate(bundle_of(), rows, plain=False).slices)
 
 
 def test_an_unknown_split_names_those_there_are(rows: list[Utterance]) -> None:

@@ -39,7 +39,7 @@ MAY: dict[str, set[str]] = {
     "scores": {"metrics", "manifest"},
     "baselines": MODEL | {"scores"},
     "report": FLOOR | {"scores", "page"},
-    "evaluate": BUNDLE | {"scores", "baselines", "study"},
+    "evaluate": BUNDLE | {"audit", "scores", "baselines", "study"},
     "study": BUNDLE,
     "diarize": BUNDLE,
     "timeline": BUNDLE | {"page"},

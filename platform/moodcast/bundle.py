@@ -53,7 +53,7 @@ Wave = NDArray[np.float32]
 class Provenance:
     """What a bundle was trained on: enough to refuse a score on the same speakers or recordings.
 
-    speakers and groups as "corpus/name"; fingerprints of decoded audio (`audio.fingerprint`).
+    speakers and groups as "corpus/name"; fingerprints of decoded audio (`audio.fingerprint`). leaks: what train.allow_leaks let through.
     """
 
     corpora: tuple[str, ...] = ()
@@ -63,6 +63,7 @@ class Provenance:
     class_counts: dict[str, int] = field(default_factory=dict)
     hours: float = 0.0
     made_with: dict[str, str] = field(default_factory=dict)
+    leaks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from moodcast import baselines, scores
+from moodcast import audit, baselines, scores
 from moodcast.bundle import Bundle
 from moodcast.cache import WaveStore, open_waves
 from moodcast.labels import Labels
-from moodcast.manifest import Utterance, leaks
+from moodcast.manifest import Utterance
 from moodcast.scores import Answers, Baseline, Floats, Report, Scores
 
 __all__ = ["Report", "Scores", "answer", "evaluate", "refuse_trained_recordings", "refuse_trained_speakers", "scorable", "trivial"]
 
+ALLOW = "allow_leaks (--allow-leaks)"
 BATCH = 64  # utterances a call; the bundle bounds its own memory
 Progress = Callable[[int, int], None]
 
@@ -34,25 +35,27 @@ def evaluate(
     against: Bundle | None = None,
     plain: bool = True,
     flags: Sequence[str] = (),
+    allow_leaks: bool = False,
 ) -> Report:
     """Answer every utterance of `split` that has one of the bundle's classes, alone by alone, and score it.
 
     `rows` is the whole manifest, so that speakers shared between splits are seen and baselines are fitted on its train side; plain=False
     leaves out the one that takes a while. against: another bundle of the same classes, for paired differences. flags: what makes the
-    scores doubtful, to stand in every guard line. progress(done, total) is called as answers come.
+    scores doubtful, to stand in every guard line. allow_leaks: score what leaks nevertheless; what leaks is then such a flag, and so is
+    what train.allow_leaks let through. progress(done, total) is called as answers come.
 
     Raises ValueError where the manifest leaks, the split is empty, or a bundle knows its speakers or recordings.
     """
-    _refuse_leaks(rows)
+    flags = [*flags, *audit.guard(audit.leaks_among(rows), allow_leaks, ALLOW)]
     known, skipped = scorable(bundle, rows, split)
     for each in (bundle, against) if against is not None else (bundle,):
-        refuse_trained_speakers(each, known)
-    answers = answer(bundle, known, progress)
+        flags += [*each.provenance.leaks, *heard_before(each, known, allow_leaks)]
+    answers = answer(bundle, known, progress, allow_leaks)
     other = None
     if against is not None:
         if against.classes != bundle.classes:
             raise ValueError(f"{against.name} answers {against.classes}, {bundle.name} {bundle.classes}; only the same classes compare")
-        other = answer(against, known, progress)
+        other = answer(against, known, progress, allow_leaks)
     train = [row for row in rows if row.split == "train" and bundle.run.labels.name(row) is not None]
     found = trivial(answers, train, bundle, plain)
     return Report(
@@ -85,10 +88,14 @@ def scorable(bundle: Bundle, rows: Sequence[Utterance], split: str) -> tuple[lis
     return known, dict(Counter(str(row.emotion) for row in chosen if bundle.run.labels.name(row) is None))
 
 
-def answer(bundle: Bundle, rows: Sequence[Utterance], progress: Progress | None = None) -> Answers:
-    """What a bundle says of each row, alone by alone. Raises ValueError where it was trained on one of these recordings."""
+def answer(bundle: Bundle, rows: Sequence[Utterance], progress: Progress | None = None, allow_leaks: bool = False) -> Answers:
+    """What a bundle says of each row, alone by alone.
+
+    Raises ValueError where it was trained on one of these recordings, unless allow_leaks.
+    """
     store = open_waves(rows, bundle.rate, max_hours=bundle.run.audio.max_hours)
-    refuse_trained_recordings(bundle, rows, store.fingerprints)
+    if not allow_leaks:
+        refuse_trained_recordings(bundle, rows, store.fingerprints)
     probabilities, attributes = _answered(bundle, store, progress)
     labels = bundle.run.labels
     truth = np.array([bundle.classes.index(str(labels.name(row))) for row in rows], dtype=np.int64)
@@ -140,36 +147,48 @@ def votes_mean(labels: Labels, rows: Sequence[Utterance]) -> Floats | None:
     return np.asarray(known.mean(0)) if len(known) else None
 
 
+def heard_before(bundle: Bundle, rows: Sequence[Utterance], allow_leaks: bool) -> list[str]:
+    """A flag for each kind of thing among these rows that the bundle was trained on. Raises ValueError for them unless allow_leaks."""
+    marks = open_waves(rows, bundle.rate, max_hours=bundle.run.audio.max_hours).fingerprints
+    if not allow_leaks:
+        refuse_trained_speakers(bundle, rows)
+        refuse_trained_recordings(bundle, rows, marks)
+    heard = {"speakers or dialogues": trained_speakers(bundle, rows), "recordings": trained_recordings(bundle, rows, marks)}
+    return [
+        f"leak let through: {bundle.name} was trained on {len(names)} of these {what} ({_some(names, 6)})"
+        for what, names in heard.items()
+        if names
+    ]
+
+
 def refuse_trained_speakers(bundle: Bundle, rows: Sequence[Utterance]) -> None:
     """Raise ValueError, naming them, where the bundle was trained on speakers, dialogues or sessions of these rows."""
-    trained = {*bundle.provenance.speakers, *bundle.provenance.groups}
-    shared = sorted({name for row in rows for name in (row.corpus_speaker, row.corpus_group) if name in trained})
-    if shared:
+    if shared := trained_speakers(bundle, rows):
         raise ValueError(
             f"{bundle.name} was trained on {len(shared)} of the speakers or dialogues it would be scored on: {_some(shared)}. "
-            "Score it on speakers it has never heard (the split of the manifest it was trained from)"
+            f"Score it on speakers it has never heard (the split of the manifest it was trained from); {ALLOW} scores it nevertheless"
         )
 
 
 def refuse_trained_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: Sequence[str]) -> None:
     """Raise ValueError where the bundle was trained on one of these recordings under whatever name (same decoded samples)."""
-    trained = set(bundle.provenance.fingerprints)
-    shared = [row.id for row, mark in zip(rows, fingerprints, strict=True) if mark in trained]
-    if shared:
+    if shared := trained_recordings(bundle, rows, fingerprints):
         raise ValueError(
             f"{bundle.name} was trained on {len(shared)} of the recordings it would be scored on, under these or other names: "
-            f"{_some(shared)}"
+            f"{_some(shared)}. {ALLOW} scores it nevertheless, and says so"
         )
 
 
-def _refuse_leaks(rows: Sequence[Utterance]) -> None:
-    found = leaks(rows)
-    if found:
-        named = [f"{name} ({', '.join(sorted(splits))})" for name, splits in sorted(found.items())]
-        raise ValueError(
-            f"{len(found)} speakers or groups stand on more than one side of the split: {_some(named)}. "
-            "Split again by speaker (moodcast prepare) before scoring"
-        )
+def trained_speakers(bundle: Bundle, rows: Sequence[Utterance]) -> list[str]:
+    """The speakers, dialogues and sessions of these rows ("corpus/name") that the bundle was trained on."""
+    trained = {*bundle.provenance.speakers, *bundle.provenance.groups}
+    return sorted({name for row in rows for name in (row.corpus_speaker, row.corpus_group) if name in trained})
+
+
+def trained_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: Sequence[str]) -> list[str]:
+    """The ids of rows whose decoded samples the bundle was trained on, under whatever name."""
+    trained = set(bundle.provenance.fingerprints)
+    return [row.id for row, mark in zip(rows, fingerprints, strict=True) if mark in trained]
 
 
 def _answered(bundle: Bundle, store: WaveStore, progress: Progress | None) -> tuple[Floats, Floats | None]:

@@ -31,7 +31,8 @@ class Train:
     decay to zero. balance: "none" shows each utterance once an epoch; "class", "corpus" and "corpus_class" draw with replacement so that
     classes, corpora, or classes within corpora, come equally often. cache_features: what a frozen part of the method makes of a recording
     is computed once and kept on disk; "auto": where there is such a part and nothing augments the sound, "on": refused otherwise. keep:
-    the checkpoint that becomes the bundle, by dev UAR or the last. threads: torch threads a worker, 0 leaves them alone.
+    the checkpoint that becomes the bundle, by dev UAR or the last. threads: torch threads a worker, 0 leaves them alone. allow_leaks:
+    train although speakers, dialogues or recordings stand on two sides of the split; the bundle then says so with every score.
     """
 
     epochs: int = 20
@@ -45,6 +46,7 @@ class Train:
     keep: Literal["best", "last"] = "best"
     seed: int = 0
     threads: int = 0
+    allow_leaks: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr", "clip_norm"):

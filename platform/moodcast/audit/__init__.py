@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from moodcast.audit.facts import Facts, facts_of
-from moodcast.audit.finding import LEAKS, SEVERITIES, Finding, in_order, some
+from moodcast.audit.finding import LEAKS, SAME_SOUND, SEVERITIES, Finding, in_order, some
 from moodcast.audit.sound import identical, sound_findings
 from moodcast.audit.table import Giveaway, giveaways, table_findings
 from moodcast.labels import CLASSES
 from moodcast.manifest import Utterance
 
-__all__ = ["LEAKS", "SEVERITIES", "Audit", "Facts", "Finding", "audit", "counts_of", "guard", "leaks_among", "table_findings"]
+__all__ = ["LEAKS", "SAME_SOUND", "SEVERITIES", "Audit", "Facts", "Finding", "audit", "counts_of", "guard", "leaks_among", "table_findings"]
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,9 @@ def guard(found: Sequence[Finding], allow: bool, how: str) -> tuple[str, ...]:
     leaking = [item for item in found if item.kind in LEAKS]
     if leaking and not allow:
         named = some([f"{item.kind}: {item.detail}" for item in leaking], 12)
-        raise ValueError(
-            f"{len(leaking)} leaks between sides of the split: {named}. {leaking[0].do}; {how} lets them through and every score says so"
-        )
+        mend = f"To mend it, {leaking[0].do}; {how} lets them through, and every score says so"
+        raise ValueError(f"{len(leaking)} leaks between sides of the split: {named}. {mend}")
     by_kind: dict[str, list[str]] = {}
     for item in leaking:
         by_kind.setdefault(item.kind, []).append(item.detail.partition(":")[0] if "sound" not in item.kind else some(item.ids, 2))
-    return tuple(f"LEAK let through: {len(names)} x {kind} ({some(names)})" for kind, names in by_kind.items())
+    return tuple(f"leak let through: {kind}, {len(names)} times ({some(names)})" for kind, names in by_kind.items())

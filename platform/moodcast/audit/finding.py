@@ -10,7 +10,8 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 # Kinds that let a model hear in training what it is scored on: `train` and `evaluate` refuse them.
-LEAKS = ("speaker on two sides", "dialogue on two sides", "recording on two sides", "same sound on two sides")
+SAME_SOUND = "same sound on two sides"
+LEAKS = ("speaker on two sides", "dialogue on two sides", "recording on two sides", SAME_SOUND)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from moodcast.audit import likeness
 from moodcast.audit.facts import Facts
-from moodcast.audit.finding import Finding, Severity, some
+from moodcast.audit.finding import SAME_SOUND, Finding, Severity, some
 from moodcast.audit.likeness import Alike
 from moodcast.manifest import Utterance
 
@@ -201,7 +201,7 @@ def _same(name: str, detail: str, own: Sequence[Utterance]) -> Finding:
     who = f"; labels: {', '.join(labels)}; speakers: {some(speakers)}"
     if len(sides) > 1:
         do = "keep one of them, or give them one group and split again"
-        return Finding("same sound on two sides", "error", ids, f"{name}: {detail}; in {', '.join(sides)}{who}", do)
+        return Finding(SAME_SOUND, "error", ids, f"{name}: {detail}; in {', '.join(sides)}{who}", do)
     if len({row.emotion for row in own}) > 1:
         severity: Severity = "error" if name != "shared stretch" else "warning"
         do = "at most one label is right: take out both, or trim what is shared"

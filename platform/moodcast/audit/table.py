@@ -21,8 +21,10 @@ HINTS = 0.05
 
 @dataclass(frozen=True)
 class Giveaway:
-    """How well a name alone predicts the label: majority label of the name in the other folds, five random folds, five times
-    (so every name is heard in training, as in a split that is not by name). Shares; shuffled: 97.5 % of 20 shuffles of the labels stay below it.
+    """How well a name alone predicts the label: the majority label of the name in the other folds; five random folds, five times.
+
+    So every name is heard in training, as in a split that is not by name. All are shares; 97.5 % of 20 shuffles of the labels stay below
+    `shuffled`. Below chance is as good as chance: where a name has all labels equally often, the one left out is the rarest of the rest.
     """
 
     corpus: str

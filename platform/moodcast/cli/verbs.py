@@ -89,6 +89,7 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report here, too.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots here, too.")] = None,
     plain: Annotated[bool, typer.Option(help="Fit the baseline of plain statistics on the train side, which takes a while once.")] = True,
+    allow_leaks: Annotated[bool, typer.Option("--allow-leaks", help="Score what leaks nevertheless; every score then says so.")] = False,
 ) -> None:
     """Score a bundle on speakers it has never heard, with intervals and trivial baselines beside each score."""
     import moodcast
@@ -100,7 +101,7 @@ def evaluate(
     opened = moodcast.load(bundle)
     other = moodcast.load(against) if against else None
     with progress("scoring") as advance:
-        report = score(opened, rows, split=split, progress=advance, against=other, plain=plain)
+        report = score(opened, rows, split=split, progress=advance, against=other, plain=plain, allow_leaks=allow_leaks)
     show.report(report)
     show.written(show.report_files(report, json, html))
 

@@ -21,19 +21,20 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
 from rich.console import Console
 
-from moodcast import augment
+from moodcast import audit, augment
 from moodcast import bundle as bundles
 from moodcast.cluster import folder as files
 from moodcast.cluster import local
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.watch import counting, watching
 from moodcast.cluster.work import sides, work
-from moodcast.manifest import Utterance, leaks, write_manifest
+from moodcast.manifest import Utterance, write_manifest
 from moodcast.method import method_name
 from moodcast.run import Run, run_to_dict
 
 MAX_FAILURES = 2  # workers that die are started again from the last checkpoint, this often
 COLLECTIVE_TIMEOUT_S = 300
+ALLOW = "train.allow_leaks=true"
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,8 @@ def check(run: Run, rows: Sequence[Utterance], workers: int) -> None:
         raise ValueError(f"no training utterance of {missing}; take them out of labels.classes, or add recordings")
     if workers < 1 or run.train.batch_size % workers:
         raise ValueError(f"train.batch_size={run.train.batch_size} cannot be shared equally by {workers} workers; choose a multiple")
-    if run.labels.source != "speaker" and (found := leaks(rows)):  # speakers as classes must be on both sides
-        names = ", ".join(f"{who} ({', '.join(sorted(sides_of))})" for who, sides_of in sorted(found.items())[:12])
-        raise ValueError(f"{len(found)} speakers or groups are on more than one side of the split: {names}; use split_by_group")
+    if run.labels.source != "speaker":  # speakers as classes must be on both sides
+        audit.guard(audit.leaks_among(rows), run.train.allow_leaks, ALLOW)
     augment.check(run.augment)
 
 
@@ -153,10 +153,16 @@ def _fit(
 
 def _read_audio(run: Run, rows: list[Utterance], cache: Path | None, console: Console) -> None:
     """Decode everything once, here, so that the workers only map it."""
+    heard: list[Utterance] = []
+    fingerprints: list[str] = []
     with counting("reading audio", console) as tell:
         for side in sides(rows, run):
             if side:
-                CachedStretches(side, run, cache, tell)
+                fingerprints += CachedStretches(side, run, cache, tell).store.fingerprints
+                heard += side
+    same = [found for found in audit.leaks_among(heard, fingerprints) if found.kind == audit.SAME_SOUND]
+    for leak in audit.guard(same, run.train.allow_leaks, ALLOW):
+        console.print(leak, style="bold red", highlight=False)
 
 
 @contextmanager

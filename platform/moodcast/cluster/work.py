@@ -17,7 +17,7 @@ import ray.train.torch
 import torch
 from torch import Tensor
 
-from moodcast import bundle, metrics
+from moodcast import audit, bundle, metrics
 from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
@@ -160,8 +160,18 @@ class Worker:
     def provenance(self) -> bundle.Provenance:
         """Who and what this run is trained on."""
         if not hasattr(self, "_provenance"):
-            self._provenance = provenance_of(self.data, self.run)
+            self._provenance = provenance_of(self.data, self.run, self.leaks())
         return self._provenance
+
+    def leaks(self) -> tuple[str, ...]:
+        """What train.allow_leaks let through, as sentences."""
+        if not self.run.train.allow_leaks or self.run.labels.source == "speaker":
+            return ()
+        heard = [self.data, self.dev] if self.dev is not None else [self.data]
+        rows = [row for side in heard for row in side.rows]
+        marks = [mark for side in heard for mark in side.store.fingerprints]
+        same = [found for found in audit.leaks_among(rows, marks) if found.kind == audit.SAME_SOUND]
+        return audit.guard([*audit.leaks_among(read_manifest(self.folder / files.MANIFEST)), *same], allow=True, how="")
 
 
 class Reporter:
@@ -233,8 +243,8 @@ def sides(rows: Sequence[Utterance], run: Run) -> tuple[list[Utterance], list[Ut
     return train, dev
 
 
-def provenance_of(data: CachedStretches, run: Run) -> bundle.Provenance:
-    """What a bundle says it was trained on."""
+def provenance_of(data: CachedStretches, run: Run, leaks: tuple[str, ...] = ()) -> bundle.Provenance:
+    """What a bundle says it was trained on, and which leaks were let through."""
     rows = data.rows
     return bundle.Provenance(
         corpora=tuple(sorted({row.corpus for row in rows})),
@@ -244,6 +254,7 @@ def provenance_of(data: CachedStretches, run: Run) -> bundle.Provenance:
         class_counts=dict(sorted(Counter(str(run.labels.name(row)) for row in rows).items())),
         hours=round(float(data.seconds.sum()) / 3600, 3),
         made_with={"ray": ray.__version__},
+        leaks=leaks,
     )
 
 
