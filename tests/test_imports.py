@@ -19,7 +19,8 @@ FLOOR = {"config", "chunks", "audio", "carried", "containers", "manifest", "metr
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
-TOOLS = {"audit", "corpora", "step", "transfer", "scores", "baselines", "evaluate", "report", "study", "diarize", "timeline", "page"}
+TOOLS = {"audit", "corpora", "step", "transfer", "scores", "baselines", "evaluate", "report", "study", "hub", "export"}
+TOOLS |= {"diarize", "timeline", "page"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
 MAY: dict[str, set[str]] = {
@@ -39,6 +40,8 @@ MAY: dict[str, set[str]] = {
     "scores": {"metrics", "manifest"},
     "baselines": MODEL | {"scores"},
     "report": FLOOR | {"scores", "page"},
+    "hub": BUNDLE,
+    "export": BUNDLE,
     "evaluate": BUNDLE | {"audit", "scores", "baselines", "study"},
     "study": BUNDLE,
     "diarize": BUNDLE,

@@ -278,7 +278,7 @@ def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool
     trust: packages beside moodcast.methods whose methods may be imported. verify=False skips the probe, never the hash.
     Raises ValueError where a file is missing, was edited, is of a newer format, or answers the probe otherwise than when it was saved.
     """
-    folder = _folder(path)
+    folder = folder_of(path)
     settings = _settings(folder)
     if settings.get("sha256") != _digest(settings, folder / WEIGHTS):
         raise ValueError(f"{folder}: settings or weights were changed after the bundle was saved (SHA-256 differs); take a fresh copy")
@@ -327,7 +327,8 @@ def _check_probe(bundle: Bundle, stored: Mapping[str, list[float]], folder: Path
         )
 
 
-def _folder(path: str | Path) -> Path:
+def folder_of(path: str | Path) -> Path:
+    """The folder of a bundle: a path, or the name of one that ships with moodcast. Raises ValueError where none lies there."""
     shipped = SHIPPED / str(path)
     folder = shipped if str(path).isidentifier() and shipped.is_dir() and not Path(path).exists() else Path(path)
     if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():

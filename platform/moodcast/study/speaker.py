@@ -81,7 +81,7 @@ def adapted(log_probs: ArrayLike, of: Usual) -> Floats:
     if of.mixed <= 0:
         return logs
     moved = (logs - logs.mean(1, keepdims=True) - of.mixed * of.centre) / of.spread**of.mixed
-    return moved - np.logaddexp.reduce(moved, axis=1, keepdims=True)
+    return np.asarray(moved - np.logaddexp.reduce(moved, axis=1, keepdims=True))
 
 
 def adapt(log_probs: ArrayLike) -> tuple[Floats, Usual]:
@@ -113,7 +113,7 @@ def _classes(answer: Answer) -> NDArray[np.float32]:
 
 def _logs(probabilities: ArrayLike) -> Floats:
     """Log-probabilities [N, K] of probabilities, of which none stays zero."""
-    return np.log(np.clip(np.asarray(probabilities, dtype=np.float64), TINY, 1.0))
+    return np.asarray(np.log(np.clip(np.asarray(probabilities, dtype=np.float64), TINY, 1.0)))
 
 
 def _information(logs: Floats) -> float:
