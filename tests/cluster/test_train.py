@@ -183,6 +183,22 @@ def test_what_cannot_be_trained_on_is_refused(
     assert set(out.iterdir()) == before
 
 
+def test_a_recording_on_two_sides_is_refused_under_another_name(corpus: list[Utterance], out: Path, cache: Path, tmp_path: Path) -> None:
+    train = next(row for row in corpus if row.split == "train")
+    dev = next(row for row in corpus if row.split == "dev")
+    copy = tmp_path / "new-name.wav"
+    copy.write_bytes(Path(train.path).read_bytes())
+    rows = [*corpus, replace(dev, id="copy", path=str(copy))]
+    with pytest.raises(ValueError, match=rf"same sound on two sides: identical: .*{train.corpus_speaker}"):
+        fit(RUN, rows, out, cache=cache, progress=False)
+
+
+def test_leaks_that_are_let_through_are_remembered_by_the_bundle(corpus: list[Utterance], out: Path, cache: Path) -> None:
+    done = fit(replace_at(RUN, {"train.allow_leaks": True, "train.epochs": 1}), moved(corpus, split="dev"), out, cache=cache, progress=False)
+    (leak,) = opened(done.bundle).provenance.leaks
+    assert leak == "leak let through: speaker on two sides, 1 times (tiny/s2)"
+
+
 def test_a_run_that_cannot_begin_leaves_no_folder(corpus: list[Utterance], out: Path, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "no.wav").write_bytes(b"no sound")
     with pytest.raises(ValueError, match="u002"):
