@@ -60,8 +60,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "one recording under two sentences",
-        ("cremad/1056_TAI_ANG_XX",),
-        "the take of 1056_MTI_ANG_XX with a later beginning; what is said is the sentence of that one, which is kept",
+        ("cremad/1045_IWL_DIS_XX", "cremad/1056_TAI_ANG_XX"),
+        "the takes of 1045_ITH_DIS_XX and 1056_MTI_ANG_XX; what is said are the sentences of these, which are kept",
     ),
 )
 
