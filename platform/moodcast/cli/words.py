@@ -18,7 +18,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXTRAS = {"ray": "ray", "fastapi": "ray", "starlette": "ray", "uvicorn": "ray", "multipart": "ray", "pyannote.audio": "pyannote"}
+EXTRAS = {
+    "ray": "ray",
+    "fastapi": "ray",
+    "starlette": "ray",
+    "uvicorn": "ray",
+    "multipart": "ray",
+    "pyannote.audio": "pyannote",
+    "transformers": "encoders",
+    "peft": "encoders",
+    "audiomentations": "augment",
+    "opensmile": "functionals",
+    "huggingface_hub": "hub",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+}
 WIDE = 140  # columns where nobody looks at a terminal: logs and pipes
 
 

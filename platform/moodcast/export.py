@@ -1,0 +1,172 @@
+"""A bundle as one ONNX file: chunks of a waveform in, calibrated log-probabilities out, the bundle's own answers to 1e-4.
+
+    chunks [B, C, L] float32     cut by the bundle's plan, zero where padded; B and C are free, L is the plan's chunk length in samples
+    lengths [B, C] int64         samples that are real, 0 where there is no chunk
+    log_probs [B, K]             of each stretch
+    chunk_log_probs [B, C, K]    of each chunk, where the method answers chunks; 0 chunks' rows mean nothing
+
+What a runtime cannot read off the graph stands in its metadata: classes, rate, plan, the bundle's SHA-256. The file is compared with the
+bundle before it is kept. B stretches, C chunks, L samples, N chunks that exist, T frames, M bands, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from moodcast.batch import Batch, collate
+from moodcast.bundle import Bundle, probe_signal, tempered
+from moodcast.chunks import samples_of
+from moodcast.config import to_dict
+from moodcast.features import TINY, LogMel
+
+OPSET = 17
+TOLERANCE = 1e-4  # of log-probabilities
+INPUTS, OUTPUTS = ("chunks", "lengths"), ("log_probs", "chunk_log_probs")
+
+
+def to_onnx(bundle: Bundle, path: str | Path) -> Path:
+    """Write the bundle as an ONNX file, when its answers are those of the bundle.
+
+    Raises ValueError where the method answers no classes, uses something that ONNX has not, or the answers differ; ModuleNotFoundError
+    without the extra "onnx".
+    """
+    import onnx  # noqa: F401  (what is missing is told before minutes of work)
+    import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
+
+    path = Path(path)
+    graph = Graph(bundle).eval()  # else the exporter leaves the method in training mode
+    length_s = bundle.run.chunks.length_s
+    example = collate(_waves(bundle, (2.3 * length_s, 1.2 * length_s, 0.4 * length_s)), bundle.run.chunks, bundle.rate)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+        half = Path(folder) / path.name
+        with _exportable(), warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of tracing: what it takes for constants are constants here, and the answers are compared
+            try:
+                torch.onnx.export(
+                    graph,
+                    (example.chunks, example.lengths),
+                    str(half),
+                    dynamo=False,  # the newer exporter cannot follow chunks that do not exist
+                    opset_version=OPSET,
+                    input_names=list(INPUTS),
+                    output_names=list(OUTPUTS[: len(graph(example.chunks, example.lengths))]),
+                    dynamic_axes={name: {0: "B", 1: "C"} for name in (*INPUTS, OUTPUTS[1])} | {OUTPUTS[0]: {0: "B"}},
+                )
+            except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError) as error:
+                line = str(error).strip().splitlines()[0][:300]
+                raise ValueError(f"{bundle.name} ({type(bundle.method).__name__}) cannot be written as ONNX: {line}") from error
+        _describe(half, bundle)
+        difference = compare(bundle, half)
+        if not difference <= TOLERANCE:
+            raise ValueError(f"the ONNX file answers otherwise than {bundle.name}, by {difference:.2g} (allowed {TOLERANCE:g}); not kept")
+        os.replace(half, path)
+    return path
+
+
+def compare(bundle: Bundle, path: str | Path) -> float:
+    """The largest difference of log-probabilities between a bundle and an ONNX file, over batches of several sizes and lengths."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    worst = 0.0
+    for seconds in ((1.0,), (0.3, 2.0, 3.1), (6.5, 0.05), (0.5, 0.5, 0.5, 0.5, 9.0)):
+        waves = _waves(bundle, seconds)
+        batch = collate(waves, bundle.run.chunks, bundle.rate)
+        given = dict(zip(names, session.run(None, {"chunks": batch.chunks.numpy(), "lengths": batch.lengths.numpy()}), strict=True))
+        prediction = bundle.raw(waves)
+        real = batch.lengths.numpy() > 0
+        pairs = [(given["log_probs"], prediction.emotion)]
+        if "chunk_log_probs" in given and prediction.chunk_emotion is not None:
+            pairs.append((given["chunk_log_probs"][real], prediction.chunk_emotion[torch.from_numpy(real)]))
+        for theirs, ours in pairs:
+            worst = max(worst, float(np.abs(theirs - cast(Tensor, ours).numpy()).max()))
+    return worst
+
+
+class Graph(nn.Module):
+    """A bundle's method as a function of tensors, calibration included."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self.method, self.rate, self.temperature = bundle.method, bundle.rate, bundle.calibration.temperature
+
+    def forward(self, chunks: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        """chunks [B, C, L], lengths [B, C] -> log_probs [B, K] and, where there are any, chunk_log_probs [B, C, K]."""
+        found = tempered(self.method(Batch(chunks, lengths, lengths.sum(1) / self.rate)), self.temperature)
+        if found.emotion is None:
+            raise ValueError(f"{type(self.method).__name__} answers no classes; there is nothing to export")
+        return (found.emotion,) if found.chunk_emotion is None else (found.emotion, found.chunk_emotion)
+
+
+def log_mel_by_convolution(log_mel: LogMel, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """`LogMel.forward` in real numbers: a strided convolution with windowed cosines and sines is the discrete Fourier transform.
+
+    waves [N, L], lengths [N] -> frames [N, T, M], mask [N, T].
+    """
+    at = torch.arange(log_mel.width, dtype=torch.float64)
+    angle = torch.arange(log_mel.fft // 2 + 1, dtype=torch.float64)[:, None] * at * (2 * np.pi / log_mel.fft)
+    kernel = torch.cat([torch.cos(angle), torch.sin(angle)]) * log_mel.window[: log_mel.width].double()
+    padded = nn.functional.pad(waves, (0, max(0, log_mel.width - int(waves.shape[-1]))))
+    parts = nn.functional.conv1d(padded[:, None], kernel.float()[:, None], stride=log_mel.hop).square()
+    power = (parts[:, : len(angle)] + parts[:, len(angle) :]).transpose(1, 2)
+    frames = torch.log(power @ log_mel.filters + TINY)
+    mask = torch.arange(frames.shape[1]) < log_mel.num_frames(lengths)[:, None]
+    return frames * mask[..., None], mask
+
+
+def layer_norm_in_parts(
+    values: Tensor, shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Layer normalisation whose shape need not be known while tracing."""
+    last = tuple(range(-len(shape), 0))
+    centred = values - values.mean(last, keepdim=True)
+    normed = centred / (centred.square().mean(last, keepdim=True) + eps).sqrt()
+    normed = normed if weight is None else normed * weight
+    return normed if bias is None else normed + bias
+
+
+@contextmanager
+def _exportable() -> Iterator[None]:
+    """What ONNX cannot express, or the tracer cannot follow, in a form of the same value."""
+    with patch.object(LogMel, "forward", log_mel_by_convolution), patch.object(nn.functional, "layer_norm", layer_norm_in_parts):
+        yield
+
+
+def _waves(bundle: Bundle, seconds: Sequence[float]) -> list[NDArray[np.float32]]:
+    """Voice-like signals of different lengths, none longer than the plan covers."""
+    return [probe_signal(bundle.rate, min(bundle.run.chunks.max_s, s)) for s in seconds]
+
+
+def _describe(path: Path, bundle: Bundle) -> None:
+    """Metadata beside the graph."""
+    import onnx
+
+    model: Any = onnx.load(str(path))
+    plan = to_dict(bundle.run.chunks)
+    told = {
+        "classes": json.dumps(list(bundle.classes)),
+        "sampling_rate": str(bundle.rate),
+        "chunk_samples": str(samples_of(bundle.run.chunks.length_s, bundle.rate)),
+        "chunks": json.dumps(plan),
+        "max_s": str(bundle.run.chunks.max_s),
+        "bundle": bundle.name,
+        "sha256": bundle.sha256,
+    }
+    onnx.helper.set_model_props(model, told)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
