@@ -92,6 +92,10 @@ class Method(nn.Module):
     def fit_once(self, view: View) -> None:
         """Before the first epoch: closed-form parts fill buffers."""
 
+    @classmethod
+    def make_ready(cls, config: Any, spec: Spec) -> None:
+        """Called once, before any worker starts: fetch what the config names, refuse with a ValueError what cannot be had."""
+
     def files(self) -> dict[str, str]:
         """Texts that must travel in a bundle to build the method again, "folder/name.json" -> text: an encoder's config, a tokenizer."""
         return {}

@@ -29,7 +29,7 @@ from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.watch import counting, watching
 from moodcast.cluster.work import sides, work
 from moodcast.manifest import Utterance, write_manifest
-from moodcast.method import method_name
+from moodcast.method import find_method, method_name
 from moodcast.run import Run, run_to_dict
 
 MAX_FAILURES = 2  # workers that die are started again from the last checkpoint, this often
@@ -105,6 +105,7 @@ def check(run: Run, rows: Sequence[Utterance], workers: int) -> None:
     if run.labels.source != "speaker":  # speakers as classes must be on both sides
         audit.guard(audit.leaks_among(rows), run.train.allow_leaks, ALLOW)
     augment.check(run.augment)
+    find_method(method_name(run.method), trust_of(run)).make_ready(run.method, run.spec)
 
 
 def finished(folder: Path, run: Run) -> Fit | None:

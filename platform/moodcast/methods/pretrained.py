@@ -75,6 +75,11 @@ class Pretrained(Method):
         wide, width = 2 * self.encoder.width, config.width
         self.head = nn.Sequential(nn.Linear(wide, width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, len(spec.classes)))
 
+    @classmethod
+    def make_ready(cls, config: Any, spec: Spec) -> None:
+        """Find the encoder, or fetch it, once for all workers."""
+        open_encoder(config.encoder, config.revision)
+
     def forward(self, batch: Batch) -> Prediction:
         """emotion [B, K] and chunk_emotion [B, C, K]: the same head on the statistics of all frames and of each chunk's frames."""
         moments = self.moments(batch) if batch.frozen is None else batch.frozen  # [B, C, S, 2 D]

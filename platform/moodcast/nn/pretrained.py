@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -203,15 +204,14 @@ def small(family: str) -> dict[str, str]:
 
 
 def _fetched(source: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
+    hub = _library("huggingface_hub")
+    wanted = [CONFIG, EXTRACTOR, "*.safetensors", "*.safetensors.index.json"]
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=[CONFIG, EXTRACTOR, "*.safetensors", "*.index.json"]))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=wanted))
+    except (ValueError, OSError) as error:  # what the hub's client raises is one of these
         raise ValueError(
             f"the encoder {source!r} (revision {revision}) is neither a folder nor to be had from the hub: "
-            f"{str(error).strip().splitlines()[0]}. Name a folder in the Hugging Face layout, or {RANDOM}wavlm for a control"
+            f"{str(error).strip().splitlines()[0].rstrip('.')}. Name a folder in the Hugging Face layout, or {RANDOM}wavlm for a control"
         ) from error
 
 
@@ -227,6 +227,7 @@ def _plain(text: str) -> dict[str, Any]:
 
 def _library(name: str) -> Any:
     """A library of the extra "encoders"; a second to import, and only by who uses it."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -248,6 +249,7 @@ def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
     logging = hf.utils.logging
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # a head of the checkpoint that is not used is no news
+    logging.disable_progress_bar()
     try:
         kind = hf.WhisperModel if family == "whisper" else hf.AutoModel
         model, told = kind.from_pretrained(
@@ -263,6 +265,7 @@ def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
         raise ValueError(f"the weights in {weights} cannot be read: {error}") from error
     finally:
         logging.set_verbosity(level)
+        logging.enable_progress_bar()
     used = model.encoder if family == "whisper" else model
     prefix = "encoder." if family == "whisper" else ""
     missing = [name for name in told["missing_keys"] if name.startswith(prefix) and "masked_spec_embed" not in name]
