@@ -1,0 +1,244 @@
+"""Encoders of every family, small and with random weights: saved by these tests in the hub's layout, never fetched.
+
+N waves, L samples, S states, T frames.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from moodcast.nn.pretrained import CONFIG, EXTRACTOR, FAMILIES, SpeechEncoder, open_encoder, small
+
+RATE = 16_000
+LENGTHS = [16_000, 5_000, 300, 9_999, 1]
+CONV = {"conv_dim": [16, 16, 16], "conv_kernel": [10, 8, 8], "conv_stride": [5, 8, 8], "num_feat_extract_layers": 3}
+BODY = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
+SHALLOW = {**BODY, "num_hidden_layers": 1}
+POSITIONS = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}  # how the large models of these families differ
+SAMPLES = transformers.Wav2Vec2FeatureExtractor
+ARCHITECTURES: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "wav2vec2": lambda: (transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**BODY, **CONV, **POSITIONS)), SAMPLES()),
+    "wav2vec2-large": lambda: (transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**BODY, **CONV, **POSITIONS, **LARGE)), SAMPLES()),
+    "hubert": lambda: (transformers.HubertModel(transformers.HubertConfig(**BODY, **CONV, **POSITIONS)), SAMPLES(do_normalize=False)),
+    "hubert-large": lambda: (transformers.HubertModel(transformers.HubertConfig(**BODY, **CONV, **POSITIONS, **LARGE)), SAMPLES()),
+    "distilhubert": lambda: (
+        transformers.HubertModel(transformers.HubertConfig(**SHALLOW, **CONV, **POSITIONS, feat_proj_layer_norm=False)),
+        SAMPLES(),
+    ),
+    "wavlm": lambda: (transformers.WavLMModel(transformers.WavLMConfig(**BODY, **CONV, **POSITIONS)), SAMPLES(do_normalize=False)),
+    "wavlm-large": lambda: (transformers.WavLMModel(transformers.WavLMConfig(**BODY, **CONV, **POSITIONS, **LARGE)), SAMPLES()),
+    "unispeech-sat": lambda: (transformers.UniSpeechSatModel(transformers.UniSpeechSatConfig(**BODY, **CONV, **POSITIONS)), SAMPLES()),
+    "wav2vec2-bert": lambda: (
+        transformers.Wav2Vec2BertModel(transformers.Wav2Vec2BertConfig(**BODY, conv_depthwise_kernel_size=7, add_adapter=True)),
+        transformers.SeamlessM4TFeatureExtractor(),
+    ),
+    "whisper": lambda: (
+        transformers.WhisperModel(
+            transformers.WhisperConfig(
+                d_model=16, encoder_layers=3, encoder_attention_heads=2, encoder_ffn_dim=24, decoder_layers=1, decoder_attention_heads=2,
+                decoder_ffn_dim=16, vocab_size=20, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+            )
+        ),
+        transformers.WhisperFeatureExtractor(),
+    ),
+}  # fmt: skip
+every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of each architecture as the hub keeps it: config, feature extractor, safetensors."""
+    found = {}
+    for name, make in ARCHITECTURES.items():
+        torch.manual_seed(0)
+        model, extractor = make()
+        found[name] = tmp_path_factory.mktemp(name)
+        model.save_pretrained(found[name])
+        extractor.save_pretrained(found[name])
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever would leave this machine fails."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def opened(folder: Path) -> SpeechEncoder:
+    files, weights = open_encoder(str(folder))
+    return SpeechEncoder(files, RATE, weights)
+
+
+def waves() -> tuple[torch.Tensor, torch.Tensor]:
+    sounds = 0.1 * torch.randn(len(LENGTHS), max(LENGTHS), generator=torch.Generator().manual_seed(0))
+    return sounds, torch.tensor(LENGTHS)  # what lies behind a length is noise as well
+
+
+@every_architecture
+def test_states_are_the_same_alone_and_in_a_batch_whatever_lies_behind_the_end(name: str, saved: dict[str, Path]):
+    encoder, (sounds, lengths) = opened(saved[name]), waves()
+    states, mask = encoder(sounds, lengths)
+    assert states.shape[1] == encoder.num_layers + 1
+    assert states.shape[3] == encoder.width
+    assert mask.sum(1).tolist() == encoder.num_frames(lengths).tolist()
+    assert (states.masked_fill(mask[:, None, :, None], 0.0) == 0).all()
+    for row, length in enumerate(LENGTHS):
+        alone, _ = encoder(sounds[row : row + 1, :length], lengths[row : row + 1])
+        count = int(mask[row].sum())
+        assert alone.shape[2] == count >= 1
+        torch.testing.assert_close(alone[0], states[row, :, :count], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "whisper"])
+def test_the_states_of_one_wave_are_those_of_the_library_with_its_own_processor(name: str, saved: dict[str, Path]):
+    encoder, wave = opened(saved[name]), waves()[0][0]
+    processor = transformers.AutoFeatureExtractor.from_pretrained(saved[name])
+    model = transformers.AutoModel.from_pretrained(saved[name]).eval()
+    model.adapter = None
+    with torch.no_grad():
+        given = processor(wave.numpy(), sampling_rate=RATE, return_tensors="pt")
+        wanted = model(**given, output_hidden_states=True)
+        found, _ = encoder(wave[None], torch.tensor([len(wave)]))
+    torch.testing.assert_close(found[0, -1], wanted.last_hidden_state[0], atol=2e-3, rtol=0)
+    torch.testing.assert_close(found[0, 1], wanted.hidden_states[1][0], atol=2e-3, rtol=0)
+
+
+def test_whisper_on_a_full_window_is_the_librarys(saved: dict[str, Path]):
+    """30 s leave nothing masked, so that our way through the layers must give what theirs gives."""
+    encoder = opened(saved["whisper"])
+    wave = 0.1 * torch.randn(30 * RATE, generator=torch.Generator().manual_seed(0))
+    processor, model = transformers.WhisperFeatureExtractor(), transformers.WhisperModel.from_pretrained(saved["whisper"]).eval()
+    with torch.no_grad():
+        features = processor(wave.numpy(), sampling_rate=RATE, return_tensors="pt").input_features
+        wanted = model.encoder(features).last_hidden_state
+        found, mask = encoder(wave[None], torch.tensor([len(wave)]))
+    assert mask.all()
+    torch.testing.assert_close(found[0, -1, :-1], wanted[0, :-1], atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match="at most 30 s"):
+        encoder(torch.zeros(1, 31 * RATE), torch.tensor([31 * RATE]))
+
+
+@every_architecture
+@pytest.mark.parametrize("tuned", ["all", "front", "one layer", "lora"])
+def test_all_that_calls_itself_trainable_gets_a_gradient(name: str, tuned: str, saved: dict[str, Path]):
+    """Two workers would wait for each other otherwise."""
+    encoder, (sounds, lengths) = opened(saved[name]), waves()
+    if tuned == "lora":
+        encoder.adapt(rank=2, alpha=4, dropout=0.0)
+        with torch.no_grad():
+            for p in encoder.parameters():
+                p += 0.01 * torch.randn_like(p) * p.requires_grad  # the second matrix starts at zero and hides the first
+    else:
+        encoder.thaw(1 if tuned == "one layer" else None, front=tuned == "front")
+    encoder.train()
+    states, _ = encoder(sounds, lengths)
+    states.backward(torch.randn(states.shape, generator=torch.Generator().manual_seed(1)))
+    trained = {path: p.grad for path, p in encoder.named_parameters() if p.requires_grad}
+    assert trained
+    assert not [path for path, gradient in trained.items() if gradient is None or not (gradient != 0).any()]
+    below = [path for path in trained if "layers.0." in path or "projection" in path]
+    assert bool(below) == (tuned != "one layer" or encoder.num_layers == 1)
+    if tuned == "lora":
+        assert all("lora_" in path for path in trained)
+        assert len(trained) >= 4 * encoder.num_layers
+
+
+def test_layers_thaw_from_the_top(saved: dict[str, Path]):
+    encoder = opened(saved["wavlm"])
+    assert not any(p.requires_grad for p in encoder.parameters())
+    for count in range(4):
+        encoder.thaw(count)
+        thawed = [any(p.requires_grad for p in layer.parameters()) for layer in encoder.layers]
+        assert thawed == [False] * (3 - count) + [True] * count
+        assert encoder.model.feature_projection.projection.weight.requires_grad == (count == 3)
+        assert not encoder.model.feature_extractor.conv_layers[0].conv.weight.requires_grad
+
+
+@every_architecture
+def test_its_files_alone_rebuild_the_architecture(name: str, saved: dict[str, Path]):
+    encoder, (sounds, lengths) = opened(saved[name]), waves()
+    again = SpeechEncoder(json.loads(json.dumps(encoder.files)), RATE)
+    again.load_state_dict(encoder.state_dict())
+    again.eval()
+    torch.testing.assert_close(again(sounds, lengths)[0], encoder(sounds, lengths)[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_a_small_random_control(family: str):
+    files, weights = open_encoder(f"random/{family}")
+    assert weights is None
+    states, _ = SpeechEncoder(files, RATE)(*waves())
+    assert states.isfinite().all()
+
+
+# ------------------------------------------------------------------------------------------------------ refusals
+
+
+def copied(folder: Path, into: Path) -> Path:
+    into.mkdir()
+    for path in folder.iterdir():
+        (into / path.name).write_bytes(path.read_bytes())
+    return into
+
+
+def test_weights_that_are_a_pickle_are_refused_before_they_are_opened(saved: dict[str, Path], tmp_path: Path):
+    folder = copied(saved["wavlm"], tmp_path / "pickled")
+    (folder / "model.safetensors").unlink()
+    torch.save(transformers.AutoModel.from_pretrained(saved["wavlm"]).state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"no \*\.safetensors.*opens no pickle.*method\.revision=refs/pr/1"):
+        open_encoder(str(folder))
+
+
+def test_code_and_kernels_that_a_config_names_are_ignored(saved: dict[str, Path], tmp_path: Path):
+    folder = copied(saved["wav2vec2"], tmp_path / "coded")
+    (folder / "evil.py").write_text("raise SystemExit('this ran')\n")
+    config = json.loads((folder / CONFIG).read_text())
+    config |= {"auto_map": {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}, "_attn_implementation": "somebody/kernel"}
+    config |= {"attn_implementation": "somebody/kernel", "quantization_config": {"quant_method": "gptq"}, "dtype": "float16"}
+    (folder / CONFIG).write_text(json.dumps(config))
+    states, _ = opened(folder)(*waves())
+    torch.testing.assert_close(states, opened(saved["wav2vec2"])(*waves())[0])
+
+
+def test_what_is_no_encoder_is_refused_in_words(saved: dict[str, Path], tmp_path: Path):
+    with pytest.raises(ValueError, match=r"'some/where' \(revision main\) is neither a folder nor to be had from the hub"):
+        open_encoder("some/where")
+    with pytest.raises(ValueError, match=r"no config\.json"):
+        open_encoder(str(tmp_path))
+    with pytest.raises(ValueError, match="no random encoder random/bert"):
+        open_encoder("random/bert")
+    with pytest.raises(ValueError, match=r"is a 'bert'; wanted one of wav2vec2, hubert"):
+        SpeechEncoder({CONFIG: '{"model_type": "bert"}'}, RATE)
+    with pytest.raises(ValueError, match=r"hears 16000 Hz and the run reads 8000 Hz; set audio\.rate=16000"):
+        SpeechEncoder(small("wavlm"), 8_000)
+    cut = copied(saved["hubert"], tmp_path / "cut")
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(cut / "model.safetensors")
+    save_file({name: value for name, value in weights.items() if "layers.1" not in name}, cut / "model.safetensors")
+    with pytest.raises(ValueError, match=r"lacks \d+ weights of its encoder, the first is encoder\.layers\.1"):
+        opened(cut)
+
+
+def test_samples_are_standardised_only_where_the_extractor_says_so(saved: dict[str, Path]):
+    files = open_encoder(str(saved["wav2vec2"]))[0]
+    wave, length = waves()[0][:1], torch.tensor([16_000])
+    for wanted in (True, False):
+        told = {**files, EXTRACTOR: json.dumps({**json.loads(files[EXTRACTOR]), "do_normalize": wanted})}
+        encoder = SpeechEncoder(told, RATE)
+        inputs, _ = encoder._inputs(wave, length)
+        assert np.isclose(float(inputs.std()), 1.0 if wanted else float(wave.std()), atol=0.01)
