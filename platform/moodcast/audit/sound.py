@@ -137,11 +137,19 @@ def lengths(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Finding]:
     for row, fact in zip(rows, facts, strict=True):
         if row.duration_s is None or row.stop_s is not None or row.start_s > 0 or abs(fact.seconds - row.duration_s) <= LENGTH_S:
             continue
-        shorter = fact.seconds < row.duration_s
-        kind, severity = ("truncated", "error") if shorter else ("longer than its table says", "warning")
         detail = f"{fact.seconds:.2f} s of sound, {row.duration_s:.2f} s in the manifest"
-        do = "get the file again" if shorter else "correct duration_s, or look whether the file is another one"
-        found.append(Finding(kind, "error" if severity == "error" else "warning", (row.id,), detail, do))
+        if fact.seconds < row.duration_s:
+            found.append(Finding("truncated", "error", (row.id,), detail, "get the file again"))
+        else:
+            do = "correct duration_s, or look whether the file is another one"
+            found.append(Finding("longer than its table says", "warning", (row.id,), detail, do))
+    for row, fact in zip(rows, facts, strict=True):
+        last_s = max((stop_s for spans in (row.words, row.phones) for _, _, stop_s in spans or ()), default=0.0)
+        if last_s > row.start_s + fact.seconds + LENGTH_S:
+            detail = f"the last label ends at {last_s:.2f} s, the recording at {row.start_s + fact.seconds:.2f} s"
+            found.append(
+                Finding("labels beyond the end", "warning", (row.id,), detail, "look whether the label file is of another recording")
+            )
     return found
 
 
