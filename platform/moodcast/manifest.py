@@ -97,6 +97,15 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     return rows
 
 
+def read_manifests(paths: Iterable[str | Path]) -> list[Utterance]:
+    """The rows of several manifests together. Raises ValueError for none, or an id that two of them use."""
+    rows = [row for path in paths for row in read_manifest(path)]
+    if not rows:
+        raise ValueError("no manifest came; `moodcast prepare CORPUS FOLDER` writes one")
+    _check_ids(rows, "these manifests together")
+    return rows
+
+
 def write_manifest(rows: Iterable[Utterance], path: str | Path) -> None:
     """Write rows as .parquet, .jsonl or .csv; an older file of that name is replaced at once or not at all.
 

@@ -119,7 +119,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Scores:
-    """One slice of what was scored; kind is "all", "corpus", "language" or "gender". `guard` must be read with the score."""
+    """One slice of what was scored; kind is "all", "corpus", "language", "gender" or "fold". `guard` must be read with the score."""
 
     slice: str
     kind: str
@@ -201,13 +201,22 @@ def score_all(
     train_votes: Floats | None = None,
     against: Answers | None = None,
     flags: Sequence[str] = (),
+    more: Sequence[tuple[str, str, NDArray[np.bool_]]] = (),
 ) -> tuple[Scores, ...]:
-    """The scores of every slice. prior [K]: the train mean of the classes, train_votes [K]: that of the raters' distributions."""
+    """The scores of every slice, and of `more` of them (name, kind, mask [N]).
+
+    prior: the train mean of the classes, [K], or [N, K] where utterances differ in what was trained on; train_votes: the same of the
+    raters' distributions.
+    """
+    shape = (len(answers), len(answers.classes))
+    prior = np.broadcast_to(prior, shape)
+    votes = None if train_votes is None else np.broadcast_to(train_votes, shape)
     found = []
-    for name, kind, mask in slices(answers):
+    for name, kind, mask in (*slices(answers), *more):
         cut = [replace(baseline, guess=baseline.guess[mask]) for baseline in baselines]
         other = None if against is None else against.where(mask)
-        found.append(score_slice(name, kind, answers.where(mask), cut, prior, train_votes, other, flags))
+        part = None if votes is None else votes[mask]
+        found.append(score_slice(name, kind, answers.where(mask), cut, prior[mask], part, other, flags))
     return tuple(found)
 
 
@@ -263,10 +272,10 @@ def guard_line(uar: Interval, baselines: Sequence[Beside], pool: Floats, flags: 
 
 
 def sureness(answers: Answers, prior: Floats) -> Sureness:
-    """Calibration of the answers, prior [K] being what somebody says who knows the class counts of training only."""
+    """Calibration of the answers; prior [K] or [N, K] is what somebody says who knows the class counts of training only."""
     hits = metrics.confidence_sums(answers.probabilities, answers.truth)
     chosen = answers.probabilities[np.arange(len(answers)), answers.truth]
-    told = prior[answers.truth]
+    told = np.broadcast_to(prior, answers.probabilities.shape)[np.arange(len(answers)), answers.truth]
 
     def nll(p: Floats) -> Interval:
         return _interval(metrics.mean, metrics.with_count(-np.log(np.maximum(p, metrics.TINY))), answers)
@@ -286,13 +295,13 @@ def concordance(answers: Answers) -> dict[str, Interval]:
 
 
 def distribution(answers: Answers, train_votes: Floats | None) -> Distribution | None:
-    """Distances to the raters' distributions beside those of the train mean [K]; None where nobody voted."""
+    """Distances to the raters' distributions beside those of the train mean, [K] or [N, K]; None where nobody voted."""
     voted = np.asarray(~np.isnan(answers.votes).any(axis=1))
     if not voted.any() or train_votes is None:
         return None
     part = answers.where(voted)
     ours = metrics.distances(part.votes, part.probabilities)
-    theirs = metrics.distances(part.votes, np.tile(train_votes, (len(part), 1)))
+    theirs = metrics.distances(part.votes, np.broadcast_to(train_votes, answers.votes.shape)[voted])
     return Distribution(
         num_utterances=len(part),
         measures={name: _interval(metrics.mean, metrics.with_count(values), part) for name, values in ours.items()},

@@ -249,6 +249,12 @@ def written(paths: Sequence[Path]) -> None:
         console().print(Text(f"written: {path}"), soft_wrap=True)
 
 
+def places(where: Sequence[str]) -> None:
+    """Where something is that need not be a file here."""
+    for place in where:
+        console().print(Text(f"written: {place}"), soft_wrap=True)
+
+
 def coloured(emotion: str | None) -> Text:
     """A class name in its colour."""
     return Text(emotion or "", style=COLOURS.get(emotion or "", ""))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodcast.cli import data
-from moodcast.cli.words import fail, fail_on, find_job, named, options, progress, run, sort_words
+from moodcast.cli import data, scoring
+from moodcast.cli.words import fail, fail_on, find_job, named, options, progress, run, say, sort_words
+
+if TYPE_CHECKING:
+    from moodcast.bundle import Answer
 
 app = typer.Typer(
     name="moodcast",
@@ -80,30 +83,8 @@ def train(
     show.fit(fit.folder, fit.bundle, fit.metrics)
 
 
-@app.command()
-def evaluate(
-    bundle: Annotated[str, typer.Argument(help='A bundle\'s folder, or "default".')],
-    manifest: Annotated[Path, typer.Argument(help="The manifest from `moodcast prepare`.")],
-    split: Annotated[str, typer.Option(help="Which side of the manifest is scored.")] = "test",
-    against: Annotated[str | None, typer.Option(metavar="FOLDER", help="Another bundle, for the paired difference.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report here, too.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots here, too.")] = None,
-    plain: Annotated[bool, typer.Option(help="Fit the baseline of plain statistics on the train side, which takes a while once.")] = True,
-    allow_leaks: Annotated[bool, typer.Option("--allow-leaks", help="Score what leaks nevertheless; every score then says so.")] = False,
-) -> None:
-    """Score a bundle on speakers it has never heard, with intervals and trivial baselines beside each score."""
-    import moodcast
-    from moodcast.cli import show
-    from moodcast.evaluate import evaluate as score
-    from moodcast.manifest import read_manifest
-
-    rows = read_manifest(manifest)
-    opened = moodcast.load(bundle)
-    other = moodcast.load(against) if against else None
-    with progress("scoring") as advance:
-        report = score(opened, rows, split=split, progress=advance, against=other, plain=plain, allow_leaks=allow_leaks)
-    show.report(report)
-    show.written(show.report_files(report, json, html))
+app.command()(scoring.evaluate)
+app.command()(scoring.calibrate)
 
 
 @app.command()
@@ -111,6 +92,9 @@ def predict(
     files: Files,
     bundle: BundleOption = "default",
     json: Annotated[bool, typer.Option("--json", help="One JSON object a file and line instead of a table.")] = False,
+    same_speaker: Annotated[
+        bool, typer.Option("--same-speaker", help="All are of one speaker: centre answers on what is usual for that speaker.")
+    ] = False,
 ) -> None:
     """Name the emotion of each recording (one speaker each; for conversations see `analyze`)."""
     import moodcast
@@ -119,16 +103,26 @@ def predict(
     opened = moodcast.load(bundle)
     table = show.Answers(opened.classes, as_json=json)
     failed = 0
+    answered: list[tuple[Path, Answer]] = []
     with progress("listening", total=len(files), hidden=json) as advance:
         for number, file in enumerate(files, start=1):
             try:
-                table.add(file, opened.predict(file))
+                answered.append((file, opened.predict(file)))
+                if not same_speaker:
+                    table.add(*answered[-1])
             except (ValueError, OSError) as error:
                 if options.debug:
                     raise
                 failed += 1
                 table.add_failure(file, error)
             advance(number, len(files))
+    if same_speaker and answered:
+        from moodcast.study.speaker import adapt_answers
+
+        answers, usual = adapt_answers([answer for _, answer in answered])
+        for (file, _), answer in zip(answered, answers, strict=True):
+            table.add(file, answer)
+        say(usual.why, "speaker")
     table.close()
     if failed:
         raise typer.Exit(1)
@@ -208,6 +202,11 @@ def demo(
     from moodcast.cluster import demo as demonstration
 
     demonstration.main(out, recording, show=show.timeline)
+
+
+app.command()(scoring.push)
+app.command()(scoring.pull)
+app.command()(scoring.export)
 
 
 def main() -> None:

@@ -62,6 +62,13 @@ def fail(message: str, what: str = "error") -> None:
     console(errors=True).print(Text.assemble((f"{what}: ", "bold red"), (message, "red")))
 
 
+def say(message: str, what: str) -> None:
+    """One quiet line on standard error."""
+    from rich.text import Text
+
+    console(errors=True).print(Text(f"{what}: {message}", style="dim"))
+
+
 def fail_on(file: Path, error: Exception) -> None:
     """The same for one file of several; the file is named, once."""
     reason = explain(error) or str(error)

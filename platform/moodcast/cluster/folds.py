@@ -1,0 +1,256 @@
+"""A recipe scored across speaker folds: trained k times, each time without other speakers, and scored on all of them together.
+
+A folder holds it: folds.json (which run on which rows, so that only the same is gone on with), fold0, fold1, ... (a run each), and
+fold0.npz, ... (what each answered to its speakers). A second call with the same name trains only what is missing. Every fold tests on its
+own speakers, chooses its checkpoint and fits its temperature on those of the next, and trains on the rest. Shapes: N utterances, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodcast import baselines, scores
+from moodcast import bundle as bundles
+from moodcast import evaluate as evaluation
+from moodcast.cluster import folder as files
+from moodcast.cluster import local
+from moodcast.cluster.train import Interrupted, fit, trust_of
+from moodcast.manifest import Utterance, folds, read_manifests
+from moodcast.method import method_name
+from moodcast.run import Run, run_to_dict
+from moodcast.scores import Answers, Baseline, Floats, Report
+
+ABOUT = "folds.json"
+FEWEST = 3  # one fold to test, one to choose the checkpoint, one to train on
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one fold answered to its own speakers (`ids`); baselines by name; prior and train votes [K] of what it was trained on."""
+
+    ids: tuple[str, ...]
+    probabilities: Floats
+    prior: Floats
+    train_votes: Floats
+    guesses: dict[str, NDArray[np.int64]]
+    what: dict[str, str]
+    sha256: str
+    leaks: tuple[str, ...]
+
+
+def cross_validate(
+    run: Run,
+    manifests: Sequence[str | Path] | Sequence[Utterance],
+    k: int,
+    *,
+    out: Path = Path("runs"),
+    name: str = "folds",
+    seed: int = 0,
+    workers: int = 1,
+    against: str | Path | None = None,
+    plain: bool = True,
+    progress: bool = True,
+    cache: Path | None = None,
+) -> Report:
+    """Train `run` in k speaker folds and score what each answers to the speakers it has not heard; the report has a slice a fold, too.
+
+    manifests: their rows, or rows; splits in them are not used. seed: of the folds (the run's own is train.seed). out/name: where the
+    folds are kept, and gone on with. against: the folder of other folds of the same rows, k and seed, for paired differences.
+
+    Raises ValueError for k below 3, a folder of another recipe, or what `fit` and `evaluate` refuse; Interrupted at Ctrl-C.
+    """
+    if k < FEWEST:
+        raise ValueError(f"{k} folds are too few: wanted {FEWEST} or more, one to test, one to choose the checkpoint and one to train on")
+    rows = _rows(run, manifests)
+    home = (Path(out) / name).absolute()
+    _same(home, run, rows, k, seed)
+    sides = folds(rows, k, seed)
+    done = []
+    with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
+        for test in range(k):
+            split = [replace(row, split=_side(side, test, k)) for row, side in zip(rows, sides, strict=True)]
+            done.append(_fold(run, split, home, test, workers, plain, progress, cache))
+    other = None if against is None else pooled(rows, run, load(Path(against), rows, k, seed))
+    return report_of(run, rows, done, name, other, None if against is None else Path(against).name, plain)
+
+
+def load(home: Path, rows: Sequence[Utterance], k: int, seed: int) -> list[Fold]:
+    """The answers of finished folds. Raises ValueError where there are none, or they are of other rows, k or seed."""
+    about = files.read_json(home / ABOUT)
+    wanted = {"k": k, "seed": seed, "rows_sha256": files.rows_digest(_unsplit(rows))}
+    if about is None or {key: about.get(key) for key in wanted} != wanted:
+        raise ValueError(f"{home} does not hold {k} folds of the same rows with seed {seed}; only those can be compared in pairs")
+    missing = [i for i in range(k) if not (home / f"fold{i}.npz").is_file()]
+    if missing:
+        raise ValueError(f"{home}: folds {missing} are not finished; the command that made the others goes on with them")
+    return [_read(home / f"fold{i}.npz") for i in range(k)]
+
+
+def report_of(
+    run: Run,
+    rows: Sequence[Utterance],
+    done: Sequence[Fold],
+    name: str,
+    other: Answers | None = None,
+    against: str | None = None,
+    plain: bool = True,
+) -> Report:
+    """The report over all folds together, corpus by corpus, and fold by fold."""
+    answers = pooled(rows, run, done)
+    where = {key: i for i, fold in enumerate(done) for key in fold.ids}
+    which = np.array([where[row.id] for row in answers.rows])
+    names = [key for key in done[0].guesses if all(key in fold.guesses for fold in done)]
+    besides = [Baseline(key, done[0].what[key], _in_order(answers, done, [fold.guesses[key] for fold in done])) for key in names]
+    named = baselines.speaker_name(answers.truth, answers.speakers, len(answers.classes))
+    besides = [*besides[:1], *([named] if named else []), *besides[1:]]
+    flags = tuple(dict.fromkeys(leak for fold in done for leak in fold.leaks))
+    votes = np.stack([fold.train_votes for fold in done])[which]
+    return Report(
+        bundle=f"{name}: {len(done)} folds of {method_name(run.method).rpartition(':')[2]}",
+        sha256=hashlib.sha256("".join(fold.sha256 for fold in done).encode()).hexdigest(),
+        split=f"{len(done)} speaker folds",
+        classes=answers.classes,
+        slices=scores.score_all(
+            answers,
+            besides,
+            np.stack([fold.prior for fold in done])[which],
+            None if np.isnan(votes).any() else votes,
+            other,
+            flags,
+            [(f"fold {i}", "fold", which == i) for i in range(len(done))],
+        ),
+        skipped={},
+        notes=(*evaluation.notes(answers.rows, answers.rows, plain), "every speaker was answered by a bundle that had not heard them"),
+        flags=flags,
+        against=against,
+    )
+
+
+def pooled(rows: Sequence[Utterance], run: Run, done: Sequence[Fold]) -> Answers:
+    """The answers of all folds as one, in the order of the rows that have a class."""
+    labels = run.labels
+    scored = {key for fold in done for key in fold.ids}
+    known = [row for row in rows if row.id in scored]
+    truth = np.array([labels.classes.index(str(labels.name(row))) for row in known], dtype=np.int64)
+    blank = Answers(labels.classes, tuple(known), truth, np.zeros((len(known), len(labels.classes))), evaluation.votes_of(labels, known))
+    return replace(blank, probabilities=_in_order(blank, done, [fold.probabilities for fold in done]))
+
+
+def _in_order(answers: Answers, done: Sequence[Fold], values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """What folds say of their ids, in the order of the answers' rows."""
+    found = {key: value for fold, part in zip(done, values, strict=True) for key, value in zip(fold.ids, part, strict=True)}
+    return np.array([found[row.id] for row in answers.rows])
+
+
+def _fold(run: Run, rows: list[Utterance], home: Path, test: int, workers: int, plain: bool, progress: bool, cache: Path | None) -> Fold:
+    """Train and answer one fold, or read what it answered before."""
+    kept = home / f"fold{test}.npz"
+    if kept.is_file():
+        return _read(kept)
+    folder = home / f"fold{test}"
+    begun = (folder / files.RUN).is_file()
+    try:
+        trained = fit(
+            run,
+            rows,
+            home,
+            name=None if begun else folder.name,
+            resume=folder if begun else None,
+            workers=workers,
+            progress=progress,
+            cache=cache,
+        )
+    except Interrupted:
+        raise Interrupted(f"interrupted in fold {test}; the same command goes on from its last checkpoint ({folder})") from None
+    bundle = bundles.load(trained.bundle, trust_of(run))
+    known, _ = evaluation.scorable(bundle, rows, "test")
+    answers = evaluation.answer(bundle, known, allow_leaks=run.train.allow_leaks)
+    train = [row for row in rows if row.split == "train" and run.labels.name(row) is not None]
+    besides = [found for found in evaluation.trivial(answers, train, bundle, plain) if found.name != "speaker's name"]
+    votes = evaluation.votes_mean(run.labels, train)
+    fold = Fold(
+        ids=tuple(row.id for row in known),
+        probabilities=answers.probabilities,
+        prior=evaluation.prior(bundle, answers),
+        train_votes=np.full(len(bundle.classes), np.nan) if votes is None else votes,
+        guesses={found.name: found.guess for found in besides},
+        what={found.name: found.what for found in besides},
+        sha256=bundle.sha256,
+        leaks=bundle.provenance.leaks,
+    )
+    _write(kept, fold)
+    return fold
+
+
+def _write(path: Path, fold: Fold) -> None:
+    arrays = {f"guess:{name}": guess for name, guess in fold.guesses.items()}
+    told = json.dumps({"what": fold.what, "sha256": fold.sha256, "leaks": fold.leaks})
+    half = path.with_name(f".{path.name}")
+    with half.open("wb") as file:
+        np.savez(
+            file,
+            ids=np.array(fold.ids),
+            probabilities=fold.probabilities,
+            prior=fold.prior,
+            train_votes=fold.train_votes,
+            told=np.array(told),
+            allow_pickle=False,
+            **arrays,
+        )
+    half.replace(path)
+
+
+def _read(path: Path) -> Fold:
+    with np.load(path, allow_pickle=False) as found:
+        told = json.loads(str(found["told"]))
+        return Fold(
+            ids=tuple(found["ids"].tolist()),
+            probabilities=found["probabilities"],
+            prior=found["prior"],
+            train_votes=found["train_votes"],
+            guesses={key.removeprefix("guess:"): found[key] for key in found.files if key.startswith("guess:")},
+            what=told["what"],
+            sha256=told["sha256"],
+            leaks=tuple(told["leaks"]),
+        )
+
+
+def _rows(run: Run, manifests: Sequence[str | Path] | Sequence[Utterance]) -> list[Utterance]:
+    """The rows of which folds are made: those with a class or a target, without a split."""
+    given = [item for item in manifests if isinstance(item, Utterance)]
+    rows = given or read_manifests([item for item in manifests if not isinstance(item, Utterance)])
+    labels = run.labels
+    rows = [row for row in rows if labels.name(row) is not None]
+    if not rows:
+        raise ValueError(f"none of the rows has one of the classes {labels.classes}; there is nothing to train on")
+    return _unsplit(rows)
+
+
+def _unsplit(rows: Sequence[Utterance]) -> list[Utterance]:
+    return [replace(row, split=None, path=str(Path(row.path).absolute())) for row in rows]
+
+
+def _side(side: int, test: int, k: int) -> str:
+    return "test" if side == test else "dev" if side == (test + 1) % k else "train"
+
+
+def _same(home: Path, run: Run, rows: Sequence[Utterance], k: int, seed: int) -> None:
+    """Note what these folds are of, or refuse those of another recipe."""
+    wanted = json.loads(json.dumps({"k": k, "seed": seed, "rows_sha256": files.rows_digest(rows), "run": run_to_dict(run)}))
+    about = files.read_json(home / ABOUT)
+    if about is None:
+        if home.exists() and any(home.iterdir()):
+            raise ValueError(f"{home} holds something else; choose another name")
+        home.mkdir(parents=True, exist_ok=True)
+        files.write_json(home / ABOUT, wanted)
+    elif about != wanted:
+        differ = sorted(key for key in wanted if about.get(key) != wanted[key])
+        raise ValueError(f"{home} holds folds of something else ({', '.join(differ)} differ); choose another name for these")

@@ -1,0 +1,125 @@
+"""A recipe across speaker folds: everybody is answered once by somebody who has not heard them, and nothing is trained twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moodcast.bundle import load
+from moodcast.cluster import folder as files
+from moodcast.cluster import folds
+from moodcast.cluster.folds import Fold, cross_validate
+from moodcast.manifest import Utterance
+from moodcast.scores import Report
+from tests.cluster.tiny import CLASSES, tiny_corpus, tiny_run
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
+    return tiny_corpus(tmp_path_factory.mktemp("corpus"), num=96, speakers=6)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patched:
+        folder = tmp_path_factory.mktemp("folds")
+        patched.setenv("MOODCAST_CACHE", str(folder / "cache"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def report(rows: list[Utterance], home: Path, ray_cluster: None) -> Report:
+    return cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", progress=False)
+
+
+def test_every_utterance_is_answered_once_by_a_bundle_that_has_not_heard_its_speaker(
+    report: Report, rows: list[Utterance], home: Path
+) -> None:
+    pool = report.slices[0]
+    assert (pool.num_utterances, pool.num_speakers) == (96, 6)
+    heard_by = [set(load(home / "three" / f"fold{i}" / "bundle", trust=("tests",)).provenance.speakers) for i in range(3)]
+    seen: list[str] = []
+    for i, fold in enumerate(folds.load(home / "three", rows, 3, 0)):
+        speakers = {row.corpus_speaker for row in rows if row.id in fold.ids}
+        assert not speakers & heard_by[i]
+        seen += fold.ids
+    assert sorted(seen) == sorted(row.id for row in rows)
+
+
+def test_a_recipe_that_learns_beats_its_trivial_baselines(report: Report) -> None:
+    pool = report.slices[0]
+    assert pool.uar.value > 0.9
+    assert {beside.name for beside in pool.baselines} == {"majority", "speaker's name", "plain statistics"}
+    assert pool.majority_uar == 0.5
+    assert [part.slice for part in report.slices if part.kind == "fold"] == ["fold 0", "fold 1", "fold 2"]
+    assert sum(part.num_utterances for part in report.slices if part.kind == "fold") == 96
+
+
+def test_a_second_call_trains_nothing_and_says_the_same(
+    report: Report, rows: list[Utterance], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folds, "fit", lambda *_, **__: pytest.fail("trained again"))
+    assert cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", progress=False) == report
+
+
+def test_an_interrupted_recipe_trains_only_what_is_missing(report: Report, rows: list[Utterance], home: Path) -> None:
+    kept = home / "three" / "fold1.npz"
+    before = kept.read_bytes()
+    kept.unlink()
+    attempts = [len(files.read_lines(home / "three" / f"fold{i}" / files.ATTEMPTS)) for i in range(3)]
+    assert cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", progress=False) == report
+    assert [len(files.read_lines(home / "three" / f"fold{i}" / files.ATTEMPTS)) for i in range(3)] == attempts
+    assert len(kept.read_bytes()) == len(before)
+
+
+def test_folds_of_another_recipe_are_not_gone_on_with(report: Report, rows: list[Utterance], home: Path) -> None:
+    with pytest.raises(ValueError, match="run differ"):
+        cross_validate(tiny_run(epochs=5), rows, 3, out=home, name="three", progress=False)
+    with pytest.raises(ValueError, match="k differ"):
+        cross_validate(tiny_run(epochs=4), rows, 4, out=home, name="three", progress=False)
+    with pytest.raises(ValueError, match="rows_sha256 differ"):
+        cross_validate(tiny_run(epochs=4), rows[1:], 3, out=home, name="three", progress=False)
+
+
+def test_two_recipes_are_compared_on_the_same_speakers(report: Report, rows: list[Utterance], home: Path) -> None:
+    """The other recipe is made by hand: always the first class."""
+    other = home / "other"
+    other.mkdir()
+    (other / folds.ABOUT).write_text((home / "three" / folds.ABOUT).read_text())
+    for i, fold in enumerate(folds.load(home / "three", rows, 3, 0)):
+        folds._write(other / f"fold{i}.npz", replace(fold, probabilities=np.tile([0.9, 0.1], (len(fold.ids), 1))))
+    compared = cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", against=other, progress=False)
+    assert compared.against == "other"
+    found = compared.slices[0].difference
+    assert found is not None
+    assert found.uar.value == pytest.approx(report.slices[0].uar.value - 0.5)
+    with pytest.raises(ValueError, match="only those can be compared"):
+        cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", against=home, progress=False)
+
+
+def test_a_fold_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+    fold = Fold(
+        ("a", "b"), np.eye(2), np.full(2, 0.5), np.full(2, np.nan), {"majority": np.array([0, 1])}, {"majority": "x"}, "ab", ("leak",)
+    )
+    folds._write(tmp_path / "fold0.npz", fold)
+    back = folds._read(tmp_path / "fold0.npz")
+    assert (back.ids, back.what, back.sha256, back.leaks) == (fold.ids, fold.what, "ab", ("leak",))
+    np.testing.assert_array_equal(back.probabilities, fold.probabilities)
+    np.testing.assert_array_equal(back.guesses["majority"], [0, 1])
+
+
+def test_two_folds_are_too_few(rows: list[Utterance], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="too few"):
+        cross_validate(tiny_run(), rows, 2, out=tmp_path)
+
+
+def test_rows_without_a_class_make_no_folds(rows: list[Utterance], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to train on"):
+        cross_validate(tiny_run(), [replace(row, emotion="other") for row in rows], 3, out=tmp_path)
+    assert CLASSES == ("high", "low")
