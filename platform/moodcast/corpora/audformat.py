@@ -3,9 +3,10 @@
 Source: audeering.github.io/audformat. Terms: as the header of the database says.
 
 Layout: the folder with db.yaml, db.TABLE.csv or db.TABLE.parquet, and the media files. tables=A,B chooses tables (default: those with a
-column of emotions), emotion=COLUMN and speaker=COLUMN columns (default: emotion or the like, speaker or the like). Labels: as the
-database says in its header; labels=THEIRS:OURS,... maps its names. Gender, age and language come from columns or from the labels of the
-speaker's scheme. Splits: the database's, from the split of a table's header (train, dev and test); else ours, by speaker.
+column of emotions), emotion=COLUMN and speaker=COLUMN columns (default: emotion or the like, speaker or the like). What tables of whole
+files say of speaker and text is joined. Labels: as the database says in its header; labels=THEIRS:OURS,... maps its names. Gender, age
+and language come from columns or from the labels of the speaker's scheme. Splits: the database's, from the split of a table's header
+(train, dev and test); else ours, by speaker.
 
 Pickled tables and headers with Python objects in them are never opened: the library itself reads both.
 """
@@ -13,7 +14,7 @@ Pickled tables and headers with Python objects in them are never opened: the lib
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ LABELS = "as the database"
 EMOTIONS: dict[str, str] = {}
 EMOTION_COLUMNS = ("emotion", "emotion.categories", "emotion.categories.gold", "label", "category")
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "speaker.id")
+ABOUT_FILES = (*SPEAKER_COLUMNS, "gender", "sex", "age", "language", "transcription", "transcript", "text")
 TIME = re.compile(r"(?:(\d+) days? )?(\d+):(\d+):(\d+(?:\.\d+)?)")
 RULES: tuple[Rule, ...] = ()
 
@@ -54,11 +56,13 @@ def prepare(
             f"no table of {source} has a column {' or '.join(columns)}; name it with emotion=COLUMN, or tables with tables=NAME"
         )
     name = corpus or str(header.get("name") or source.absolute().name)
+    files = _files(source, known, chosen)
     rows: dict[str, Utterance] = {}
     for table in chosen:
         about = known[table]
         split = _split(header, about)
         for record in _records(source, table):
+            record = {**files.get(str(record["file"]), {}), **record}
             row = _row(record, source, name, split, columns, (speaker,) if speaker else SPEAKER_COLUMNS, mapping(labels), header, about)
             if row.id in rows:
                 raise ValueError(f"{row.id} stands twice in the tables {', '.join(chosen)}; choose among them with tables=NAME")
@@ -98,9 +102,21 @@ def _row(
     )
 
 
+def _files(source: Path, known: Mapping[str, Any], chosen: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What the tables of whole files that were not chosen say of each file: often speaker and text stand in one of their own."""
+    found: dict[str, dict[str, Any]] = {}
+    for table, about in known.items():
+        if table not in chosen and about.get("type") == "filewise" and set(about.get("columns") or {}) & set(ABOUT_FILES):
+            for record in _records(source, table):
+                kept = {name: record[name] for name in ABOUT_FILES if record.get(name) not in (None, "")}
+                found.setdefault(str(record["file"]), {}).update(kept)
+    return found
+
+
 def _person(header: Mapping[str, Any], table: Mapping[str, Any], speakers: tuple[str, ...], who: str | None) -> dict[str, Any]:
     """What the labels of the speaker column's scheme say of a speaker."""
-    columns = table.get("columns") or {}
+    columns = {name: column for each in (header.get("tables") or {}).values() for name, column in (each.get("columns") or {}).items()}
+    columns |= table.get("columns") or {}
     scheme = next((columns[name].get("scheme_id") for name in speakers if name in columns), None)
     found = ((header.get("schemes") or {}).get(scheme) or {}).get("labels") or {}
     if not isinstance(found, dict) or who is None:
