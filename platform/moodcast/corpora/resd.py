@@ -45,16 +45,10 @@ RULES: tuple[Rule, ...] = (
         "all of it is heard again at the beginning of 32_happiness_enthusiasm_h_090, which is kept",
     ),
     Rule(
-        "the other role at the end",
-        ("resd/11_anger_disgust_a_150",),
-        "from 6.08 s it holds the sound with which 11_anger_disgust_d_150 begins",
-        change={"stop_s": 6.08},
-    ),
-    Rule(
         "the other role at the beginning",
         ("resd/11_anger_disgust_d_150",),
         "its first 2.0 s are the end of 11_anger_disgust_a_150, where the other role still speaks",
-        change={"start_s": 2.0},
+        change={"start_s": 2.0, "text": "Какой тебе велосипед?"},
     ),
 )
 

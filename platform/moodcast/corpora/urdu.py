@@ -24,6 +24,11 @@ CODES = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 NAME = re.compile(r"S([MF])(\d+)_F\d+_([AHNS])\d+")
 RULES: tuple[Rule, ...] = (
     Rule(
+        "a clip contained in another",
+        ("urdu/SF6_F5_H029", "urdu/SM24_F15_S027", "urdu/SM25_F9_S059"),
+        "all of them is heard in SF6_F10_H034, SM24_F14_S026 and SM25_F8_S058, which are kept",
+    ),
+    Rule(
         "one voice under two names",
         tuple(f"urdu/SF1_F{n}_H0{n}" for n in range(1, 5)) + tuple(f"urdu/SF4_F{n}_H0{n + 16}" for n in range(1, 5)),
         "SF1_F4_H04 is heard again in SF4_F3_H019 and SF4_F4_H020: one group, so that a split keeps SF1 and SF4 together",
