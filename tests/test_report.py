@@ -74,6 +74,17 @@ def test_a_page_loads_nothing_and_runs_nothing() -> None:
     assert "default-src 'none'" in page
 
 
+def test_the_table_of_a_card_has_baselines_beside_each_score() -> None:
+    report = made_report()
+    lines = pages.markdown(report)
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    assert "majority UAR %" in lines[0]
+    assert str(report.slices[0].uar) in lines[2]
+    assert pages.signed(report.slices[0].beside("plain statistics").above) in lines[2]
+    assert lines[-1] == "- a note"
+    assert any(line.startswith("- **leaks were overridden") for line in lines)
+
+
 def test_a_score_that_cannot_be_had_is_a_dash() -> None:
     missing = Interval(float("nan"), float("nan"), float("nan"))
     assert [pages.score(missing), pages.signed(missing), pages.number(missing)] == ["–"] * 3

@@ -46,6 +46,22 @@ def write(report: Report, path: str | Path) -> Path:
     return path
 
 
+def markdown(report: Report) -> list[str]:
+    """The table of a model card, line by line: scores with intervals, what trivial baselines get, how far above the strongest, notes."""
+    names = [beside.name for beside in report.slices[0].baselines]
+    head = ["slice", "utterances", "speakers", "UAR %", *(f"{name} UAR %" for name in names), "above plain statistics", "accuracy %"]
+    head += ["macro-F1 %", "calibration error %"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for part in report.slices:
+        plain = part.beside("plain statistics")
+        cells = [part.slice, str(part.num_utterances), str(part.num_speakers), score(part.uar)]
+        cells += [f"{100 * beside.uar.value:.1f}" for beside in part.baselines]
+        cells += [signed(plain.above) if plain else "–", score(part.accuracy), score(part.macro_f1), score(part.sureness.ece)]
+        lines.append(f"| {' | '.join(cells)} |")
+    flags = [f"- **{flag}**" for flag in report.flags]
+    return [*lines, "", *flags, *(f"- {note}" for note in report.notes)]
+
+
 def confusion(part: Scores) -> list[list[tuple[int, float]]]:
     """Cells of the confusion, each (count, share of its row); rows are labels."""
     return [[(count, count / max(sum(row), 1)) for count in row] for row in part.confusion]

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodcast import bundle as bundles
+from moodcast import report as pages
 from moodcast.bundle import Bundle
 from moodcast.cache import open_waves
 from moodcast.chunks import samples_of
-from moodcast.evaluate import Report, evaluate
+from moodcast.evaluate import evaluate
 from moodcast.manifest import Utterance
 
 PROBE_S = 1.6  # the window of the embedded diarizer: speakers are told apart on about this much
@@ -33,10 +34,10 @@ def publish(trained: Path, rows: Sequence[Utterance], into: Path, notes: str = "
         lines = ["| corpus | equal error rate | held-out speakers | pairs |", "|---|---|---|---|", *table]
     else:
         report = evaluate(bundle, rows, "test")
-        test, lines = report.to_dict(), _score_table(report)
+        test, lines = report.to_dict(), pages.markdown(report)
         del test["bundle"], test["sha256"]  # those of the folder that was scored, not of what is written here
     scores: dict[str, Any] = json.loads(json.dumps({**bundle.scores, "test": test}))
-    bundles.save(into, bundle.method, bundle.run, bundle.provenance, scores, _card(bundle, into.name, lines, notes))
+    bundles.save(into, bundle.method, bundle.run, bundle.provenance, scores, _card(bundle, into.name, lines, notes), bundle.calibration)
     return scores
 
 
@@ -94,16 +95,6 @@ def _speaker(row: Utterance) -> str:
 
 def _group(row: Utterance) -> str:
     return row.group or ""
-
-
-def _score_table(report: Report) -> list[str]:
-    lines = ["| slice | utterances | speakers | UAR % | majority UAR % | accuracy % | macro-F1 % |", "|---|---|---|---|---|---|---|"]
-    for part in report.slices:
-        lines.append(
-            f"| {part.slice} | {part.num_utterances} | {part.num_speakers} | {part.uar} | {100 * part.majority_uar:.1f} | {part.accuracy} "
-            f"| {part.macro_f1} |"
-        )
-    return [*lines, "", *(f"- {note}" for note in report.notes)]
 
 
 def _card(bundle: Bundle, name: str, scores: Sequence[str], notes: str) -> str:
