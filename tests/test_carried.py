@@ -20,7 +20,7 @@ def test_files_come_back_as_they_were_written(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "name",
-    ["../config.json", "encoder/../../x.json", "/etc/passwd.txt", "encoder/run.py", "config.json", "encoder/.hidden.json", "a/b/c.json"],
+    ["../config.json", "encoder/../../x.json", "/etc/passwd.txt", "encoder/run.py", "config.json", "encoder/.x.json", "a/b/c.json"],
 )
 def test_only_json_and_text_in_one_folder_below_are_files_of_a_bundle(name: str, tmp_path: Path):
     with pytest.raises(ValueError, match="is no file of a bundle"):

@@ -170,6 +170,14 @@ def test_corpora_are_balanced_too_where_asked() -> None:
     assert np.allclose(groups, 1.0)
 
 
+def test_corpora_alone_are_balanced_too() -> None:
+    table = rows(*[("big", "angry")] * 60, *[("small", "angry")] * 5, *[("small", "sad")] * 15)
+    weights = balance_weights(table, Labels(("angry", "sad")), "corpus")
+    assert weights is not None
+    assert np.allclose([weights[:60].sum(), weights[60:].sum()], 1.0)
+    assert np.allclose(weights[60:], weights[60])  # whatever the class
+
+
 def test_votes_decide_the_class_that_is_balanced() -> None:
     row = Utterance(id="1", path="", emotion="sad", votes={"angry": 3.0, "sad": 1.0})
     other = Utterance(id="2", path="", emotion="sad")
@@ -347,6 +355,14 @@ def test_looking_at_features_leaves_the_mode_of_training_alone() -> None:
 # ----------------------------------------------------------------------------------------------- two ranks
 
 
+class Centred(Net):
+    """A closed form that comes out otherwise on every rank, as solvers do on different machines."""
+
+    def fit_once(self, view: View) -> None:
+        self.mean += 1.0 + dist.get_rank()
+        self.last[2].bias.data += dist.get_rank()
+
+
 def on_rank(rank: int, world: int, folder: str) -> None:
     """What each of the processes below does."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
@@ -359,7 +375,10 @@ def on_rank(rank: int, world: int, folder: str) -> None:
     dropping = Trainer(method, Train(epochs=2, batch_size=8), data, None, world, rank)
     dropping.epoch(0)
     dropping.epoch(1)
+    centred = Trainer(Centred(Net.Config(), SPEC).requires_grad_(False), Train(epochs=1, batch_size=8), data, None, world, rank)
+    centred.fit_once()
     found = {
+        "fitted": centred.method.state_dict(),
         "features": view.features(lambda batch: batch.chunks[:, 0]),
         "weights": torch.from_numpy(view.weights),
         "drawn": torch.stack([method.drawn_by_hook, method.drawn_in_step]),
@@ -399,6 +418,12 @@ def test_two_ranks_learn_what_one_does(two_ranks: list[dict[str, Any]]) -> None:
     assert two_ranks[0]["loss"] == pytest.approx(loss, abs=1e-6)
     for name, value in alone.method.named_parameters():
         assert torch.allclose(two_ranks[1]["plain"][name], value, atol=1e-6)
+
+
+def test_what_is_fitted_once_is_that_of_the_first_rank_everywhere(two_ranks: list[dict[str, Any]]) -> None:
+    first, second = (found["fitted"] for found in two_ranks)
+    assert (first["mean"] == 1.0).all()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_ranks_draw_the_same_random_numbers_in_hooks_and_their_own_in_steps(two_ranks: list[dict[str, Any]]) -> None:

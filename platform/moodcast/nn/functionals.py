@@ -5,7 +5,7 @@ matter, and nothing here is trained.
 
 The plain set says how the spectrum lies, spreads and moves in the loud part of a stretch, how level and pitch move, and how fast it is
 spoken; nothing in it depends on the recording's gain. Pitch is the highest peak of the normalised autocorrelation (Boersma, "Accurate
-short-term analysis of the fundamental frequency", IFA Proceedings 17, 1993, eqs. 5-9, without its path search).
+short-term analysis of the fundamental frequency", IFA Proceedings 17, 1993, with its octave cost and without its path search).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ WINDOW_S, HOP_S = 0.025, 0.010
 PITCH_WINDOW_S, PITCH_HOP_S = 0.040, 0.010
 LOWEST_HZ, HIGHEST_HZ = 65.0, 500.0
 LOUD = 6.9  # nats of power, 30 dB: frames that far below the loud ones are pauses
+OCTAVE_COST = 0.03  # of peak height an octave: a periodic sound has equal peaks at all multiples of its period
 VOICED = 0.5  # of the normalised autocorrelation
 TINY = 1e-10
 LEVELS, PITCHES = 9, 9  # how many of each there are
@@ -89,7 +90,8 @@ def pitch_track(samples: Array, rate: int) -> tuple[Array, Array]:
     product = np.fft.irfft(np.abs(np.fft.rfft(framed, size)) ** 2, size)[:, : last + 2]
     window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(width), size)) ** 2, size)[: last + 2]
     normed = product / (product[:, :1] + TINY) / (window / window[0] + 1e-9)
-    best = first + normed[:, first : last + 1].argmax(axis=1)
+    lags = np.arange(first, last + 1)
+    best = first + (normed[:, first : last + 1] - OCTAVE_COST * np.log2(lags * LOWEST_HZ / rate)).argmax(axis=1)
     rows = np.arange(len(normed))
     before, here, after = normed[rows, best - 1], normed[rows, best], normed[rows, best + 1]
     bend = before - 2 * here + after
