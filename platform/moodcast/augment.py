@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,7 @@ class Augmenter:
         if augment.codec.share:
             _library("fast_mp3_augment")
         if library is not None:
+            warnings.filterwarnings("ignore", message=".* had to be resampled", module="audiomentations")  # once a file and epoch
             self.effects = {
                 "pitch": library.PitchShift(p=1.0),
                 "gain": library.Gain(p=1.0),
