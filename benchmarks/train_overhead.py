@@ -130,7 +130,7 @@ def measure(kind: str, rows: Sequence[Utterance], root: Path, steps: int) -> tup
                 raise RuntimeError("the bare loop failed")
         else:
             workers = {"one": 1, "two": 2}[kind]
-            fit(a_run(times), rows, root / "runs", workers=workers, cache=root / "cache", progress=False)
+            fit(a_run(times), rows, root / "runs", workers=workers, gpu=False, cache=root / "cache", progress=False)
         return steps_per_second(times)
 
 

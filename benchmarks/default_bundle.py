@@ -1,0 +1,194 @@
+"""The recipe of the default bundle over five speaker folds, and on corpora it never heard.
+
+    python benchmarks/default_bundle.py run --seeds 0 1 2 --jobs 2     # trains; appends JSON lines to results/, answers to --answers
+    python benchmarks/default_bundle.py report                         # the tables from them
+
+A run trains on four folds of cremad + emodb + resd and answers the fifth, or trains on all ("refit") and answers ravdess, nemo and urdu.
+Folds are by speaker, by dialogue for resd, and never choose anything: no dev split, the last epoch counts. Runs are processes of their
+own, `--jobs` at once, on the GPU where there is one; a second call makes only what is missing. The audio is not part of this repository:
+MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moodcast import bundle as bundles
+from moodcast import config, corpora, manifest, metrics
+from moodcast.batch import Batch
+from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.work import provenance_of
+from moodcast.manifest import Utterance
+from moodcast.method import Method
+from moodcast.run import Run, build
+from moodcast.step import Trainer, balance_weights, predict_emotion
+
+ROOT = Path(__file__).resolve().parents[1]
+HEARD, UNHEARD = ("cremad", "emodb", "resd"), ("ravdess", "nemo", "urdu")
+FOLDS = 5
+REFIT = "refit"
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some stretches of a whole, as a trainer reads them."""
+
+    whole: CachedStretches
+    at: Indices
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def names(self, indices: Indices) -> list[str]:
+        return self.whole.names(self.at[indices])
+
+    def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
+        return self.whole.batches([self.at[indices] for indices in plan], epoch)
+
+
+def rows_of(names: Sequence[str], run: Run) -> list[Utterance]:
+    root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
+    rows = [row for name in names for row in corpora.prepare(name, root / name)]
+    return [row for row in rows if run.labels.name(row) is not None]
+
+
+def settings(options: argparse.Namespace) -> Run:
+    from jobs.default_bundle import RUN
+
+    return config.replace_at(RUN, config.parse_overrides(options.set))
+
+
+def trained(run: Run, part: Part) -> Method:
+    rows = [part.whole.rows[i] for i in part.whole.owners[part.at]]
+    method = build(run).to("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = Trainer(method, run.train, part, balance_weights(rows, run.labels, run.train.balance))
+    trainer.fit_once()
+    for epoch in range(run.train.epochs):
+        trainer.epoch(epoch)
+    return method
+
+
+def answered(method: Method, part: Part) -> NDArray[np.float64]:
+    """Probabilities of each row of the part, in the order of its rows, [N, K]."""
+    owners = part.whole.owners[part.at]
+    _, local = np.unique(owners, return_inverse=True)
+    return predict_emotion(method, part, local, part.whole.seconds[part.at], 32)
+
+
+def one(run: Run, task: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train and answer one fold or the refit: counts by speaker of each corpus, and the answers as a file."""
+    heard = CachedStretches(rows_of(HEARD, run), run)
+    fold_of = np.array(manifest.folds(heard.rows, FOLDS, seed=0))[heard.owners]
+    started = time.monotonic()
+    if task == REFIT:
+        part = Part(heard, np.arange(len(heard)))
+        method = trained(run, part)
+        if options.bundles:
+            bundles.save(options.bundles / f"seed{run.train.seed}", method, run, provenance_of(heard, run))
+        asked = CachedStretches(found, run) if (found := available(run)) else None
+        test = None if asked is None else Part(asked, np.arange(len(asked)))
+    else:
+        method = trained(run, Part(heard, np.flatnonzero(fold_of != int(task))))
+        test = Part(heard, np.flatnonzero(fold_of == int(task)))
+    record: dict[str, Any] = {"task": task, "seed": run.train.seed, "minutes": round((time.monotonic() - started) / 60, 1)}
+    return record if test is None else {**record, **scored(run, method, test, task, options)}
+
+
+def available(run: Run) -> list[Utterance]:
+    """The rows of the corpora that are never trained on, where they lie beside the others."""
+    root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
+    return rows_of([name for name in UNHEARD if (root / name).is_dir()], run)
+
+
+def scored(run: Run, method: Method, test: Part, task: str, options: argparse.Namespace) -> dict[str, Any]:
+    rows = [test.whole.rows[i] for i in np.unique(test.whole.owners[test.at])]
+    given = answered(method, test)
+    truth = [run.labels.classes.index(str(run.labels.name(row))) for row in rows]
+    if options.answers:
+        options.answers.mkdir(parents=True, exist_ok=True)
+        ids = np.array([row.id for row in rows])
+        np.savez(options.answers / f"{task}-{run.train.seed}.npz", ids=ids, probabilities=given.astype(np.float32))
+    counts: dict[str, dict[str, list[list[int]]]] = {}
+    for corpus in sorted({row.corpus for row in rows}):
+        here = [i for i, row in enumerate(rows) if row.corpus == corpus]
+        speakers = [rows[i].corpus_group for i in here]
+        found = metrics.by_speaker([truth[i] for i in here], given[here].argmax(1).tolist(), speakers, len(run.labels.classes))
+        counts[corpus] = dict(zip(sorted(set(speakers)), found.astype(int).tolist(), strict=True))
+    return {"counts": counts}
+
+
+def run_all(options: argparse.Namespace) -> None:
+    """Each run in a process of its own, --jobs at once."""
+    done = {(r["task"], r["seed"]) for r in records(options.out)} if options.out.is_file() else set()
+    wanted = [(task, seed) for seed in options.seeds for task in options.tasks if (task, seed) not in done]
+    run = settings(options)
+    heard = CachedStretches(rows_of(HEARD, run), run)  # decoded once, before many want it
+    print(f"{len(heard)} stretches, {len(wanted)} runs to make, {len(done)} made", flush=True)
+    running: list[subprocess.Popen[bytes]] = []
+    failed = 0
+    for task, seed in wanted:
+        while len(running) >= options.jobs:
+            time.sleep(0.5)
+            failed += sum(bool(p.returncode) for p in running if p.poll() is not None)
+            running = [p for p in running if p.poll() is None]
+        command = [sys.executable, __file__, "one", "--task", task, "--seeds", str(seed), "--out", str(options.out)]
+        command += [word for name in ("answers", "bundles") if (path := getattr(options, name)) for word in (f"--{name}", str(path))]
+        running.append(
+            subprocess.Popen([*command, *(["--set", *options.set] if options.set else [])], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        )
+    failed += sum(bool(p.wait()) for p in running)
+    if failed:
+        raise SystemExit(f"{failed} runs failed; the same command tries them again")
+
+
+def run_one(options: argparse.Namespace) -> None:
+    run = config.replace_at(settings(options), {"train.seed": options.seeds[0], "train.threads": 1})
+    record = one(run, options.task, options)
+    record["command"] = shlex.join(["python", "benchmarks/default_bundle.py", *sys.argv[1:]])
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with open(options.out, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+    for corpus, counts in record.get("counts", {}).items():
+        total = np.sum(list(counts.values()), axis=0, dtype=float)
+        print(
+            f"{options.task} seed {run.train.seed} {corpus} UAR {100 * float(metrics.uar(total)):.1f} ({record['minutes']} min)", flush=True
+        )
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("do", choices=("run", "one", "report"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--tasks", nargs="+", default=[REFIT, *map(str, range(FOLDS))])
+    parser.add_argument("--task", default=REFIT, help=argparse.SUPPRESS)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
+    parser.add_argument("--answers", type=Path, help="a folder for the probabilities of every utterance")
+    parser.add_argument("--bundles", type=Path, help="a folder for the refitted bundles")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "default_bundle.jsonl")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    {"run": run_all, "one": run_one}[options.do](options)
+
+
+if __name__ == "__main__":
+    main()
