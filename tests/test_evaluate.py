@@ -108,6 +108,12 @@ def test_what_training_let_through_stands_in_every_score_without_being_asked(row
     assert not any("LEAK" in scores.guard for scores in evaluate(bundle_of(), rows, plain=False).slices)
 
 
+def test_what_the_rows_give_away_stands_beside_the_scores(rows: list[Utterance]) -> None:
+    one_each = [replace(row, emotion=("angry", "sad")[int(str(row.speaker)[1]) % 2]) for row in rows]
+    report = evaluate(bundle_of(), one_each, plain=False)
+    assert any("the speaker alone (6 names) scores 100.0 % UAR" in note for note in report.notes)
+
+
 def test_an_unknown_split_names_those_there_are(rows: list[Utterance]) -> None:
     with pytest.raises(ValueError, match="dev, test, train"):
         evaluate(bundle_of(), rows, split="tset")

@@ -65,7 +65,7 @@ def evaluate(
         classes=bundle.classes,
         slices=scores.score_all(answers, found, prior(bundle, answers), votes_mean(bundle.run.labels, train or known), other, flags),
         skipped=skipped,
-        notes=notes(known, train, plain),
+        notes=(*notes(known, train, plain), *audit.remarks(rows, bundle.classes)),
         flags=tuple(flags),
         against=None if against is None else against.name,
         temperature=bundle.calibration.temperature,

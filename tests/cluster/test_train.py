@@ -194,7 +194,9 @@ def test_a_recording_on_two_sides_is_refused_under_another_name(corpus: list[Utt
 
 
 def test_leaks_that_are_let_through_are_remembered_by_the_bundle(corpus: list[Utterance], out: Path, cache: Path) -> None:
-    done = fit(replace_at(RUN, {"train.allow_leaks": True, "train.epochs": 1}), moved(corpus, split="dev"), out, cache=cache, progress=False)
+    done = fit(
+        replace_at(RUN, {"train.allow_leaks": True, "train.epochs": 1}), moved(corpus, split="dev"), out, cache=cache, progress=False
+    )
     (leak,) = opened(done.bundle).provenance.leaks
     assert leak == "leak let through: speaker on two sides, 1 times (tiny/s2)"
 

@@ -19,7 +19,20 @@ from moodcast.audit.table import Giveaway, giveaways, table_findings
 from moodcast.labels import CLASSES
 from moodcast.manifest import Utterance
 
-__all__ = ["LEAKS", "SAME_SOUND", "SEVERITIES", "Audit", "Facts", "Finding", "audit", "counts_of", "guard", "leaks_among", "table_findings"]
+__all__ = [
+    "LEAKS",
+    "SAME_SOUND",
+    "SEVERITIES",
+    "Audit",
+    "Facts",
+    "Finding",
+    "audit",
+    "counts_of",
+    "guard",
+    "leaks_among",
+    "remarks",
+    "table_findings",
+]
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,15 @@ def leaks_among(rows: Sequence[Utterance], fingerprints: Sequence[str] | None = 
 
     same = [] if fingerprints is None else identical(rows, fingerprints)
     return split_leaks(rows) + [found for found in same if found.kind in LEAKS]
+
+
+def remarks(rows: Sequence[Utterance], classes: Sequence[str] = ()) -> tuple[str, ...]:
+    """The warnings and errors of the cheap part, other than leaks, as one line each: what `train` and `evaluate` say in passing.
+
+    classes: labels that are fine beside the common ones.
+    """
+    found = in_order(table_findings(rows, tuple(dict.fromkeys((*CLASSES, *classes)))))
+    return tuple(f"{item.kind}: {item.detail}" for item in found if item.severity != "note" and item.kind not in LEAKS)
 
 
 def guard(found: Sequence[Finding], allow: bool, how: str) -> tuple[str, ...]:

@@ -84,6 +84,8 @@ def fit(
         if (done := finished(folder, run)) is not None:
             console.print(f"this run is finished: {done.bundle}", highlight=False)
             return done
+    for remark in audit.remarks(rows, run.labels.classes):
+        console.print(f"audit: {remark}", highlight=False)
     if not any(row.split == "dev" for row in rows):
         console.print("no dev split: the last checkpoint becomes the bundle", highlight=False)
     try:
