@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from moodcast import audio
 from moodcast.audio import AudioError
-from moodcast.cache import WaveStore, open_waves
+from moodcast.cache import WaveStore, open_arrays, open_waves
 from moodcast.manifest import Utterance
 
 RATE = 16_000
@@ -201,3 +201,68 @@ def test_the_writer_that_comes_second_leaves_the_store_of_the_first(rows: list[U
     assert second.folder == nested[0].folder
     assert len(list((root / "waves").iterdir())) == 1
     np.testing.assert_array_equal(second[7], nested[0][7])
+
+
+# ------------------------------------------------------------------------------------------------------ features
+
+
+def test_arrays_come_back_as_they_were_put_and_nothing_else_is_there(tmp_path: Path) -> None:
+    store, array = open_arrays("ab" * 32, tmp_path), np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert not store.has("00ff")
+    store.put("00ff", array)
+    assert store.has("00ff")
+    np.testing.assert_array_equal(open_arrays("ab" * 32, tmp_path).get("00ff"), array)
+    assert not open_arrays("cd" * 32, tmp_path).has("00ff")  # another encoder
+    assert [path.name for path in (tmp_path / "features").rglob("*") if path.is_file()] == ["00ff.npy"]
+
+
+def test_a_lost_or_damaged_array_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    store = open_arrays("ab" * 32, tmp_path)
+    with pytest.raises(ValueError, match="the feature cache lost .*start again"):
+        store.get("00ff")
+    store.put("00ff", np.ones(3, np.float32))
+    (path,) = tmp_path.rglob("*.npy")
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ValueError, match="the feature cache lost"):
+        store.get("00ff")
+    assert not store.has("00ff")  # so that starting again helps
+    np.save(path, np.array([{"code": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="the feature cache lost"):
+        store.get("00ff")
+
+
+def _put_often(root: Path, ready: object, answers: object) -> None:
+    store = open_arrays("ab" * 32, root)
+    ready.wait()  # type: ignore[attr-defined]
+    whole = True
+    for i in range(200):
+        store.put(f"{i % 7:02d}", np.full(5_000, i % 7, np.float32))
+        whole &= all((store.get(name) == int(name)).all() for name in ("00", "01", "02", "03", "04", "05", "06") if store.has(name))
+    answers.put(whole)  # type: ignore[attr-defined]
+
+
+def test_writers_of_arrays_that_race_never_show_half_of_one(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, answers = context.Barrier(3), context.Queue()
+    racers = [context.Process(target=_put_often, args=(tmp_path, ready, answers)) for _ in range(3)]
+    for racer in racers:
+        racer.start()
+    assert [answers.get(timeout=120) for _ in racers] == [True] * 3
+    for racer in racers:
+        racer.join()
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 7
+
+
+def test_digests_tell_apart_what_sixteen_bits_do_not(tmp_path: Path) -> None:
+    faint = [replace_samples(tmp_path / f"{n}.wav", n) for n in (1, 2)]
+    store = open_waves([Utterance(id=path.stem, path=str(path)) for path in faint], RATE, tmp_path / "cache")
+    assert store.fingerprints[0] == store.fingerprints[1]
+    assert store.digests[0] != store.digests[1]
+
+
+def replace_samples(path: Path, level: int) -> Path:
+    """A 32-bit file so quiet that 16 bits hold nothing of it."""
+    import soundfile
+
+    soundfile.write(path, np.full(2_000, level * 1e-6, np.float32), RATE, subtype="FLOAT")
+    return path

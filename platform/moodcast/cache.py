@@ -67,14 +67,15 @@ class ArrayStore:
         self.folder = folder
 
     def has(self, name: str) -> bool:
-        """Whether the array is there and whole."""
+        """Whether the array is there."""
         return self._path(name).is_file()
 
     def get(self, name: str) -> NDArray[np.float32]:
-        """The array. Raises ValueError where it is not there, or was damaged."""
+        """The array. Raises ValueError where it is not there, or was damaged, in which case it is taken away."""
         try:
             return np.asarray(np.load(self._path(name), allow_pickle=False))
         except (OSError, ValueError) as error:
+            self._path(name).unlink(missing_ok=True)
             raise ValueError(f"the feature cache lost {self._path(name)} ({error}); start again, and it is computed anew") from error
 
     def put(self, name: str, array: NDArray[np.float32]) -> None:

@@ -1,0 +1,167 @@
+"""The feature cache in training: computed once by all workers together, shared by runs and folds, never where it would be wrong."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from moodcast.augment import Augment, Gain
+from moodcast.batch import Batch, Prediction
+from moodcast.chunks import ChunkPlan
+from moodcast.cluster.data import CachedStretches, padded
+from moodcast.cluster.features import keep_features, kept
+from moodcast.cluster.work import sides
+from moodcast.config import replace_at
+from moodcast.manifest import Utterance
+from moodcast.methods.pretrained import Pretrained
+from moodcast.run import Run, build
+from moodcast.step import Trainer
+from tests.cluster.tiny import Tiny, tiny_run
+
+
+class Counted(Tiny):
+    """Tiny with a frozen front, which notes in a file each stretch that it is asked to encode."""
+
+    @dataclass(frozen=True)
+    class Config(Tiny.Config):
+        notes: str = ""
+        version: str = "1"
+
+    def frozen(self, batch: Batch) -> Tensor:
+        if batch.target is not None:  # the signal that a bundle is probed with has none
+            with Path(self.config.notes).open("ab") as file:  # one write, appended whole, from any process
+                file.write(f"{os.getpid()}\n".encode() * batch.size)
+        return self.spectra(batch)[:, None]
+
+    def frozen_name(self) -> str:
+        return (self.config.version * 64)[:64]
+
+    def forward(self, batch: Batch) -> Prediction:
+        given = self.frozen(batch) if batch.frozen is None else batch.frozen
+        return Prediction(emotion=self.net(given[:, 0]).log_softmax(-1))
+
+
+def counted_run(folder: Path, **method: Any) -> Run:
+    base = tiny_run(epochs=2, batch_size=12)
+    return replace(base, method=Counted.Config(notes=str(folder / "notes"), **method))
+
+
+def encodings(folder: Path) -> list[str]:
+    path = folder / "notes"
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def opened(corpus: Sequence[Utterance], run: Run, cache: Path) -> list[CachedStretches]:
+    return [CachedStretches(side, run, cache) for side in sides(corpus, run)]
+
+
+def test_every_stretch_is_encoded_once_and_a_second_run_encodes_none(corpus: list[Utterance], cache: Path, tmp_path: Path) -> None:
+    run = counted_run(tmp_path)
+    data, method = opened(corpus, run, cache), build(run, ("tests",))
+    done = keep_features(method, data, kept(run, method), tmp_path)
+    total = sum(len(side) for side in data)
+    assert done == total == len(encodings(tmp_path)) > 150
+    trainer = Trainer(method, run.train, data[0])
+    trainer.epoch(0)
+    trainer.epoch(1)
+    assert len(encodings(tmp_path)) == total
+    again = opened(corpus, run, cache)
+    assert keep_features(build(run, ("tests",)), again, kept(run, method), tmp_path) == 0
+
+
+def test_training_on_kept_features_is_training_on_the_sound(corpus: list[Utterance], cache: Path, tmp_path: Path) -> None:
+    run, found = counted_run(tmp_path), []
+    for use in (True, False):
+        data, method = opened(corpus, run, cache), build(run, ("tests",))
+        if use:
+            keep_features(method, data, kept(run, method), tmp_path)
+        trainer = Trainer(method, run.train, data[0])
+        trainer.epoch(0)
+        found.append(torch.cat([p.detach().flatten() for p in method.parameters()]))
+    torch.testing.assert_close(*found, atol=1e-5, rtol=0)
+
+
+def test_folds_and_other_heads_share_what_was_encoded_and_other_encoders_plans_and_rates_do_not(
+    corpus: list[Utterance], cache: Path, tmp_path: Path
+) -> None:
+    run = counted_run(tmp_path)
+
+    def encoded(rows: Sequence[Utterance], changed: Run) -> int:
+        method = build(changed, ("tests",))
+        return keep_features(method, opened(rows, changed, cache), kept(changed, method), tmp_path)
+
+    total = encoded(corpus, run)
+    swapped = [replace(row, split="train" if row.split == "dev" else "dev", id=row.id + "x") for row in corpus][::-1]
+    assert encoded(swapped, run) == 0
+    assert encoded(corpus, replace_at(run, {"method.width": 4, "train.seed": 7})) == 0
+    assert encoded(corpus, replace_at(run, {"method.version": "2"})) == total
+    assert encoded(corpus, replace(run, chunks=ChunkPlan(length_s=0.15, hop_s=0.15))) > 0
+
+
+def test_a_recording_that_stands_twice_is_encoded_once(corpus: list[Utterance], cache: Path, tmp_path: Path) -> None:
+    run = counted_run(tmp_path)
+    rows = [row for row in corpus if row.split == "train"][:10]
+    twice = [*rows, *(replace(row, id=row.id + "again") for row in rows)]
+    data, method = [CachedStretches(twice, run, cache)], build(run, ("tests",))
+    assert keep_features(method, data, kept(run, method), tmp_path) == len(data[0]) // 2
+
+
+def test_nothing_is_kept_where_it_would_be_wrong(corpus: list[Utterance], tmp_path: Path) -> None:
+    run = counted_run(tmp_path)
+    assert kept(run, build(run, ("tests",)))
+    loud = replace(run, augment=Augment(gain=Gain(0.5)))
+    assert kept(loud, build(loud, ("tests",))) == ""
+    with pytest.raises(ValueError, match=r"train\.cache_features=on would train on features of recordings as they are"):
+        replace_at(loud, {"train.cache_features": "on"})
+    off = replace_at(run, {"train.cache_features": "off"})
+    assert kept(off, build(off, ("tests",))) == ""
+    whole = replace_at(tiny_run(), {"train.cache_features": "on"})
+    with pytest.raises(ValueError, match=r"nothing of Tiny stays frozen with these settings"):
+        kept(whole, build(whole, ("tests",)))
+    tuned = Run(method=Pretrained.Config(tune="lora"))
+    assert kept(tuned, build(tuned)) == ""
+
+
+def test_augmented_training_hears_another_sound_each_epoch_and_dev_never_does(corpus: list[Utterance], cache: Path) -> None:
+    run = replace(tiny_run(), augment=Augment(gain=Gain(1.0)))
+    data = CachedStretches(corpus, run, cache)
+    plain = CachedStretches(corpus, tiny_run(), cache)
+    plan = [np.arange(8), np.arange(8, 16)]
+    first, again, later, looked = (list(data.batches(plan, epoch)) for epoch in (0, 0, 1, None))
+    for a, b, c, d, wanted in zip(first, again, later, looked, plain.batches(plan, 0), strict=True):
+        assert torch.equal(a.chunks, b.chunks)
+        assert not torch.equal(a.chunks, c.chunks)
+        assert torch.equal(d.chunks, wanted.chunks)
+        assert not torch.equal(a.chunks, wanted.chunks)
+        assert torch.equal(a.lengths, wanted.lengths)
+    shares = [torch.cat([batch.chunks for batch in data.batches([plan[0][rank::2]], 0)]) for rank in (0, 1)]
+    assert torch.equal(torch.stack(shares, 1).flatten(0, 1), first[0].chunks)  # two workers hear what one does
+
+
+def test_arrays_of_different_lengths_are_padded_with_zeros() -> None:
+    found = padded([np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)])
+    assert found.tolist() == [[[1, 1, 1], [1, 1, 1]], [[1, 1, 1], [0, 0, 0]]]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_two_workers_encode_everything_once_between_them(corpus: list[Utterance], cache: Path, tmp_path: Path) -> None:
+    from moodcast.cluster.train import fit
+
+    run = counted_run(tmp_path)
+    total = sum(len(side) for side in opened(corpus, run, cache))
+    fit(run, corpus, tmp_path, name="one", workers=2, cache=tmp_path / "cache", progress=False)
+    noted = encodings(tmp_path)
+    assert len(noted) == total  # over two epochs, with training and dev passes
+    shares = Counter(line.split()[0] for line in noted)
+    assert len(shares) == 2
+    assert abs(np.diff(list(shares.values()))) <= 2  # train and dev are shared out one by one
