@@ -138,6 +138,14 @@ def test_a_shared_stretch_says_where_it_lies(rows: list[Utterance], speechlike: 
     assert of(audit([*rows, *one_group]).findings, "shared stretch, two speakers").severity == "warning"
 
 
+def test_a_match_ends_where_the_sound_goes_apart(speechlike: Callable[..., Wave]) -> None:
+    shared, ends = speechlike(2.0, seed=1), [speechlike(3.0, seed=seed) for seed in (2, 3)]
+    prints = [examine(np.concatenate([shared, end])).sound for end in ends]
+    (match,) = likeness.find([item for item in prints if item])
+    assert (match.first_s, match.second_s) == pytest.approx((0.0, 0.0), abs=0.05)
+    assert match.seconds == pytest.approx(2.0, abs=0.3)
+
+
 def test_different_takes_of_one_voice_are_not_alike(speechlike: Callable[..., Wave]) -> None:
     prints = [examine(speechlike(3.0, seed=seed)).sound for seed in range(30)]
     assert likeness.find([item for item in prints if item]) == []
