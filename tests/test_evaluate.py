@@ -13,6 +13,7 @@ from moodcast import evaluate as evaluation
 from moodcast.audio import fingerprint, read
 from moodcast.bundle import Bundle, Provenance
 from moodcast.evaluate import evaluate
+from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.methods.erm import Erm
 from moodcast.run import Run, build
@@ -122,3 +123,57 @@ def test_an_unknown_split_names_those_there_are(rows: list[Utterance]) -> None:
 def test_a_split_without_the_bundle_s_classes_says_what_it_holds(rows: list[Utterance]) -> None:
     with pytest.raises(ValueError, match="boredom"):
         evaluate(bundle_of(), [row for row in rows if row.emotion == "boredom"])
+
+
+def other_bundle() -> Bundle:
+    run = Run(method=Erm.Config(width=24))
+    return Bundle(run, build(run), Provenance(class_counts={"angry": 1}), {}, "1" * 64, "other-bundle")
+
+
+def test_a_difference_to_another_bundle_is_that_of_their_scores(rows: list[Utterance], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is right everywhere, the other answers the first class."""
+    ours, theirs = bundle_of(), other_bundle()
+    truth = [CLASSES.index(row.emotion) for row in rows if row.split == "test" and row.emotion in CLASSES]
+    monkeypatch.setattr(
+        evaluation, "_answered", lambda bundle, *_: (np.eye(4)[truth] if bundle is ours else np.tile(np.eye(4)[0], (len(truth), 1)), None)
+    )
+    report = evaluate(ours, rows, against=theirs)
+    assert report.against == "other-bundle"
+    assert report.slices[0].difference.uar.value == 0.75
+    assert report.slices[0].difference.accuracy.value == 0.75
+
+
+def test_bundles_of_other_classes_are_not_compared(rows: list[Utterance]) -> None:
+    run = Run(method=Erm.Config(), labels=Labels(("angry", "sad")))
+    with pytest.raises(ValueError, match="only the same classes compare"):
+        evaluate(bundle_of(), rows, against=Bundle(run, build(run), Provenance(), {}, "2" * 64, "two"))
+
+
+def test_a_rival_is_not_scored_on_its_own_speakers_either(rows: list[Utterance]) -> None:
+    run = Run(method=Erm.Config())
+    knowing = Bundle(run, build(run), Provenance(speakers=("toy/s5",)), {}, "3" * 64, "knowing")
+    with pytest.raises(ValueError, match="knowing was trained on"):
+        evaluate(bundle_of(), rows, against=knowing)
+
+
+def test_votes_are_answered_as_distributions_beside_the_mean_of_training(rows: list[Utterance], monkeypatch: pytest.MonkeyPatch) -> None:
+    share = {"angry": 2.0, "happy": 1.0, "neutral": 1.0, "boredom": 6.0}
+    voted = [replace(row, votes=share if row.split == "train" else {"angry": 1.0, "sad": 3.0}) for row in rows]
+    wanted = np.tile([0.25, 0.0, 0.0, 0.75], (8, 1))
+    monkeypatch.setattr(evaluation, "_answered", lambda *_: (wanted, None))
+    found = evaluate(bundle_of(), voted).slices[0].distribution
+    assert found.num_utterances == 8
+    assert found.measures["kl"].value == pytest.approx(0.0, abs=1e-9)
+    assert found.skill.value == pytest.approx(1.0)
+    assert found.train_mean["chebyshev"].value == pytest.approx(0.75)  # the mean of training says sad never
+    assert evaluate(bundle_of(), rows).slices[0].distribution is None
+
+
+def test_plain_statistics_are_fitted_on_the_train_side_and_need_every_class(rows: list[Utterance]) -> None:
+    named = {beside.name: beside for beside in evaluate(bundle_of(), rows).slices[0].baselines}
+    assert "fitted on 8 training utterances" in named["plain statistics"].what
+    fewer = [row for row in rows if row.split != "train" or row.emotion != "sad"]
+    assert evaluate(bundle_of(), fewer).slices[0].beside("plain statistics") is None
+    untrained = evaluate(bundle_of(), [row for row in rows if row.split != "train"])
+    assert untrained.slices[0].beside("plain statistics") is None
+    assert any("no train side" in note for note in untrained.notes)

@@ -112,6 +112,12 @@ def test_one_who_is_always_sure_and_right_half_the_time_is_off_by_a_half() -> No
     assert sums.sum((0, 1)).tolist() == [10, 10, 5]
 
 
+def test_a_confidence_on_the_edge_of_two_bins_belongs_to_the_lower() -> None:
+    given = np.array([[0.5, 0.5], [0.52, 0.48], [0.9, 0.1], [1.0, 0.0]])
+    sums = metrics.confidence_sums(given, np.zeros(4, dtype=int), bins=10)
+    assert sums[..., 0].argmax(1).tolist() == [4, 5, 8, 9]
+
+
 def test_concordance_equals_that_of_torchmetrics() -> None:
     rng = np.random.default_rng(4)
     truth = rng.random((80, 2))

@@ -52,8 +52,9 @@ def test_slices_are_the_pool_and_each_group_of_which_there_are_several() -> None
 def test_a_guard_line_says_what_trivial_answers_get_and_whether_that_is_clearly_less() -> None:
     found = scored(answers_of([True] * 24), always(0, 24))
     assert found.guard == "UAR 100.0 [100.0, 100.0]; chance 50.0; majority 50.0; above majority by +50.0 [+50.0, +50.0]"
-    coin = scored(answers_of([True, False] * 12), always(0, 24))
-    assert "NOT CLEARLY BETTER THAN THAT" in coin.guard
+    lucky = scored(answers_of([True] * 4 + [False] * 2 + [True] * 2 + [False] * 4 + [True] * 2), always(0, 14))
+    assert lucky.beside("majority").above.value > 0 > lucky.beside("majority").above.low
+    assert "NOT CLEARLY BETTER THAN THAT" in lucky.guard
 
 
 def test_a_guard_line_begins_with_what_makes_the_score_doubtful() -> None:
@@ -64,7 +65,9 @@ def test_a_guard_line_begins_with_what_makes_the_score_doubtful() -> None:
 def test_a_guard_line_says_where_the_speaker_tells_more() -> None:
     answers = answers_of([True, False] * 12)
     named = Baseline("speaker's name", "by name", answers.truth)
-    assert "WHO SPEAKS TELLS MORE" in scored(answers, always(0, 24), named).guard
+    guard = scored(answers, always(0, 24), named).guard
+    assert "WHO SPEAKS TELLS MORE" in guard
+    assert "above majority by +0.0" in guard  # a name is no rival
 
 
 def test_a_class_of_one_speaker_has_no_interval_of_its_recall() -> None:

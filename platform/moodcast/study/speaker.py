@@ -8,10 +8,12 @@ LOW nothing is taken away, above HIGH all that the number of recordings allows; 
 
 Ours, not from a paper; the idea is the speaker normalisation of features that is usual in the field (e.g. Busso et al., "Iterative
 feature normalization scheme for automatic emotion detection from speech", 2013), on answers instead. FEW, LOW and HIGH were chosen on
-held-out speakers of CREMA-D, EMO-DB and RESD alone: they keep nine tenths of what plain centring gains on mixed emotions, and lose two
-points instead of ten to forty where all given recordings are of one emotion. Whoever has two emotions only is not told apart from one
-who has four, and loses up to two points. A bundle that hardly hears emotion in a voice looks like a speaker who keeps one emotion, and
-its answers are left alone.
+CREMA-D, EMO-DB and RESD alone (docs/log.md): held-out speakers of the default bundle, and bundles trained on one of these corpora and
+asked about another.
+
+What it cannot do. Whoever has two emotions only is not told apart from one who has four, and loses about two points. A bundle that
+hardly hears emotion in a voice, as in a language it has not learnt, finds everybody alike; then the guard stays shut although centring
+would have helped most.
 
 Shapes: N recordings of one speaker, M recordings to be answered, C chunks, K classes. Everything here is a function of numbers.
 """
@@ -29,7 +31,7 @@ from moodcast.bundle import Answer
 Floats = NDArray[np.float64]
 
 FEW = 4.0  # recordings: so many count as half a centre; with fewer the mean of a speaker is mostly chance
-LOW, HIGH = 0.20, 0.40  # nats of mutual information: below, recordings are of one emotion; above, they are mixed
+LOW, HIGH = 0.15, 0.30  # nats of mutual information: below, recordings are of one emotion; above, they are mixed
 TINY = 1e-12
 
 
