@@ -65,8 +65,8 @@ def size(method: type[Method]) -> int:
 
 
 def short(count: int) -> str:
-    """412345 -> "0.41 M"."""
-    return f"{count / 1e6:.2f} M"
+    """412345 -> "0.41 M", 556 -> "556"."""
+    return f"{count / 1e6:.2f} M" if count >= 10_000 else str(count)
 
 
 def readme_table(found: list[Entry]) -> str:

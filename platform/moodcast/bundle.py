@@ -268,7 +268,8 @@ def save(
     settings = json.loads(json.dumps(settings))  # what is hashed is what will be read back
     settings["sha256"] = _digest(settings, path / WEIGHTS)
     (path / SETTINGS).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (path / CARD).write_text(card or f"# {path.name}\n\nA moodcast bundle; it has no model card yet.\n", encoding="utf-8")
+    plain = " ".join(["A moodcast bundle; it has no model card yet.", method.terms()]).rstrip()
+    (path / CARD).write_text(card or f"# {path.name}\n\n{plain}\n", encoding="utf-8")
     return path
 
 

@@ -100,6 +100,10 @@ class Method(nn.Module):
         """Texts that must travel in a bundle to build the method again, "folder/name.json" -> text: an encoder's config, a tokenizer."""
         return {}
 
+    def terms(self) -> str:
+        """What the model card must say of licences that come with the method itself, in a sentence or two; "" where there is nothing."""
+        return ""
+
     def frozen(self, batch: Batch) -> Tensor:
         """What the part that never trains makes of a batch, [B, C, ...]: the feature cache keeps it as `Batch.frozen`, [C, ...] a stretch.
 

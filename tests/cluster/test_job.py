@@ -23,7 +23,7 @@ def table(num: int = 60, speakers: int = 6) -> list[Utterance]:
     return [Utterance(id=f"u{i}", path=f"/{i}.wav", corpus="x", speaker=str(i % speakers), emotion="high") for i in range(num)]
 
 
-@pytest.mark.parametrize("name", ["erm", "chunk_attention", "voiceprint", "default_bundle"])
+@pytest.mark.parametrize("name", ["erm", "chunk_attention", "voiceprint", "default_bundle", "functionals"])
 def test_every_job_holds_a_run_that_builds_and_survives_json(name: str) -> None:
     import importlib
 

@@ -135,6 +135,8 @@ def test_egemaps_in_a_bundle_answers_as_before(tmp_path: Path, speechlike: Calla
     with torch.no_grad():
         torch.testing.assert_close(loaded.method(collate([wave], PLAN, RATE)).emotion, method(collate([wave], PLAN, RATE)).emotion)
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".safetensors", ".md"}
+    assert "research and private use only" in (tmp_path / "b" / "README.md").read_text()
+    assert made().terms() == ""
 
 
 @pytest.mark.corpora

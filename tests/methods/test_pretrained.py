@@ -146,6 +146,7 @@ def test_a_bundle_answers_when_the_encoders_folder_is_gone(tune: str, saved: Pat
     kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
     assert kinds == {".json", ".safetensors", ".md"}
     assert sorted(path.name for path in (folder / "encoder").iterdir()) == ["config.json", "preprocessor_config.json"]
+    assert "holds the encoder encoder (main), whose own licence applies" in (folder / "README.md").read_text()
     again = bundle.load(bundle.save(tmp_path / "again", loaded.method, loaded.run))
     assert again.method.files() == method.files()
 

@@ -108,7 +108,9 @@ def _card(bundle: Bundle, name: str, scores: Sequence[str], notes: str) -> str:
         f"A moodcast bundle. Method: {type(bundle.method).__module__}:{type(bundle.method).__qualname__}, "
         f"{sum(p.numel() for p in bundle.method.parameters())} parameters. It answers: {answers}.",
         "",
-        f"Trained on {', '.join(known.corpora)}: {len(known.speakers)} speakers, {known.hours:.2f} h{counts}.",
+        " ".join(
+            [f"Trained on {', '.join(known.corpora)}: {len(known.speakers)} speakers, {known.hours:.2f} h{counts}.", bundle.method.terms()]
+        ).rstrip(),
         "",
         "Scores on held-out speakers (split `test`, seed 0), 95 % intervals by bootstrap over speakers where they are given:",
         "",

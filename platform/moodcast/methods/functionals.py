@@ -97,6 +97,12 @@ class Functionals(Method):
         source = source_of(functionals) + source_of(features)
         return identity(nn.Identity(), "functionals", set_of, version, str(self.spec.rate), source)
 
+    def terms(self) -> str:
+        """openSMILE's licence, where its features are used."""
+        if self.smile is None:
+            return ""
+        return "Its features come from openSMILE, whose licence allows research and private use only: not for commercial use."
+
     def fit_once(self, view: View) -> None:
         """Centre and scale of the features; the logistic regression itself, which nothing trains after that."""
         size, wide = len(self.centre), len(self.spec.classes)

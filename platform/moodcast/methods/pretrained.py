@@ -1,4 +1,4 @@
-"""A pre-trained speech encoder from the Hugging Face hub: probed, adapted by LoRA, or fine-tuned.
+"""Pretrained: a speech encoder from the Hugging Face hub, probed, adapted by LoRA, or fine-tuned.
 
 No single paper: the hidden states of all layers are weighted by a learned softmax (Yang et al., "SUPERB", Interspeech 2021), summarised by
 mean and standard deviation over real frames, and answered by two dense layers. `tune` says what of the encoder trains: "none" (a probe;
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec, View
 from moodcast.nn.identity import identity
 from moodcast.nn.pool import placed
-from moodcast.nn.pretrained import SpeechEncoder, open_encoder
+from moodcast.nn.pretrained import RANDOM, SpeechEncoder, open_encoder
 from moodcast.objectives import classes
 
 FOLDER = "encoder/"  # where the encoder's files travel in a bundle
@@ -117,6 +118,13 @@ class Pretrained(Method):
     def files(self) -> dict[str, str]:
         """The encoder's config and feature extractor."""
         return {FOLDER + name: text for name, text in self.encoder.files.items()}
+
+    def terms(self) -> str:
+        """The encoder's own licence holds for a bundle that has it inside."""
+        name, revision = self.config.encoder, self.config.revision
+        if name.startswith(RANDOM):
+            return "Its encoder was never pre-trained: a control."
+        return f"It holds the encoder {Path(name).name if Path(name).is_absolute() else name} ({revision}), whose own licence applies."
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The encoder with a learning rate of its own, and the rest."""
