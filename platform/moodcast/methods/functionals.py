@@ -92,10 +92,8 @@ class Functionals(Method):
 
     def frozen_name(self) -> str:
         """The set of features and its code."""
-        set_of = self.config.features
-        version = "" if self.smile is None else str(getattr(self.smile, "version", ""))
-        source = source_of(functionals) + source_of(features)
-        return identity(nn.Identity(), "functionals", set_of, version, str(self.spec.rate), source)
+        settings = (self.config.features, str(self.spec.rate), str(getattr(self.smile, "version", "")))
+        return identity(nn.Identity(), *settings, code=(Functionals, functionals, features))
 
     def terms(self) -> str:
         """openSMILE's licence, where its features are used."""
@@ -159,10 +157,3 @@ def solved(
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
         return np.concatenate([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2
     return np.asarray(model.coef_), np.asarray(model.intercept_)
-
-
-def source_of(module: Any) -> str:
-    """The source text of a module, part of what names features."""
-    import inspect
-
-    return inspect.getsource(module)

@@ -113,7 +113,7 @@ class Pretrained(Method):
 
     def frozen_name(self) -> str:
         """The encoder's weights, files and code, where it stays frozen throughout."""
-        return identity(self.encoder, *self.encoder.files.values()) if self.config.tune == "none" else ""
+        return identity(self.encoder, *self.encoder.files.values(), code=(Pretrained, placed)) if self.config.tune == "none" else ""
 
     def files(self) -> dict[str, str]:
         """The encoder's config and feature extractor."""

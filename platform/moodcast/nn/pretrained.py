@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,8 @@ def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
     hf = _library("transformers")
     config = hf.AutoConfig.for_model(**settings)
     config.use_intermediate_ffn_before_adapter = False
+    if family == "wavlm":  # its own attention mixes kinds of masks, which torch announces once a process
+        warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
     config._attn_implementation = "eager" if family == "wavlm" else "sdpa"
     if weights is None:
         return (
