@@ -25,7 +25,7 @@ RUN = Run(
     method=Committee.Config(),
     labels=Labels(("angry", "happy", "neutral", "sad")),
     chunks=ChunkPlan(length_s=3.0, hop_s=3.0),
-    train=Train(epochs=50, batch_size=64, lr=2e-3, weight_decay=1e-2, balance="corpus_class", keep="last"),
+    train=Train(epochs=40, batch_size=64, lr=2e-3, weight_decay=1e-2, balance="corpus_class", keep="last"),
 )
 
 if __name__ == "__main__":
