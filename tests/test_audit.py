@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from moodcast import corpora as corpus_modules
-from moodcast.audit import Finding, audit, facts, guard, leaks_among, likeness, page, sound, table_findings
+from moodcast.audit import Finding, audit, classes_of, facts, guard, leaks_among, likeness, page, sound, table_findings
 from moodcast.audit.facts import examine, facts_of
 from moodcast.audit.table import giveaway, giveaways
 from moodcast.manifest import Utterance, write_manifest
@@ -202,6 +202,27 @@ def test_what_rows_say_of_people_is_compared(rows: list[Utterance]) -> None:
 def test_a_class_that_a_side_lacks_is_named(rows: list[Utterance]) -> None:
     without = [row for row in rows if (row.split, row.emotion) != ("dev", "sad")]
     assert of(table_findings(without), "class missing from a side").detail == "toy: dev has no sad; other sides do"
+
+
+def test_spans_that_overlap_in_one_recording_are_named(rows: list[Utterance]) -> None:
+    base = replace(rows[0], duration_s=6.0)
+    spans = [
+        replace(base, id=f"t{n}", start_s=float(start), stop_s=float(stop)) for n, (start, stop) in enumerate(((0, 2), (1.9, 4), (4, 6)))
+    ]
+    assert kinds(table_findings(spans)) == set()
+    assert of(table_findings([*spans, replace(base, id="twice", start_s=4.5, stop_s=5.5)]), "overlapping spans, one label").ids == (
+        "t2",
+        "twice",
+    )
+    other = of(table_findings([*spans, replace(base, id="whole", emotion="sad")]), "overlapping spans, different labels")
+    assert (other.severity, set(other.ids)) == ("warning", {"whole", "t0", "t1", "t2"})
+
+
+def test_classes_are_counted_by_corpus_language_gender_and_split(rows: list[Utterance]) -> None:
+    found = classes_of([replace(row, gender="female" if row.speaker == "s0" else None, language="de") for row in rows])
+    assert found["gender"] == {"?": dict.fromkeys(CLASSES, 5), "female": dict.fromkeys(CLASSES, 1)}
+    assert found["split"]["dev"] == dict.fromkeys(CLASSES, 2)
+    assert set(found) == {"corpus", "language", "gender", "split"}
 
 
 def named(labels: Sequence[str], speakers: Sequence[str]) -> list[Utterance]:

@@ -37,12 +37,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in `num_rows` rows lasting `hours`, worst first; counts as `counts_of`; giveaways: what names predict."""
+    """What was found in `num_rows` rows lasting `hours`, worst first.
+
+    counts as `counts_of`, classes as `classes_of`; giveaways: what names predict.
+    """
 
     num_rows: int
     hours: float
     findings: tuple[Finding, ...]
     counts: dict[str, dict[str, dict[str, int]]]
+    classes: dict[str, dict[str, dict[str, int]]]
     giveaways: tuple[Giveaway, ...]
 
     @property
@@ -61,6 +65,7 @@ class Audit:
             "findings": [found.to_dict() for found in self.findings],
             "giveaways": [asdict(item) for item in self.giveaways],
             "counts": self.counts,
+            "classes": self.classes,
         }
 
 
@@ -80,7 +85,7 @@ def audit(
     facts = facts_of(rows, root, processes, progress)
     findings = in_order([*table_findings(rows, classes), *sound_findings(rows, facts)])
     hours = sum(fact.seconds for fact in facts) / 3600
-    return Audit(len(rows), hours, tuple(findings), counts_of(rows), tuple(giveaways(rows)))
+    return Audit(len(rows), hours, tuple(findings), counts_of(rows), classes_of(rows), tuple(giveaways(rows)))
 
 
 def counts_of(rows: Sequence[Utterance]) -> dict[str, dict[str, dict[str, int]]]:
@@ -92,6 +97,18 @@ def counts_of(rows: Sequence[Utterance]) -> dict[str, dict[str, dict[str, int]]]
         people = {"speakers": len({row.corpus_speaker for row in own}), "groups": len({row.corpus_group for row in own})}
         counts[corpus] = {**{name: dict(sorted(found.items())) for name, found in what.items()}, "people": people}
     return counts
+
+
+def classes_of(rows: Sequence[Utterance]) -> dict[str, dict[str, dict[str, int]]]:
+    """Utterances by corpus, language, gender and split ("?" where it is unknown), then by value, then by class, most first."""
+    order = [name for name, _ in Counter(row.emotion or "unlabelled" for row in rows).most_common()]
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for what in ("corpus", "language", "gender", "split"):
+        found[what] = {}
+        for value in sorted({getattr(row, what) or "?" for row in rows}):
+            counts = Counter(row.emotion or "unlabelled" for row in rows if (getattr(row, what) or "?") == value)
+            found[what][value] = {name: counts[name] for name in order}
+    return found
 
 
 def leaks_among(rows: Sequence[Utterance], fingerprints: Sequence[str] | None = None) -> list[Finding]:

@@ -80,7 +80,7 @@ def facts_of(
         known = _load(store, [key for key in keys if key])
         todo = {key: row for key, row in zip(keys, rows, strict=True) if key and key not in known}
         done = len(rows) - len(todo)
-        found = _all(list(todo.values()), processes or len(os.sched_getaffinity(0)))
+        found = _all(list(todo.values()), processes or _cores())
         for count, (key, facts) in enumerate(zip(todo, found, strict=True), start=1):
             known[key] = facts
             _keep(store, key, facts)
@@ -154,6 +154,11 @@ def _decode(row: Utterance) -> Facts:
         return examine(audio.read(row.path, row.start_s, row.stop_s, RATE))
     except (audio.AudioError, OSError) as error:
         return Facts(error=" ".join(str(error).split()))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _keys(rows: Sequence[Utterance]) -> list[str | None]:

@@ -14,6 +14,7 @@ from moodcast.audit import SEVERITIES, Audit
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SHOWN = 400  # ids of one finding; the JSON has all
+MOST = 300  # findings of one severity, likewise
 
 
 def render(found: Audit, title: str) -> str:
@@ -30,4 +31,5 @@ def render(found: Audit, title: str) -> str:
         groups=groups,
         kinds={severity: Counter(item.kind for item in items) for severity, items in groups.items()},
         shown=SHOWN,
+        most=MOST,
     )

@@ -45,7 +45,15 @@ class Giveaway:
 
 def table_findings(rows: Sequence[Utterance], classes: Sequence[str] = CLASSES) -> list[Finding]:
     """Everything below, on one manifest or several together."""
-    found = [*split_leaks(rows), *unknown_labels(rows, classes), *people(rows), *thin_splits(rows), *votes(rows), *shared_texts(rows)]
+    found = [
+        *split_leaks(rows),
+        *unknown_labels(rows, classes),
+        *people(rows),
+        *thin_splits(rows),
+        *votes(rows),
+        *shared_texts(rows),
+        *overlaps(rows),
+    ]
     return found + [finding for giveaway in giveaways(rows) if (finding := giveaway_finding(giveaway, rows))]
 
 
@@ -183,6 +191,34 @@ def shared_texts(rows: Sequence[Utterance]) -> list[Finding]:
             found.append(
                 Finding("sentences shared by sides", "note", ids, detail, "say that scores are speaker-independent, not text-independent")
             )
+    return found
+
+
+def overlaps(rows: Sequence[Utterance]) -> list[Finding]:
+    """Rows whose spans of one recording overlap by more than a tenth of the shorter: heard twice, worse with two labels."""
+    files: dict[str, list[Utterance]] = defaultdict(list)
+    for row in rows:
+        files[row.path].append(row)
+    pairs: dict[bool, list[tuple[Utterance, Utterance]]] = {True: [], False: []}
+    for own in files.values():
+        own.sort(key=lambda row: row.start_s)
+        for place, first in enumerate(own):
+            stop_s = first.stop_s if first.stop_s is not None else first.duration_s or float("inf")
+            for second in own[place + 1 :]:
+                if second.start_s >= stop_s:
+                    break
+                shared_s = min(stop_s, second.stop_s if second.stop_s is not None else float("inf")) - second.start_s
+                shorter_s = min(stop_s - first.start_s, (second.stop_s or float("inf")) - second.start_s)
+                if shared_s == float("inf") or shared_s > 0.1 * shorter_s:
+                    pairs[first.emotion != second.emotion].append((first, second))
+    found = []
+    for differ, some_pairs in pairs.items():
+        if some_pairs:
+            ids = tuple(dict.fromkeys(row.id for pair in some_pairs for row in pair))
+            what = "overlapping spans, different labels" if differ else "overlapping spans, one label"
+            detail = f"{len(some_pairs)} pairs of rows hear the same part of a recording"
+            do = "correct start_s and stop_s, or take out one" + (": at most one label is right, unless two people speak" if differ else "")
+            found.append(Finding(what, "warning" if differ else "note", ids, detail, do))
     return found
 
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from moodcast.cli.words import console, explain, fail_on
 
+MOST_FINDINGS = 60
 SEVERITY = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 if TYPE_CHECKING:
@@ -151,24 +152,24 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:
 def audit(found: Audit) -> None:
     """What was counted, what names give away, and every finding: worst first."""
     screen = console()
-    table = Table(title=f"{found.num_rows} utterances, {found.hours:.2f} h", title_justify="left")
-    for column in ("corpus", "speakers", "emotion", "language", "gender", "split"):
-        table.add_column(column)
-    for corpus, counts in found.counts.items():
-        cells = (
-            ", ".join(f"{name} {count}" for name, count in counts[what].items()) for what in ("emotion", "language", "gender", "split")
-        )
-        table.add_row(corpus, str(counts["people"]["speakers"]), *cells)
-    screen.print(table)
+    screen.print(f"{found.num_rows} utterances, {found.hours:.2f} h")
+    for what, values in found.classes.items():
+        classes = list(next(iter(values.values())))
+        table = Table(what, *(Column(name, justify="right") for name in (*classes, "all")))
+        for value, counts in values.items():
+            table.add_row(Text(value), *(str(counts[name] or "") for name in classes), str(sum(counts.values())))
+        screen.print(table)
     rows = Table(title="findings, worst first", title_justify="left", show_lines=True)
     for column, ratio in (("kind", 2), ("what was found, and what to do", 6), ("utterances", 3)):
         rows.add_column(column, ratio=ratio, overflow="fold")
-    for item in found.findings:
+    for item in found.findings[:MOST_FINDINGS]:
         more = f"\nand {len(item.ids) - 3} more" if len(item.ids) > 3 else ""
         kind = Text.assemble((item.severity, SEVERITY[item.severity]), f"\n{item.kind}")
         rows.add_row(kind, Text.assemble(item.detail, (f"\n{item.do}", "dim")), Text("\n".join(item.ids[:3]) + more))
     if found.findings:
         screen.print(rows)
+    if len(found.findings) > MOST_FINDINGS:
+        screen.print(f"and {len(found.findings) - MOST_FINDINGS} more findings: --json lists all")
     totals = Counter(item.severity for item in found.findings)
     screen.print(f"{totals['error']} errors, {totals['warning']} warnings, {totals['note']} notes")
 
