@@ -242,3 +242,43 @@ def test_samples_are_standardised_only_where_the_extractor_says_so(saved: dict[s
         encoder = SpeechEncoder(told, RATE)
         inputs, _ = encoder._inputs(wave, length)
         assert np.isclose(float(inputs.std()), 1.0 if wanted else float(wave.std()), atol=0.01)
+
+
+# --------------------------------------------------------------------------------------- how checkpoints come along
+
+
+def test_a_checkpoint_with_a_head_in_shards_or_with_older_names_is_the_same_encoder(tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    torch.manual_seed(3)
+    with_head = transformers.Wav2Vec2ForSequenceClassification(transformers.Wav2Vec2Config(**BODY, **CONV, **POSITIONS))
+    wanted = None
+    for name in ("head", "shards", "older"):
+        folder = tmp_path / name
+        with_head.save_pretrained(folder, max_shard_size="20KB" if name == "shards" else "5GB")
+        SAMPLES().save_pretrained(folder)
+        if name == "shards":
+            assert len(list(folder.glob("*.safetensors"))) > 1
+        if name == "older":
+            weights = load_file(folder / "model.safetensors")
+            old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+            for new, before in old.items():
+                weights = {path.replace(new, before): value for path, value in weights.items()}
+            save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        states, _ = opened(folder)(*waves())
+        wanted = states if wanted is None else wanted
+        torch.testing.assert_close(states, wanted)
+    model = with_head.wav2vec2.eval()
+    torch.testing.assert_close(
+        opened(tmp_path / "head").model.encoder.layers[2].final_layer_norm.weight, model.encoder.layers[2].final_layer_norm.weight
+    )
+    assert not torch.equal(wanted, SpeechEncoder(open_encoder(str(tmp_path / "head"))[0], RATE)(*waves())[0])
+
+
+def test_half_precision_checkpoints_are_opened_in_full(saved: dict[str, Path], tmp_path: Path):
+    transformers.AutoModel.from_pretrained(saved["wavlm"]).half().save_pretrained(tmp_path)
+    encoder = opened(tmp_path)
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
+    torch.testing.assert_close(
+        encoder(*waves())[0], SpeechEncoder(open_encoder(str(tmp_path))[0], RATE, saved["wavlm"])(*waves())[0], atol=0.05, rtol=0
+    )
