@@ -5,9 +5,11 @@ N waves, L samples, S states, T frames.
 
 from __future__ import annotations
 
+import copy
 import json
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +242,7 @@ def test_samples_are_standardised_only_where_the_extractor_says_so(saved: dict[s
     for wanted in (True, False):
         told = {**files, EXTRACTOR: json.dumps({**json.loads(files[EXTRACTOR]), "do_normalize": wanted})}
         encoder = SpeechEncoder(told, RATE)
-        inputs, _ = encoder._inputs(wave, length)
+        inputs, _, _ = encoder._inputs(wave, length)
         assert np.isclose(float(inputs.std()), 1.0 if wanted else float(wave.std()), atol=0.01)
 
 
@@ -282,3 +284,29 @@ def test_half_precision_checkpoints_are_opened_in_full(saved: dict[str, Path], t
     torch.testing.assert_close(
         encoder(*waves())[0], SpeechEncoder(open_encoder(str(tmp_path))[0], RATE, saved["wavlm"])(*waves())[0], atol=0.05, rtol=0
     )
+
+
+@pytest.mark.parametrize("name", ["wav2vec2", "wavlm", "whisper"])
+def test_threads_that_ask_at_once_get_what_they_would_get_alone(name: str, saved: dict[str, Path]):
+    """A server answers several requests in one process."""
+    encoder, (sounds, lengths) = opened(saved[name]), waves()
+    asked = [slice(0, 1), slice(1, 3), slice(3, 5), slice(0, 5)] * 4
+    with torch.no_grad():
+        wanted = [encoder(sounds[at], lengths[at])[0] for at in asked]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda at: ask(encoder, sounds[at], lengths[at]), asked))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def ask(encoder: SpeechEncoder, sounds: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():  # which every thread says for itself
+        return encoder(sounds, lengths)[0]
+
+
+@every_architecture
+def test_a_copy_answers_as_the_original(name: str, saved: dict[str, Path]):
+    """Bundles of a method on a GPU are saved from a copy."""
+    encoder, (sounds, lengths) = opened(saved[name]), waves()
+    wanted = encoder(sounds, lengths)[0]
+    torch.testing.assert_close(copy.deepcopy(encoder)(sounds, lengths)[0], wanted)

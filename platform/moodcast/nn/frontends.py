@@ -9,11 +9,15 @@ WhisperFeatureExtractor (Radford et al. 2022), SeamlessM4TFeatureExtractor (Kald
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+# Real frames [N] of the waves that are being heard: of this thread alone, because a server answers several requests at once.
+HEARD: ContextVar[Tensor | None] = ContextVar("real frames behind the first convolution", default=None)
 KALDI_FLOOR = 1.192092955078125e-07  # of mel power, as Kaldi has it
 
 
@@ -33,8 +37,8 @@ def standardised(waves: Tensor, lengths: Tensor) -> Tensor:
 class MaskedGroupNorm(nn.Module):
     """The group normalisation of an encoder's first convolution, one group a channel, over real frames only.
 
-    The plain one takes its statistics over padding too, so that an answer would change with the company in a batch. `count` [N] is set
-    before each call; weights have the names of the plain one.
+    The plain one takes its statistics over padding too, so that an answer would change with the company in a batch. `HEARD` says how many
+    frames are real; weights have the names of the plain one.
     """
 
     def __init__(self, plain: nn.GroupNorm) -> None:
@@ -42,11 +46,11 @@ class MaskedGroupNorm(nn.Module):
         if plain.num_groups != plain.num_channels:
             raise ValueError(f"wanted one group a channel, got {plain.num_groups} groups of {plain.num_channels} channels")
         self.weight, self.bias, self.eps = plain.weight, plain.bias, plain.eps
-        self.count: Tensor | None = None
 
     def forward(self, frames: Tensor) -> Tensor:
         """[N, D, T] -> the same shape."""
-        count = torch.full((len(frames),), frames.shape[-1], device=frames.device) if self.count is None else self.count
+        heard = HEARD.get()
+        count = torch.full((len(frames),), frames.shape[-1], device=frames.device) if heard is None else heard
         mask = real(count, frames.shape[-1])[:, None]
         total = count.clamp_min(1)[:, None, None]
         mean = (frames * mask).sum(-1, keepdim=True) / total

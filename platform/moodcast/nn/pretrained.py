@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moodcast.nn.frontends import KaldiFilterbank, MaskedGroupNorm, WhisperLogMel, real, standardised
+from moodcast.nn.frontends import HEARD, KaldiFilterbank, MaskedGroupNorm, WhisperLogMel, real, standardised
 
 CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
 SAMPLES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat")
@@ -104,8 +104,12 @@ class SpeechEncoder(nn.Module):
             if self.family == "whisper":
                 states = self._whisper(waves, lengths)
             else:
-                inputs, mask = self._inputs(waves, lengths)
-                answer = self.model(inputs, attention_mask=mask.long(), output_hidden_states=True)
+                inputs, mask, count = self._inputs(waves, lengths)
+                before = HEARD.set(count)
+                try:
+                    answer = self.model(inputs, attention_mask=mask.long(), output_hidden_states=True)
+                finally:
+                    HEARD.reset(before)
                 states = [*answer.hidden_states[:-1], answer.last_hidden_state]
         found = torch.stack(states, dim=1)
         mask = real(self.num_frames(lengths), found.shape[2])
@@ -142,20 +146,17 @@ class SpeechEncoder(nn.Module):
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_("lora_" in name)
 
-    def _inputs(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """What the model is fed, and the mask that goes with it."""
+    def _inputs(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the model is fed, the mask that goes with it, and how many of the first convolution's frames are real."""
         if self.family == "wav2vec2-bert":
             rows, count = self.frontend(waves, lengths)
-            return rows, real(count, rows.shape[1])
+            return rows, real(count, rows.shape[1]), count
         if self.standardise:
             waves = standardised(waves, lengths)
         waves = nn.functional.pad(waves, (0, max(0, self.least - waves.shape[-1])))
         heard = lengths.clamp_min(self.least)
-        first = self.model.feature_extractor.conv_layers[0]
-        if isinstance(norm := getattr(first, "layer_norm", None), MaskedGroupNorm):
-            kernel, stride = self.strides[0]
-            norm.count = (heard - kernel) // stride + 1
-        return waves, real(heard, waves.shape[-1])
+        kernel, stride = self.strides[0]
+        return waves, real(heard, waves.shape[-1]), (heard - kernel) // stride + 1
 
     def _whisper(self, waves: Tensor, lengths: Tensor) -> list[Tensor]:
         """The layers of Whisper's encoder, without its demand for 30 s."""
