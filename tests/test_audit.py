@@ -146,6 +146,31 @@ def test_a_match_ends_where_the_sound_goes_apart(speechlike: Callable[..., Wave]
     assert match.seconds == pytest.approx(2.0, abs=0.3)
 
 
+def test_a_long_recording_has_the_fingerprint_of_its_blocks(speechlike: Callable[..., Wave], monkeypatch: pytest.MonkeyPatch) -> None:
+    low = likeness.lowered(speechlike(6.0, seed=4))
+    whole = likeness.print_of(low)
+    monkeypatch.setattr(likeness, "BLOCK", 37)
+    assert np.array_equal(likeness.print_of(low).bits, whole.bits)
+    assert np.array_equal(likeness.print_of(low).active, whole.active)
+
+
+def test_a_jingle_that_unknown_voices_share_is_no_leak(rows: list[Utterance], speechlike: Callable[..., Wave]) -> None:
+    jingle = speechlike(1.5, seed=50)
+    shows = [
+        with_wave(
+            replace(rows[0], speaker=None, emotion=None, split=split),
+            f"show{n}.wav",
+            np.concatenate([jingle, speechlike(4.0, seed=60 + n)]),
+        )
+        for n, split in enumerate(("train", "test"))
+    ]
+    found = audit([*rows, *shows])
+    assert of(found.findings, "shared stretch on two sides").severity == "warning"
+    assert found.ok
+    same_side = audit([*rows, *(replace(row, split="train") for row in shows)])
+    assert of(same_side.findings, "shared stretch, one label").severity == "note"
+
+
 def test_different_takes_of_one_voice_are_not_alike(speechlike: Callable[..., Wave]) -> None:
     prints = [examine(speechlike(3.0, seed=seed)).sound for seed in range(30)]
     assert likeness.find([item for item in prints if item]) == []

@@ -10,6 +10,7 @@ Shapes: N samples, T frames.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,10 @@ DIFFER = 0.28  # share of bits that may differ; chance is 0.5
 EVEN = 0.33  # a frame with fewer wrong bits speaks for a match, one with more against it
 LEAST_FRAMES = 32  # active frames that must match: half a second and the frame itself
 ENOUGH = 8.0  # frames times how much better than EVEN they fit: chance reached 5.5 among 13 000 recordings, real matches began at 9
+
+BLOCK = 4_096  # frames at once
+MOST_LAGS = 16  # of a pair of recordings: programmes that share a jingle match at many
+WINDOW = np.hanning(FRAME).astype(np.float32)
 
 Bits = NDArray[np.uint32]
 
@@ -55,28 +60,37 @@ class Alike:
     differ: float
 
 
-def power(wave: NDArray[np.float32], rate: int = 16_000) -> NDArray[np.float32]:
-    """The power spectrum of every frame at RATE, [T + 1, FRAME // 2 + 1], of mono samples [N] at `rate` Hz."""
+def lowered(wave: NDArray[np.float32], rate: int = 16_000) -> NDArray[np.float32]:
+    """Mono samples [N] at `rate` Hz at RATE, padded to two frames at least."""
     low = np.asarray(soxr.resample(wave, rate, RATE, quality="HQ"), dtype=np.float32)
-    if len(low) < FRAME + HOP:
-        low = np.pad(low, (0, FRAME + HOP - len(low)))
-    frames = np.lib.stride_tricks.sliding_window_view(low, FRAME)[::HOP]
-    window = np.hanning(FRAME).astype(np.float32)
-    blocks = [np.abs(np.fft.rfft(frames[i : i + 4_096] * window, axis=1)) ** 2 for i in range(0, len(frames), 4_096)]
-    return np.concatenate(blocks).astype(np.float32)
+    return np.pad(low, (0, max(0, FRAME + HOP - len(low))))
 
 
-def print_of(spectrum: NDArray[np.float32]) -> Print:
-    """The fingerprint behind `power`."""
+def frames_of(low: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Every frame of samples at RATE, [T + 1, FRAME], a view."""
+    return np.lib.stride_tricks.sliding_window_view(low, FRAME)[::HOP]
+
+
+def power(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The power spectrum of frames, [T, FRAME // 2 + 1]."""
+    return np.asarray(np.abs(np.fft.rfft(frames * WINDOW, axis=1)) ** 2, dtype=np.float32)
+
+
+def print_of(low: NDArray[np.float32]) -> Print:
+    """The fingerprint of samples at RATE (`lowered`), block by block, so that an hour takes no more memory than a minute."""
     edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, BITS + 2)
     bins = np.round(edges * FRAME / RATE).astype(int)
-    bands = np.log(np.add.reduceat(spectrum[:, : bins[-1]], bins[:-1], axis=1) + 1e-10)  # [T + 1, BITS + 1]
-    slope = np.diff(bands, axis=1)
-    grew = np.diff(slope, axis=0) > 0
-    bits = (grew.astype(np.uint64) << np.arange(BITS, dtype=np.uint64)).sum(axis=1).astype(np.uint32)
-    level = 10 * np.log10(spectrum[1:].sum(axis=1) / (FRAME * FRAME / 8) + 1e-12)  # a full-scale sine is 0 dB
+    frames = frames_of(low)
+    bits, levels = [], []
+    for start in range(0, len(frames) - 1, BLOCK):
+        spectrum = power(frames[start : start + BLOCK + 1])  # one frame more: bits are differences between frames
+        slope = np.diff(np.log(np.add.reduceat(spectrum[:, : bins[-1]], bins[:-1], axis=1) + 1e-10), axis=1)  # [T, BITS]
+        grew = np.diff(slope, axis=0) > 0
+        bits.append((grew.astype(np.uint64) << np.arange(BITS, dtype=np.uint64)).sum(axis=1).astype(np.uint32))
+        levels.append(10 * np.log10(spectrum[1:].sum(axis=1) / (FRAME * FRAME / 8) + 1e-12))  # a full-scale sine is 0 dB
+    level = np.concatenate(levels)
     loudest = float(level.max())
-    return Print(bits, (level > loudest - ACTIVE_DB) & (loudest > SILENT_DB))
+    return Print(np.concatenate(bits), (level > loudest - ACTIVE_DB) & (loudest > SILENT_DB))
 
 
 def find(prints: Sequence[Print]) -> list[Alike]:
@@ -118,7 +132,13 @@ def _candidates(prints: Sequence[Print]) -> list[tuple[int, int, int]]:
         return []
     unique, votes = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
     best = np.argsort(-votes, kind="stable")[:MOST_CANDIDATES]
-    return [(int(a), int(b), int(lag)) for a, b, lag in unique[best]]
+    lags: Counter[tuple[int, int]] = Counter()
+    kept_pairs = []
+    for a, b, lag in unique[best].tolist():
+        lags[a, b] += 1
+        if lags[a, b] <= MOST_LAGS:
+            kept_pairs.append((a, b, lag))
+    return kept_pairs
 
 
 def _compare(prints: Sequence[Print], first: int, second: int, lag: int) -> Alike | None:

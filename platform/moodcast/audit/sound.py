@@ -25,6 +25,7 @@ FLAT_DB = 8.0  # loud frames that stand out less are hardly above the noise
 LENGTH_S = 0.1  # a length may differ from the table's by so much
 ZEROS_S = 0.5
 MOST_OF = 0.8  # of the shorter recording shared: near-identical; less: a shared stretch
+HALF_OF = 0.5  # of it shared: a leak where they stand on two sides; less may be a jingle
 
 
 def sound_findings(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Finding]:
@@ -195,21 +196,24 @@ def near_identical(rows: Sequence[Utterance], facts: Sequence[Facts], alike: Ite
             f"{match.seconds:.2f} s of the same sound: from {match.first_s:.2f} s of {a.seconds:.2f} s, and from {match.second_s:.2f} s of "
             f"{b.seconds:.2f} s ({100 * match.differ:.0f} % of fingerprint bits differ)"
         )
-        found.append(_same(name, detail, [rows[first], rows[second]]))
+        found.append(_same(name, detail, [rows[first], rows[second]], leak=share >= HALF_OF))
     return found
 
 
-def _same(name: str, detail: str, own: Sequence[Utterance]) -> Finding:
+def _same(name: str, detail: str, own: Sequence[Utterance], leak: bool = True) -> Finding:
     """The finding about utterances that share sound: what differs between them decides what it is called and how bad it is."""
     ids = tuple(row.id for row in own)
     labels = sorted({row.emotion or "unlabelled" for row in own})
-    speakers = sorted({row.corpus_speaker for row in own})
+    speakers = sorted({row.corpus_speaker for row in own if row.speaker is not None})
     sides = sorted({row.split for row in own if row.split is not None})
     groups = {row.corpus_group for row in own}
-    who = f"; labels: {', '.join(labels)}; speakers: {some(speakers)}"
+    who = f"; labels: {', '.join(labels)}; speakers: {some(speakers) or 'unknown'}"
     if len(sides) > 1:
         do = "keep one of them, or give them one group and split again"
-        return Finding(SAME_SOUND, "error", ids, f"{name}: {detail}; in {', '.join(sides)}{who}", do)
+        detail = f"{name}: {detail}; in {', '.join(sides)}{who}"
+        if leak:
+            return Finding(SAME_SOUND, "error", ids, detail, do)
+        return Finding(f"{name} on two sides", "warning", ids, detail, do)
     if len({row.emotion for row in own}) > 1:
         severity: Severity = "error" if name != "shared stretch" else "warning"
         do = "at most one label is right: take out both, or trim what is shared"

@@ -45,7 +45,12 @@ def prepare(
     if folds:
         written = manifest_of_folds(rows, folds, seed, out)
     else:
-        owner = corpus != "manifest" and not resplit and all(row.split is not None for row in rows)
+        bare = [row.id for row in rows if row.split is None]
+        owner = corpus != "manifest" and not resplit and len(bare) < len(rows)
+        if owner and bare:
+            raise ValueError(
+                f"{len(bare)} of {len(rows)} rows have no split by the owner, the first is {bare[0]}; --resplit splits all anew"
+            )
         rows = rows if owner else manifest.split_by_group(rows, seed=seed)
         manifest.write_manifest(rows, out)
         written = [out]

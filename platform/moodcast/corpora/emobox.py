@@ -39,7 +39,6 @@ def prepare(
     if not (source / "label_map.json").is_file():
         raise ValueError(f"{source / 'label_map.json'} is missing; wanted the folder of the corpus, data/CORPUS of EmoBox, got {source}")
     names = {**_json(source / "label_map.json"), **mapping(labels)}
-    names |= {key: value for key, value in mapping(labels).items()}
     root = Path(audio) if audio else source.absolute().parent.parent
     rows = []
     for split, path in _files(source, fold):
