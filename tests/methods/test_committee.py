@@ -1,0 +1,99 @@
+"""Committee: its answer is the mean of its members', each member learns alone, the statistics are standardised by the training data."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from moodcast.batch import Batch, collate
+from moodcast.chunks import ChunkPlan
+from moodcast.methods.committee import Committee
+from moodcast.run import Run, build
+
+RATE = 16_000
+PLAN = ChunkPlan(length_s=1.0, hop_s=1.0)
+
+
+def batch_of(gain: float = 1.0) -> Batch:
+    rng = np.random.default_rng(0)
+    waves = [(gain * 0.1 * rng.standard_normal(int(RATE * seconds))).astype(np.float32) for seconds in (0.8, 2.4)]
+    batch = collate(waves, PLAN, RATE)
+    return dataclasses.replace(batch, target=torch.eye(4)[:2], weight=torch.ones(2))
+
+
+def made(**settings: object) -> Committee:
+    method = build(Run(method=Committee.Config(num_mels=16, width=16, channels=4, layers=1, **settings), chunks=PLAN))
+    assert isinstance(method, Committee)
+    return method
+
+
+def test_it_has_at_most_a_million_parameters():
+    assert 400_000 < sum(p.numel() for p in build(Run(method=Committee.Config(), chunks=PLAN)).parameters()) <= 1_000_000
+
+
+@torch.no_grad()
+def test_the_answer_is_the_weighted_mean_of_the_members_log_probabilities():
+    method, batch = made(share=0.5).eval(), batch_of()
+    frames, mask, exist = method._frames(batch)
+    networks = [network(frames / 3.0, mask, exist)[0] for network in method.networks]
+    statistics = method.statistics(method._moments(frames, mask, exist)[0]).log_softmax(-1)
+    wanted = ((networks[0] + networks[1]) / 2 + 0.5 * statistics).div(1.5).log_softmax(-1)
+    torch.testing.assert_close(method(batch).emotion, wanted)
+    assert not torch.allclose(networks[0], networks[1], atol=1e-3)  # they start differently
+
+
+@torch.no_grad()
+def test_a_stretch_of_one_chunk_is_answered_as_its_chunk():
+    answer = made().eval()(batch_of())
+    torch.testing.assert_close(answer.chunk_emotion[0, 0], answer.emotion[0], atol=1e-4, rtol=0)
+    assert not torch.allclose(answer.chunk_emotion[1, 0], answer.emotion[1], atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_recording_forty_decibels_quieter_gets_the_same_answer():
+    method = made().eval()
+    torch.testing.assert_close(method(batch_of(0.01)).emotion, method(batch_of()).emotion, atol=1e-3, rtol=0)
+
+
+def test_no_member_learns_from_anothers_loss():
+    method = made()
+    terms = method.losses({"labelled": batch_of()})
+    terms["statistics"].backward()
+    assert all(parameter.grad is None for parameter in method.networks.parameters())
+    assert all(parameter.grad is not None for parameter in method.statistics.parameters())
+
+
+class View:
+    """Training data of one batch."""
+
+    def features(self, fn):
+        return fn(batch_of())
+
+    def set_weights(self, weights):
+        raise AssertionError("nothing is weighted")
+
+
+def test_moments_are_standardised_by_the_training_data():
+    method = made().eval()
+    with torch.no_grad():
+        method.fit_once(View())
+        found, _ = method._moments(*method._frames(batch_of()))
+    torch.testing.assert_close(found.mean(0), torch.zeros_like(found[0]), atol=1e-4, rtol=0)
+    assert method.scale.min() >= 1e-3
+
+
+def test_training_damages_what_each_network_hears_anew():
+    method, batch = made(dropout=0.0, forget=0.0, hide_bands=0, hide_s=0.0), batch_of()
+    with torch.no_grad():
+        first, second = (method.losses({"labelled": batch})["classes"] for _ in range(2))
+        assert first != second
+        method.eval()
+        assert method.losses({"labelled": batch})["classes"] == method.losses({"labelled": batch})["classes"]
+
+
+def test_a_batch_without_targets_cannot_be_learned_from():
+    with pytest.raises(ValueError, match="no target"):
+        made().losses({"labelled": dataclasses.replace(batch_of(), target=None)})
