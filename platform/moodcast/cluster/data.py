@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from moodcast.augment import Augmenter
+from moodcast.augment import Augmenter, Wave
 from moodcast.batch import Batch, collate
 from moodcast.cache import ArrayStore, WaveStore, open_waves
 from moodcast.chunks import samples_of, split_evenly
@@ -24,6 +26,7 @@ from moodcast.manifest import Utterance
 from moodcast.run import Run
 from moodcast.step import Indices
 
+AUGMENTING = min(4, os.cpu_count() or 1)  # threads that change the sound of training utterances
 AHEAD = 2  # batches that wait ready: enough to hide collating, little memory
 
 
@@ -53,6 +56,7 @@ class CachedStretches:
         self.store: WaveStore = open_waves(self.rows, run.audio.rate, root, run.audio.max_hours, progress)
         longest = samples_of(run.chunks.max_s, run.audio.rate)
         self.features: ArrayStore | None = None
+        self._own = threading.local()
         self.stretches = [
             Stretch(row, start, stop) for row in range(len(self.rows)) for start, stop in split_evenly(len(self.store[row]), longest)
         ]
@@ -85,7 +89,7 @@ class CachedStretches:
         rows = [self.rows[stretch.row] for stretch in wanted]
         if epoch is not None and self.run.augment.active:
             seed, names = self.run.train.seed, [f"{row.id}:{stretch.start}" for row, stretch in zip(rows, wanted, strict=True)]
-            waves = [self._augmenter(wave, seed, epoch, name) for wave, name in zip(waves, names, strict=True)]
+            waves = list(self._pool.map(lambda wave, name: self._augmented(wave, seed, epoch, name), waves, names))
         batch = collate(waves, self.run.chunks, self.run.audio.rate, self.run.labels, rows)
         if self.features is None:
             return batch
@@ -101,10 +105,17 @@ class CachedStretches:
         """One batch for each entry of the plan, made ahead in a thread; an error there is raised here."""
         return ahead(lambda indices: self.fetch(indices, epoch), plan)
 
+    def _augmented(self, wave: Wave, seed: int, epoch: int, name: str) -> Wave:
+        """As an epoch hears it, by this thread's own augmenter; made late, because it opens a library that takes seconds."""
+        if not hasattr(self._own, "augmenter"):
+            self._own.augmenter = Augmenter(self.run.augment, self.run.audio.rate)
+        heard: Wave = self._own.augmenter(wave, seed, epoch, name)
+        return heard
+
     @cached_property
-    def _augmenter(self) -> Augmenter:
-        """Made when the first epoch begins: it opens a library that takes seconds."""
-        return Augmenter(self.run.augment, self.run.audio.rate)
+    def _pool(self) -> ThreadPoolExecutor:
+        """Threads that augment: most of the work is done by code that lets others run."""
+        return ThreadPoolExecutor(AUGMENTING, thread_name_prefix="augment")
 
 
 def padded(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
