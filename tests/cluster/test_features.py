@@ -154,10 +154,14 @@ def test_arrays_of_different_lengths_are_padded_with_zeros() -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-def test_two_workers_encode_everything_once_between_them(corpus: list[Utterance], cache: Path, tmp_path: Path) -> None:
+def test_two_workers_encode_everything_once_between_them(
+    corpus: list[Utterance], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a path of the run that is relative begins where training was started, not in the workers' own folders."""
     from moodcast.cluster.train import fit
 
-    run = counted_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = counted_run(Path())
     total = sum(len(side) for side in opened(corpus, run, cache))
     fit(run, corpus, tmp_path, name="one", workers=2, cache=tmp_path / "cache", progress=False)
     noted = encodings(tmp_path)
