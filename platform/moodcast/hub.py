@@ -137,8 +137,9 @@ def card(bundle: Bundle, text: str, name: str, license_name: str = "other") -> s
     """A model card: a YAML header with a model-index of the stored scores, then `text` without a header of its own."""
     from huggingface_hub import ModelCardData
 
-    results = _results(bundle.scores.get("test"))
-    languages = _languages(bundle.scores.get("test"))
+    reports = [told for told in bundle.scores.values() if isinstance(told, Mapping) and "slices" in told]  # of a test split, of folds
+    results = _results(reports[0]) if reports else []
+    languages = _languages(reports[0]) if reports else []
     data = ModelCardData(
         license=license_name,
         language=languages or None,
@@ -157,12 +158,10 @@ def is_local(place: str) -> bool:
     return place.startswith((".", "/", "~")) or Path(place).is_dir() or os.path.isabs(place)
 
 
-def _results(test: Any) -> list[Any]:
+def _results(test: Mapping[str, Any]) -> list[Any]:
     """Each corpus that was scored, as the hub's leaderboards read it; UAR is macro-averaged recall."""
     from huggingface_hub import EvalResult
 
-    if not isinstance(test, Mapping) or "slices" not in test:
-        return []
     slices = [part for part in test["slices"] if part.get("kind", "corpus") == "corpus" and part["slice"] != "all"] or test["slices"][:1]
     found = []
     for part in slices:
@@ -183,9 +182,8 @@ def _results(test: Any) -> list[Any]:
     return found
 
 
-def _languages(test: Any) -> list[str]:
-    slices = test.get("slices", []) if isinstance(test, Mapping) else []
-    return sorted(part["slice"] for part in slices if part.get("kind") == "language" and re.fullmatch(r"[a-z]{2,3}", part["slice"]))
+def _languages(test: Mapping[str, Any]) -> list[str]:
+    return sorted(part["slice"] for part in test["slices"] if part.get("kind") == "language" and re.fullmatch(r"[a-z]{2,3}", part["slice"]))
 
 
 def _without_header(text: str) -> str:

@@ -123,3 +123,10 @@ def test_rows_without_a_class_make_no_folds(rows: list[Utterance], tmp_path: Pat
     with pytest.raises(ValueError, match="nothing to train on"):
         cross_validate(tiny_run(), [replace(row, emotion="other") for row in rows], 3, out=tmp_path)
     assert CLASSES == ("high", "low")
+
+
+def test_training_leaves_a_temperature_of_the_dev_speakers(report: Report, home: Path) -> None:
+    for i in range(3):
+        found = load(home / "three" / f"fold{i}" / "bundle", trust=("tests",)).calibration
+        assert (found.num_utterances, found.num_speakers) == (32, 2)
+        assert found.temperature != 1.0

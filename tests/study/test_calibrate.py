@@ -106,3 +106,10 @@ def test_a_temperature_is_not_fitted_on_speakers_of_training(folder: Path, rows:
 def test_too_few_utterances_leave_a_bundle_as_it_is(folder: Path, rows: list[Utterance]) -> None:
     assert fit(load(folder), rows[:10]) == Calibration()
     assert fit(load(folder), rows, split="test") == Calibration()
+
+
+def test_answers_of_a_few_utterances_have_no_temperature() -> None:
+    logs, truth = honest(calibrate.FEWEST)
+    assert calibrate.of_answers(np.exp(logs[:-1]), truth[:-1].tolist(), ["a"] * (len(truth) - 1)) == Calibration()
+    found = calibrate.of_answers(np.exp(logs), truth.tolist(), ["a", "b"] * (len(truth) // 2))
+    assert (found.num_utterances, found.num_speakers) == (calibrate.FEWEST, 2)

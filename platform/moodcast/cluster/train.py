@@ -31,7 +31,6 @@ from moodcast.cluster.work import sides, work
 from moodcast.manifest import Utterance, write_manifest
 from moodcast.method import find_method, method_name
 from moodcast.run import Run, run_to_dict
-from moodcast.study import calibrate
 
 MAX_FAILURES = 2  # workers that die are started again from the last checkpoint, this often
 COLLECTIVE_TIMEOUT_S = 300
@@ -152,7 +151,7 @@ def _fit(
                     left.unlink(missing_ok=True)
     if failure := files.read_json(folder / files.FAILURE):
         raise ValueError(failure["error"])
-    return _keep(run, rows, folder, cache, console)
+    return _keep(run, folder, console)
 
 
 def _read_audio(run: Run, rows: list[Utterance], cache: Path | None, console: Console) -> None:
@@ -204,17 +203,13 @@ def _trainer(run: Run, folder: Path, workers: int, gpu: bool, cache: Path | None
     )
 
 
-def _keep(run: Run, rows: list[Utterance], folder: Path, cache: Path | None, console: Console) -> Fit:
-    """Copy the checkpoint that counts to bundle/, and make it as sure as it is right on the dev side."""
+def _keep(run: Run, folder: Path, console: Console) -> Fit:
+    """Copy the checkpoint that counts to bundle/."""
     lines = files.read_lines(folder / files.METRICS)
     epoch = files.kept_epoch(lines, run.train.keep)
     target = folder / files.BUNDLE
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(files.checkpoint_path(folder, epoch), target, ignore=shutil.ignore_patterns(files.TRAINING))
-    if run.labels.source != "speaker" and not run.train.allow_leaks:  # a temperature is fitted on speakers who were not trained on
-        found = calibrate.fit(bundles.load(target, trust_of(run)), rows, root=cache)
-        if found.num_utterances:
-            calibrate.store(target, found, trust_of(run))
     dev = f", dev UAR {100 * lines[epoch]['dev_uar']:.1f} %" if "dev_uar" in lines[epoch] else ""
     console.print(f"epoch {epoch + 1} is kept{dev}: {target}", highlight=False)
     return Fit(folder, target, lines[epoch])

@@ -25,6 +25,7 @@ from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method
 from moodcast.run import Run, build, run_from_dict
 from moodcast.step import Stopped, Trainer, balance_weights, gather_objects, predict_emotion, weights_digest
+from moodcast.study import calibrate
 
 EVERY_S = 0.3  # how often a step is told to whoever watches
 
@@ -66,6 +67,7 @@ class Worker:
         train_rows, dev_rows = sides(rows, self.run)
         self.data = CachedStretches(train_rows, self.run, root)
         self.dev = CachedStretches(dev_rows, self.run, root) if dev_rows else None
+        self.calibration = bundle.AS_IT_IS  # of the epoch that ended last
         self.history: list[dict[str, Any]] = []  # the metrics of each epoch so far
         self.trainer = self._trainer(config)
         self.workers = gather_objects({"host": socket.gethostname(), "pid": os.getpid()}, world)
@@ -113,12 +115,14 @@ class Worker:
             files.write_json(self.folder / files.PROGRESS, {"encoded": done, "of": total})
 
     def _dev_scores(self) -> dict[str, float]:
-        """UAR and accuracy over the dev rows, the same on every rank; nothing without a dev split."""
+        """UAR and accuracy over the dev rows, the same on every rank; nothing without a dev split. Sets the epoch's temperature, too."""
         if self.dev is None:
             return {}
         labels, size = self.run.labels, self.run.train.batch_size
         given = predict_emotion(self.trainer.method, self.dev, self.dev.owners, self.dev.seconds, size, self.world, self.rank)
         truth = [labels.classes.index(str(labels.name(row))) for row in self.dev.rows]
+        if labels.source != "speaker" and not self.run.train.allow_leaks:  # a temperature wants speakers who were not trained on
+            self.calibration = calibrate.of_answers(given, truth, [row.corpus_speaker for row in self.dev.rows])
         counts = metrics.confusion(truth, given.argmax(axis=1).tolist(), len(labels.classes))
         return {"dev_uar": float(metrics.uar(counts)), "dev_accuracy": float(metrics.accuracy(counts))}
 
@@ -143,7 +147,7 @@ class Worker:
         half = place.with_name(f".{place.name}")
         shutil.rmtree(half, ignore_errors=True)
         scores = {"epoch": epoch, "dev": {name.removeprefix("dev_"): line[name] for name in line if name.startswith("dev_")}}
-        bundle.save(half, self.trainer.method, self.run, self.provenance(), scores)
+        bundle.save(half, self.trainer.method, self.run, self.provenance(), scores, calibration=self.calibration)
         torch.save({**self.trainer.state(), "history": self.history}, half / files.TRAINING)
         half.rename(place)
         wanted = {epoch, files.kept_epoch(self.history, self.run.train.keep)}

@@ -71,10 +71,20 @@ def fit(
             progress(min(start + BATCH, len(store)), len(store))
     if len(found) < len(chosen):
         return AS_IT_IS  # it answers no classes
+    truth = [bundle.classes.index(str(labels.name(row))) for row in chosen]
+    return of_answers(np.array(found, dtype=np.float64), truth, [row.corpus_speaker for row in chosen])
+
+
+def of_answers(probabilities: Floats, truth: Sequence[int], speakers: Sequence[str]) -> Calibration:
+    """The calibration of answers [N, K] that were not calibrated yet, to utterances with these classes and speakers (N each).
+
+    None (temperature 1) for fewer than FEWEST. The speakers must not have been trained on.
+    """
+    if len(truth) < FEWEST:
+        return AS_IT_IS
     with np.errstate(divide="ignore"):
-        logs = np.log(np.array(found, dtype=np.float64))
-    truth = np.array([bundle.classes.index(str(labels.name(row))) for row in chosen], dtype=np.int64)
-    return Calibration(temperature_of(logs, truth), len(chosen), len({row.corpus_speaker for row in chosen}))
+        logs = np.log(np.asarray(probabilities, dtype=np.float64))
+    return Calibration(temperature_of(logs, np.asarray(truth, dtype=np.int64)), len(truth), len(set(speakers)))
 
 
 def store(folder: str | Path, calibration: Calibration, trust: tuple[str, ...] = ()) -> Path:
