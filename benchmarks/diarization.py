@@ -82,7 +82,7 @@ def excerpts(folder: Path) -> Iterator[Talk]:
 def dialogues(folder: Path, numbers: range) -> Iterator[Talk]:
     """Turns of a dialogue by their running number, the first-named role first, with gaps of 0.1 to 0.7 s."""
     rows: dict[int, list[tuple[int, int, Utterance]]] = {}
-    for row in corpora.prepare("resd", folder):
+    for row in corpora.read("resd", folder):
         named = re.match(r"(?:(\d+)_)?([a-z]+)_([a-z]+)_(?:(\d+)_)?([a-z])_(\d+)$", Path(row.path).stem)
         if named is None:
             raise ValueError(f"{row.path} is not named as resd's files are")
@@ -99,7 +99,7 @@ def mixtures(folder: Path, speakers: range, count: int, seed: int) -> Iterator[T
     """`count` talks of 12 to 20 turns by 1, 2, 3 or 4 speakers of one to four clips each, every speaker at a level of their own."""
     rng = np.random.default_rng(seed)
     clips: dict[str, list[str]] = {}
-    for row in corpora.prepare("cremad", folder):
+    for row in corpora.read("cremad", folder):
         if row.speaker and int(row.speaker) in speakers:
             clips.setdefault(row.speaker, []).append(row.path)
     for i in range(count):
