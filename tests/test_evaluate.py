@@ -177,3 +177,21 @@ def test_plain_statistics_are_fitted_on_the_train_side_and_need_every_class(rows
     untrained = evaluate(bundle_of(), [row for row in rows if row.split != "train"])
     assert untrained.slices[0].beside("plain statistics") is None
     assert any("no train side" in note for note in untrained.notes)
+
+
+def test_attributes_are_scored_by_concordance(rows: list[Utterance], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of them are labelled; arousal is answered as it is, valence always the same."""
+    run = Run(method=Erm.Config(), labels=Labels(CLASSES, attributes=("arousal", "valence")))
+    bundle = Bundle(run, build(run), Provenance(), {}, "4" * 64, "attributes")
+    level = np.linspace(0.1, 0.9, 8)
+    scored = iter(range(8))
+    labelled = []
+    for row in rows:
+        at = next(scored) if row.split == "test" and row.emotion in CLASSES else None
+        given = {"arousal": float(level[at]), "valence": float(level[7 - at])} if at is not None and at % 2 else None
+        labelled.append(replace(row, attributes=given))
+    answered = np.stack([level, np.full(8, 0.5)], axis=1)
+    monkeypatch.setattr(evaluation, "_answered", lambda *_: (np.full((8, 4), 0.25), answered))
+    found = evaluate(bundle, labelled).slices[0].concordance
+    assert found["arousal"].value == pytest.approx(1.0)
+    assert found["valence"].value == pytest.approx(0.0)
