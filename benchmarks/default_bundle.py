@@ -1,5 +1,6 @@
 """The recipe of the default bundle over five speaker folds, and on corpora it never heard.
 
+    python benchmarks/default_bundle.py plain                          # the baseline: plain statistics, logistic regression
     python benchmarks/default_bundle.py run --seeds 0 1 2 --jobs 2     # trains; appends JSON lines to results/, answers to --answers
     python benchmarks/default_bundle.py report                         # the tables from them
 
@@ -27,8 +28,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from moodcast import baselines, config, corpora, manifest, metrics
 from moodcast import bundle as bundles
-from moodcast import config, corpora, manifest, metrics
 from moodcast.batch import Batch
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.work import provenance_of
@@ -118,18 +119,38 @@ def available(run: Run) -> list[Utterance]:
 def scored(run: Run, method: Method, test: Part, task: str, options: argparse.Namespace) -> dict[str, Any]:
     rows = [test.whole.rows[i] for i in np.unique(test.whole.owners[test.at])]
     given = answered(method, test)
-    truth = [run.labels.classes.index(str(run.labels.name(row))) for row in rows]
     if options.answers:
         options.answers.mkdir(parents=True, exist_ok=True)
         ids = np.array([row.id for row in rows])
         np.savez(options.answers / f"{task}-{run.train.seed}.npz", ids=ids, probabilities=given.astype(np.float32))
-    counts: dict[str, dict[str, list[list[int]]]] = {}
+    return {"counts": counted(run, rows, given.argmax(1))}
+
+
+def counted(run: Run, rows: Sequence[Utterance], guess: Indices) -> dict[str, dict[str, list[list[int]]]]:
+    """By corpus and speaker (dialogue, where a corpus has dialogues), how often each class was answered as which."""
+    truth = np.array([run.labels.classes.index(str(run.labels.name(row))) for row in rows])
+    counts = {}
     for corpus in sorted({row.corpus for row in rows}):
-        here = [i for i, row in enumerate(rows) if row.corpus == corpus]
+        here = np.flatnonzero([row.corpus == corpus for row in rows])
         speakers = [rows[i].corpus_group for i in here]
-        found = metrics.by_speaker([truth[i] for i in here], given[here].argmax(1).tolist(), speakers, len(run.labels.classes))
+        found = metrics.by_speaker(truth[here].tolist(), guess[here].tolist(), speakers, len(run.labels.classes))
         counts[corpus] = dict(zip(sorted(set(speakers)), found.astype(int).tolist(), strict=True))
-    return {"counts": counts}
+    return counts
+
+
+def plain(options: argparse.Namespace) -> None:
+    """The baseline on the same folds and files, and from all of them to what was never heard."""
+    run = settings(options)
+    rows, asked = rows_of(HEARD, run), available(run)
+    found, far = (baselines.statistics_of(CachedStretches(part, run).store) for part in (rows, asked))
+    truth = np.array([run.labels.classes.index(str(run.labels.name(row))) for row in rows])
+    folds = np.array(manifest.folds(rows, FOLDS, seed=0))
+    for fold in range(FOLDS):
+        test, train = folds == fold, folds != fold
+        guess = baselines.plain_statistics(found[train], truth[train], found[test]).guess
+        write(options, {"task": str(fold), "seed": None, "counts": counted(run, [rows[i] for i in np.flatnonzero(test)], guess)})
+    guess = baselines.plain_statistics(found, truth, far).guess
+    write(options, {"task": REFIT, "seed": None, "counts": counted(run, asked, guess)})
 
 
 def run_all(options: argparse.Namespace) -> None:
@@ -159,10 +180,7 @@ def run_all(options: argparse.Namespace) -> None:
 def run_one(options: argparse.Namespace) -> None:
     run = config.replace_at(settings(options), {"train.seed": options.seeds[0], "train.threads": 1})
     record = one(run, options.task, options)
-    record["command"] = shlex.join(["python", "benchmarks/default_bundle.py", *sys.argv[1:]])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(options.out, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    write(options, record)
     for corpus, counts in record.get("counts", {}).items():
         total = np.sum(list(counts.values()), axis=0, dtype=float)
         print(
@@ -170,13 +188,61 @@ def run_one(options: argparse.Namespace) -> None:
         )
 
 
+def write(options: argparse.Namespace, record: dict[str, Any]) -> None:
+    changed = shlex.join(["--set", *options.set]) if options.set else ""
+    record["command"] = f"python benchmarks/default_bundle.py {'plain' if record['seed'] is None else 'run'} {changed}".strip()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with open(options.out, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
 def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def report(options: argparse.Namespace) -> None:
+    """A line a corpus: counts of all seeds together, so that a speaker's seeds are drawn together."""
+    known = records(options.out)
+    seeds = sorted({r["seed"] for r in known if r["seed"] is not None})
+    print(f"Four classes, UAR in %, chance and majority 25.0, 95 % by bootstrap over speakers (resd: dialogues); seeds {seeds}.\n")
+    print("| corpus | heard in training | speakers | plain statistics | this recipe | difference | by seed |")
+    print("|---|---|---|---|---|---|---|")
+    means: dict[str, list[float]] = {}
+    for corpus in (*HEARD, *UNHEARD):
+        by_seed = {seed: total for seed in seeds if (total := gathered(known, corpus, seed))}
+        base = gathered(known, corpus, None)
+        if not by_seed or any(total.keys() != base.keys() for total in by_seed.values()):
+            print(f"| {corpus} | not finished |")
+            continue
+        ours = np.sum([[total[name] for name in sorted(base)] for total in by_seed.values()], axis=0)
+        theirs = np.array([base[name] for name in sorted(base)]) * len(by_seed)
+        score, plainly = metrics.speaker_bootstrap(metrics.uar, ours), metrics.speaker_bootstrap(metrics.uar, theirs)
+        difference = metrics.paired_bootstrap(metrics.uar, ours, theirs)
+        each = [100 * float(metrics.uar(np.sum(list(total.values()), axis=0))) for total in by_seed.values()]
+        where = "other speakers of it" if corpus in HEARD else "no"
+        cells = [corpus, where, str(len(base)), str(plainly), str(score), str(difference), ", ".join(f"{x:.1f}" for x in each)]
+        print(f"| {' | '.join(cells)} |")
+        means[corpus] = [100 * score.value, 100 * difference.value]
+    print()
+    for corpus, goal in (("cremad", 74), ("emodb", 87)):
+        if corpus in means:
+            print(f"figure default_bundle_{corpus}_uar_percent {means[corpus][0]:.1f} goal {goal}")
+    if all(corpus in means for corpus in UNHEARD):
+        print(f"figure default_bundle_unheard_uar_percent {np.mean([means[corpus][0] for corpus in UNHEARD]):.1f} goal 46")
+
+
+def gathered(known: list[dict[str, Any]], corpus: str, seed: int | None) -> dict[str, NDArray[np.float64]]:
+    """Counts by speaker over all folds (or the refit) of one seed; nothing where a fold is missing."""
+    tasks = [REFIT] if corpus in UNHEARD else [str(fold) for fold in range(FOLDS)]
+    found = {r["task"]: r["counts"] for r in known if r["seed"] == seed and r["task"] in tasks and corpus in r.get("counts", {})}
+    if len(found) < len(tasks):
+        return {}
+    return {name: np.array(count, dtype=float) for counts in found.values() for name, count in counts[corpus].items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("do", choices=("run", "one", "report"))
+    parser.add_argument("do", choices=("plain", "run", "one", "report"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=[REFIT, *map(str, range(FOLDS))])
     parser.add_argument("--task", default=REFIT, help=argparse.SUPPRESS)
@@ -187,7 +253,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "default_bundle.jsonl")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    {"run": run_all, "one": run_one}[options.do](options)
+    {"plain": plain, "run": run_all, "one": run_one, "report": report}[options.do](options)
 
 
 if __name__ == "__main__":
