@@ -135,7 +135,7 @@ def guard(found: Sequence[Finding], allow: bool, how: str) -> tuple[str, ...]:
     """
     leaking = [item for item in found if item.kind in LEAKS]
     if leaking and not allow:
-        named = some([f"{item.kind}: {item.detail}" for item in leaking], 12)
+        named = "; ".join(f"{item.kind}: {item.detail}" for item in leaking[:12]) + (" and more" if len(leaking) > 12 else "")
         mend = f"To mend it, {leaking[0].do}; {how} lets them through, and every score says so"
         raise ValueError(f"{len(leaking)} leaks between sides of the split: {named}. {mend}")
     by_kind: dict[str, list[str]] = {}
