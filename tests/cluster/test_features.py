@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from moodcast.augment import Augment, Gain
+from moodcast.augment import Augment, Gain, Hide
 from moodcast.batch import Batch, Prediction
 from moodcast.chunks import ChunkPlan
 from moodcast.cluster.data import CachedStretches, padded
@@ -24,7 +24,7 @@ from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.methods.pretrained import Pretrained
 from moodcast.run import Run, build
-from moodcast.step import Trainer
+from moodcast.step import Trainer, weights_digest
 from tests.cluster.tiny import Tiny, tiny_run
 
 
@@ -145,6 +145,23 @@ def test_augmented_training_hears_another_sound_each_epoch_and_dev_never_does(co
         assert torch.equal(a.lengths, wanted.lengths)
     shares = [torch.cat([batch.chunks for batch in data.batches([plan[0][rank::2]], 0)]) for rank in (0, 1)]
     assert torch.equal(torch.stack(shares, 1).flatten(0, 1), first[0].chunks)  # two workers hear what one does
+
+
+def test_a_resumed_run_with_augmentation_equals_an_undisturbed_one(corpus: list[Utterance], cache: Path) -> None:
+    run = replace(tiny_run(epochs=3, batch_size=16), augment=Augment(gain=Gain(1.0), hide=Hide(0.5)))
+    data, other = (CachedStretches(corpus, run, cache) for _ in range(2))
+    whole, broken, resumed = (Trainer(build(run, ("tests",)), run.train, side) for side in (data, data, other))
+    for epoch in range(3):
+        whole.epoch(epoch)
+    broken.epoch(0)
+    broken.epoch(1)
+    resumed.load_state(broken.state())
+    resumed.epoch(2)
+    assert weights_digest(resumed.method) == weights_digest(whole.method)
+    plain = Trainer(build(run, ("tests",)), run.train, CachedStretches(corpus, replace(run, augment=Augment()), cache))
+    for epoch in range(3):
+        plain.epoch(epoch)
+    assert weights_digest(plain.method) != weights_digest(whole.method)
 
 
 def test_arrays_of_different_lengths_are_padded_with_zeros() -> None:
