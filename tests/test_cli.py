@@ -221,6 +221,24 @@ def test_analyze_follows_a_given_rttm_and_writes_every_form(
     assert [(row["speaker"], row["start_s"], row["stop_s"]) for row in rows] == [("anna", 0.5, 2.5), ("ben", 3.0, 5.5)]
 
 
+def test_analyze_goes_on_where_it_stopped_and_says_what_it_did(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
+) -> None:
+    good, bad = write_wav("talk.wav", speechlike(3.0)), tmp_path / "notes.wav"
+    bad.write_text("these are words")
+    words = ("--bundle", bundle, "--out", tmp_path / "out", "--formats", "json,vtt")
+    first = moodcast("analyze", good, bad, *words)
+    assert first.code == 1
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".vtt"}
+    assert "1 analysed, 0 were in" in first.err
+    assert "1 failed" in first.err
+    assert "0 analysed, 1 were in" in moodcast("analyze", good, *words).err
+    assert "written" in moodcast("analyze", good, *words, "--again").out
+    assert "written" in moodcast("analyze", good, *words, "--speakers", "2").out  # another question
+    unknown = moodcast("analyze", good, "--bundle", bundle, "--formats", "doc")
+    assert (unknown.code, "textgrid" in unknown.err) == (2, True)
+
+
 def test_one_rttm_cannot_describe_two_recordings(moodcast: Command, bundle: Path) -> None:
     said = moodcast("analyze", "a.wav", "b.wav", "--bundle", bundle, "--rttm", "a.rttm")
     assert said.code == 2

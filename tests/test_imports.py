@@ -19,7 +19,7 @@ FLOOR = {"config", "chunks", "audio", "carried", "containers", "manifest", "metr
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
-TOOLS = {"audit", "corpora", "step", "transfer", "scores", "baselines", "evaluate", "report", "study", "hub", "export"}
+TOOLS = {"audit", "corpora", "step", "transfer", "scores", "baselines", "evaluate", "report", "study", "hub", "export", "formats"}
 TOOLS |= {"diarize", "timeline", "page"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
@@ -46,6 +46,7 @@ MAY: dict[str, set[str]] = {
     "study": BUNDLE,
     "diarize": BUNDLE,
     "timeline": BUNDLE | {"page"},
+    "formats": FLOOR | {"timeline"},
     "page": FLOOR | {"timeline"},
     "podcast": BUNDLE | {"diarize", "timeline"},
     "service": BUNDLE | {"diarize", "timeline", "page", "podcast"},

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyannote.database.util import load_rttm
 
-from moodcast.timeline import SCHEMA, ChunkRow, Segment, Timeline, write
+from moodcast.formats import write
+from moodcast.timeline import SCHEMA, ChunkRow, Segment, Timeline
 
 CLASSES = ("angry", "happy")
 

@@ -146,7 +146,7 @@ def timeline(
             attributes=bundle.run.labels.attributes,
             rate=bundle.rate,
             uri=uri,
-            provenance=provenance_of(bundle, voices),
+            provenance={**provenance_of(bundle, voices), **asked_for(num_speakers, min_speakers, max_speakers)},
             max_hours=bundle.run.audio.max_hours,
             in_flight=1,  # in one process a second batch only waits for the same cores
             on_segment=on_segment,
@@ -157,6 +157,13 @@ def timeline(
 def provenance_of(bundle: Bundle, diarizer: Diarizer) -> dict[str, str]:
     """What made a timeline: the bundle's name and SHA-256, the diarizer's name."""
     return {"bundle": bundle.name, "bundle_sha256": bundle.sha256, "diarizer": getattr(diarizer, "name", type(diarizer).__name__)}
+
+
+def asked_for(num_speakers: int | None, min_speakers: int | None, max_speakers: int | None) -> dict[str, str]:
+    """What was asked of the number of speakers, for a timeline's provenance; nothing where it was estimated freely."""
+    given = {"num": num_speakers, "min": min_speakers, "max": max_speakers}
+    words = [f"{name} {value}" for name, value in given.items() if value is not None]
+    return {"speakers": ", ".join(words)} if words else {}
 
 
 def name_of(source: Source) -> str:

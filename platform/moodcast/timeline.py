@@ -1,4 +1,4 @@
-"""Timeline: who felt what, when; its checked JSON form and its exports (CSV, RTTM, one HTML page).
+"""Timeline: who felt what, when; its checked JSON form, as CSV, RTTM and one HTML page; other tools' formats are in `formats`.
 
 A timeline has one segment a speaker turn and, where the bundle answers by the chunk, chunk rows inside. Times are seconds from the start
 of the recording, rounded to milliseconds; probabilities are rounded to six decimals.
@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -149,18 +148,6 @@ class Timeline(_Row):
         from moodcast.page import render
 
         return render(self, audio)
-
-
-def write(
-    timeline: Timeline, folder: str | Path, stem: str, audio: str | bytes | tuple[NDArray[np.float32], int] | None = None
-) -> list[Path]:
-    """Write `stem`.json, .csv, .rttm and .html into a folder (made where missing); the paths, in that order."""
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    texts = {".json": timeline.to_json(), ".csv": timeline.to_csv(), ".rttm": timeline.to_rttm(), ".html": timeline.to_html(audio)}
-    for suffix, text in texts.items():
-        (path / f"{stem}{suffix}").write_text(text, encoding="utf-8", newline="")
-    return [path / f"{stem}{suffix}" for suffix in texts]
 
 
 def _one_word(name: str) -> str:

@@ -1,0 +1,244 @@
+"""Timelines as files for the tools that people use: one function a format, and `write`, which makes the files of a recording.
+
+| name | file | opened by |
+|---|---|---|
+| json, csv, rttm, html | Timeline.to_json and its siblings | moodcast, spreadsheets, pyannote.database, a browser |
+| parquet | one row a segment, typed, with what made it in the metadata | pandas, polars, DuckDB |
+| audacity | a label track | Audacity: File, Import, Labels |
+| textgrid | two interval tiers a speaker | Praat |
+| eaf | the same tiers | ELAN |
+| vtt | cues with the speaker as voice | players of video and of podcasts |
+| audformat | a folder with a database of one table | audformat |
+
+In tiers of one speaker nothing may overlap, so where a turn begins before the speaker's last one ends, it begins there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from moodcast.timeline import Segment, Timeline
+
+Sound = str | bytes | tuple[NDArray[np.float32], int]
+DEFAULT = ("json", "csv", "rttm", "html")
+
+
+def write(timeline: Timeline, folder: str | Path, stem: str, audio: Sound | None = None, formats: Sequence[str] = DEFAULT) -> list[Path]:
+    """Write the timeline as files `stem` with the suffix of each format into a folder (made where missing); their paths, in that order.
+
+    audio: the sound, for the page and for what names its file. Raises ValueError for a format that is not known, or whose library is
+    missing, before anything is written.
+    """
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise ValueError(f"there is no format {unknown[0]!r}; known: {', '.join(FORMATS)}")
+    for name in formats:
+        if library := NEEDS.get(name):
+            _library(library, name)
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    paths = [path / (stem + SUFFIXES[name]) for name in formats]
+    for name, made in zip(formats, paths, strict=True):
+        FORMATS[name](timeline, made, audio)
+    return paths
+
+
+def parse(words: str) -> tuple[str, ...]:
+    """Formats from their names with commas between. Raises ValueError for none, or one that is not known."""
+    names = tuple(dict.fromkeys(name.strip() for name in words.split(",") if name.strip()))
+    if not names or not set(names) <= FORMATS.keys():
+        raise ValueError(f"{words!r} names what is no format; wanted some of {', '.join(FORMATS)} with commas between")
+    return names
+
+
+def is_done(folder: str | Path, stem: str, formats: Sequence[str], source: Path, provenance: Mapping[str, str]) -> bool:
+    """Whether all files are there and were made of this recording, which is older, by what `provenance` says."""
+    made = [path for name in formats if (path := Path(folder) / (stem + SUFFIXES[name])).exists()]
+    held = Path(folder) / (stem + SUFFIXES["json"])
+    if len(made) < len(formats) or not held.is_file() or held.stat().st_mtime < source.stat().st_mtime:
+        return False
+    try:
+        known = Timeline.from_json(held.read_bytes()).provenance
+    except ValueError:
+        return False
+    keys = {"bundle_sha256", "speakers", *provenance}
+    return all(known.get(key) == provenance.get(key) for key in keys)
+
+
+def label(segment: Segment) -> str:
+    """What is said of a segment in one line: "happy 83 %", or its status, "(too short)"."""
+    if segment.emotion is None:
+        return f"({segment.status.replace('_', ' ')})"
+    return f"{segment.emotion} {100 * (segment.confidence or 0.0):.0f} %"
+
+
+def to_audacity(timeline: Timeline) -> str:
+    """A label track: start, stop and "speaker: emotion" on a line, separated by tabs, times in seconds."""
+    rows = (f"{s.start_s:.6f}\t{s.stop_s:.6f}\t{_line(s.speaker)}: {label(s)}\n" for s in timeline.segments)
+    return "".join(rows)
+
+
+def to_vtt(timeline: Timeline) -> str:
+    """WebVTT: a cue a segment, the speaker as its voice, the emotion and, where it is known, what was said."""
+    webvtt = _library("webvtt", "vtt")
+    track = webvtt.WebVTT()
+    for segment in timeline.segments:
+        said = f"\n{_cue(segment.text)}" if segment.text else ""
+        text = f"<v {_cue(segment.speaker)}>{label(segment)}{said}"
+        track.captions.append(webvtt.Caption(_clock(segment.start_s), _clock(segment.stop_s), text))
+    content: str = track.content
+    return content + "\n"
+
+
+def to_textgrid(timeline: Timeline) -> str:
+    """Praat's TextGrid: a tier of turns (what was said, else the speaker) and one of emotions for each speaker."""
+    textgrid = _library("praatio.textgrid", "textgrid")
+    grid = textgrid.Textgrid(0.0, timeline.duration_s)
+    for name, spans in _tiers(timeline):
+        grid.addTier(textgrid.IntervalTier(name, spans, 0.0, timeline.duration_s))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "grid.TextGrid"
+        grid.save(str(path), format="long_textgrid", includeBlankSpaces=True)
+        return path.read_text(encoding="utf-8")
+
+
+def to_eaf(timeline: Timeline, sound: Path | None = None) -> str:
+    """ELAN's annotation format: the tiers of `to_textgrid`, times in milliseconds; `sound` is linked by its name."""
+    library = _library("pympi", "eaf")
+    eaf = library.Elan.Eaf(author="moodcast")
+    eaf.remove_tier("default")
+    if sound is not None:
+        eaf.add_linked_file(sound.name, relpath=f"./{sound.name}", mimetype="audio/*")
+    for name, spans in _tiers(timeline):
+        eaf.add_tier(name, part=name.removesuffix(EMOTION))
+        for start_s, stop_s, text in spans:
+            if round(1000 * stop_s) > round(1000 * start_s):
+                eaf.add_annotation(name, round(1000 * start_s), round(1000 * stop_s), text)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "timeline.eaf"
+        eaf.to_file(str(path), pretty=True)
+        return path.read_text(encoding="utf-8")
+
+
+def to_table(timeline: Timeline) -> Any:
+    """An Arrow table of one row a segment; `p_CLASS` are probabilities, attributes have their own names; metadata says what made it."""
+    attributes = sorted({name for segment in timeline.segments for name in segment.attributes})
+    columns: dict[str, list[Any]] = {
+        name: [getattr(segment, name) for segment in timeline.segments]
+        for name in ("start_s", "stop_s", "speaker", "emotion", "confidence", "status", "overlap", "text")
+    }
+    columns |= {f"p_{name}": [segment.emotions.get(name) for segment in timeline.segments] for name in timeline.classes}
+    columns |= {name: [segment.attributes.get(name) for segment in timeline.segments] for name in attributes}
+    kinds = {"speaker": pa.string(), "emotion": pa.string(), "status": pa.string(), "text": pa.string(), "overlap": pa.bool_()}
+    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
+    about = {"schema": timeline.schema_, "uri": timeline.uri, "duration_s": str(timeline.duration_s), **timeline.provenance}
+    return pa.Table.from_pydict(columns, schema=schema.with_metadata(about))
+
+
+def to_database(timeline: Timeline, file: str) -> Any:
+    """An audformat database with one segmented table "timeline" of `file`: speaker, emotion and its confidence."""
+    audformat = _library("audformat", "audformat")
+    import pandas as pd  # type: ignore[import-untyped]
+
+    database = audformat.Database(
+        "moodcast", source=timeline.uri, usage=audformat.define.Usage.OTHER, description="Predictions, not annotations."
+    )
+    database.schemes["speaker"] = audformat.Scheme(labels=list(timeline.speakers))
+    database.schemes["emotion"] = audformat.Scheme(labels=list(timeline.classes))
+    database.schemes["confidence"] = audformat.Scheme("float", minimum=0, maximum=1)
+    spans = [(s.start_s, s.stop_s) for s in timeline.segments]
+    starts, stops = ([pd.to_timedelta(span[i], unit="s") for span in spans] for i in range(2))
+    table = database["timeline"] = audformat.Table(audformat.segmented_index([file] * len(spans), starts, stops))
+    for name in ("speaker", "emotion", "confidence"):
+        table[name] = audformat.Column(scheme_id=name)
+        table[name].set([getattr(segment, name) for segment in timeline.segments])
+    return database
+
+
+EMOTION = " emotion"  # what the name of a speaker's second tier ends with
+
+
+def _tiers(timeline: Timeline) -> Iterator[tuple[str, list[tuple[float, float, str]]]]:
+    """Two tiers a speaker, as (start_s, stop_s, text) in order and without overlap; a turn that another swallows is left out."""
+    for speaker in timeline.speakers:
+        end, turns, emotions = 0.0, [], []
+        for segment in sorted((s for s in timeline.segments if s.speaker == speaker), key=lambda s: (s.start_s, s.stop_s)):
+            start, stop = max(end, segment.start_s), min(segment.stop_s, timeline.duration_s)
+            if stop > start:
+                turns.append((start, stop, _line(segment.text or speaker)))
+                emotions.append((start, stop, label(segment)))
+                end = stop
+        if turns:
+            yield _line(speaker), turns
+            yield _line(speaker) + EMOTION, emotions
+
+
+def _line(text: str) -> str:
+    """Text on one line, without what separates columns."""
+    return " ".join(text.split()) or "unnamed"
+
+
+def _cue(text: str) -> str:
+    """Text that stands in a cue as it is: no markup, no arrow, on one line."""
+    return _line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _clock(seconds: float) -> str:
+    whole = round(1000 * seconds)
+    return f"{whole // 3_600_000:02d}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d}.{whole % 1000:03d}"
+
+
+def _library(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"the format {name!r} needs {module.partition('.')[0]}: pip install 'moodcast[formats]'") from error
+
+
+Writer = Callable[[Timeline, Path, Sound | None], None]
+
+
+def _text(made: Callable[[Timeline, Sound | None], str]) -> Writer:
+    def to_file(timeline: Timeline, path: Path, audio: Sound | None) -> None:
+        path.write_text(made(timeline, audio), encoding="utf-8", newline="")
+
+    return to_file
+
+
+def _parquet(timeline: Timeline, path: Path, audio: Sound | None) -> None:
+    held = io.BytesIO()
+    pq.write_table(to_table(timeline), held)
+    path.write_bytes(held.getvalue())
+
+
+def _audformat(timeline: Timeline, path: Path, audio: Sound | None) -> None:
+    to_database(timeline, Path(audio).name if isinstance(audio, str) else timeline.uri).save(str(path), storage_format="csv")
+
+
+def _linked(audio: Sound | None) -> Path | None:
+    return Path(audio) if isinstance(audio, str) else None
+
+
+FORMATS: dict[str, Writer] = {
+    "json": _text(lambda timeline, _: timeline.to_json()),
+    "csv": _text(lambda timeline, _: timeline.to_csv()),
+    "rttm": _text(lambda timeline, _: timeline.to_rttm()),
+    "html": _text(lambda timeline, audio: timeline.to_html(audio)),
+    "parquet": _parquet,
+    "audacity": _text(lambda timeline, _: to_audacity(timeline)),
+    "textgrid": _text(lambda timeline, _: to_textgrid(timeline)),
+    "eaf": _text(lambda timeline, audio: to_eaf(timeline, _linked(audio))),
+    "vtt": _text(lambda timeline, _: to_vtt(timeline)),
+    "audformat": _audformat,
+}
+SUFFIXES = {name: f".{name}" for name in FORMATS} | {"audacity": ".labels.txt", "textgrid": ".TextGrid"}
+NEEDS = {"textgrid": "praatio.textgrid", "eaf": "pympi", "vtt": "webvtt", "audformat": "audformat"}

@@ -1,0 +1,153 @@
+"""Timelines in the formats of other tools, each read back by the library that people use."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import audformat
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pympi
+import pytest
+import webvtt
+from praatio import textgrid
+from pyannote.database.util import load_rttm
+
+from moodcast import formats
+from moodcast.timeline import ChunkRow, Segment, Timeline
+
+AWKWARD = "B <b> & co --> x"
+
+
+def felt(speaker: str, start_s: float, stop_s: float, angry: float, text: str | None = None) -> Segment:
+    emotions = {"angry": angry, "happy": 1 - angry}
+    name = max(emotions, key=lambda key: emotions[key])
+    chunks = (ChunkRow(start_s=start_s, stop_s=stop_s, emotions=emotions),)
+    return Segment(
+        start_s=start_s,
+        stop_s=stop_s,
+        speaker=speaker,
+        emotion=name,
+        emotions=emotions,
+        confidence=emotions[name],
+        attributes={"valence": 0.25},
+        text=text,
+        chunks=chunks,
+    )
+
+
+@pytest.fixture
+def timeline() -> Timeline:
+    segments = (
+        felt("A", 0.25, 2.5, 0.2, 'she said "so",\n<i>and</i> --> left'),
+        Segment(start_s=2.0, stop_s=4.0, speaker=AWKWARD, status="too_short", overlap=True),
+        felt("A", 2.2, 5.125, 0.6),  # begins before the last turn of A has ended
+        felt("A", 3.0, 4.0, 0.9),  # inside another turn of A
+    )
+    made_by = {"bundle": "b", "bundle_sha256": "0" * 64}
+    return Timeline(uri="talk", duration_s=9.5, classes=("angry", "happy"), segments=segments, provenance=made_by)
+
+
+def written(timeline: Timeline, folder: Path, name: str) -> Path:
+    (path,) = formats.write(timeline, folder, "talk", audio=None, formats=(name,))
+    assert path.exists()
+    return path
+
+
+def test_parquet_has_a_typed_row_a_segment_and_what_made_it(timeline: Timeline, tmp_path: Path):
+    table = pq.read_table(written(timeline, tmp_path, "parquet"))
+    assert table.schema.metadata[b"bundle_sha256"] == b"0" * 64
+    rows = table.to_pandas()
+    assert rows["speaker"].tolist() == ["A", AWKWARD, "A", "A"]
+    np.testing.assert_allclose(rows["p_angry"], [0.2, np.nan, 0.6, 0.9])
+    np.testing.assert_allclose(rows["valence"], [0.25, np.nan, 0.25, 0.25])
+    assert rows["overlap"].tolist() == [False, True, False, False]
+    assert rows["emotion"][1] is None or pd.isna(rows["emotion"][1])
+
+
+def test_a_label_track_has_three_columns_of_start_stop_and_what_was_felt(timeline: Timeline, tmp_path: Path):
+    with open(written(timeline, tmp_path, "audacity"), encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert [(float(a), float(b)) for a, b, _ in rows] == [(0.25, 2.5), (2.0, 4.0), (2.2, 5.125), (3.0, 4.0)]
+    assert [words for _, _, words in rows] == ["A: happy 80 %", f"{AWKWARD}: (too short)", "A: angry 60 %", "A: angry 90 %"]
+
+
+def test_praat_has_two_tiers_a_speaker_without_overlap(timeline: Timeline, tmp_path: Path):
+    grid = textgrid.openTextgrid(str(written(timeline, tmp_path, "textgrid")), includeEmptyIntervals=False)
+    assert grid.tierNames == ("A", "A emotion", AWKWARD, f"{AWKWARD} emotion")
+    assert grid.maxTimestamp == 9.5
+    assert [tuple(e) for e in grid.getTier("A emotion").entries] == [(0.25, 2.5, "happy 80 %"), (2.5, 5.125, "angry 60 %")]
+    assert grid.getTier("A").entries[0].label == 'she said "so", <i>and</i> --> left'
+
+
+def test_elan_has_the_same_tiers_in_milliseconds_and_the_name_of_the_sound(timeline: Timeline, tmp_path: Path):
+    path = tmp_path / "talk.eaf"
+    path.write_text(formats.to_eaf(timeline, Path("/somewhere/talk.mp3")), encoding="utf-8")
+    eaf = pympi.Elan.Eaf(str(path))
+    assert set(eaf.get_tier_names()) == {"A", "A emotion", AWKWARD, f"{AWKWARD} emotion"}
+    assert [item[:3] for item in eaf.get_annotation_data_for_tier("A emotion")] == [(250, 2500, "happy 80 %"), (2500, 5125, "angry 60 %")]
+    assert eaf.get_parameters_for_tier("A emotion")["PARTICIPANT"] == "A"
+    (linked,) = eaf.get_linked_files()
+    assert (linked["MEDIA_URL"], linked["RELATIVE_MEDIA_URL"]) == ("talk.mp3", "./talk.mp3")
+
+
+def test_cues_name_the_speaker_and_survive_markup_in_names_and_words(timeline: Timeline, tmp_path: Path):
+    cues = webvtt.read(str(written(timeline, tmp_path, "vtt"))).captions
+    assert [(cue.start, cue.end) for cue in cues[:2]] == [("00:00:00.250", "00:00:02.500"), ("00:00:02.000", "00:00:04.000")]
+    assert cues[0].voice == "A"
+    assert cues[0].raw_text.startswith("<v A>happy 80 %")
+    assert len(cues) == 4  # an arrow in what was said begins no cue
+
+
+def test_audformat_reads_a_table_of_predictions(timeline: Timeline, tmp_path: Path):
+    database = audformat.Database.load(str(written(timeline, tmp_path, "audformat")))
+    table = database["timeline"].get()
+    starts = table.index.get_level_values("start").total_seconds()
+    np.testing.assert_allclose(starts, [0.25, 2.0, 2.2, 3.0])
+    assert table["speaker"].tolist() == ["A", AWKWARD, "A", "A"]
+    assert table["emotion"].isna().tolist() == [False, True, False, False]
+    np.testing.assert_allclose(table["confidence"].dropna().astype(float), [0.8, 0.6, 0.9])
+
+
+def test_rttm_is_read_by_pyannote(timeline: Timeline, tmp_path: Path):
+    turns = load_rttm(written(timeline, tmp_path, "rttm"))["talk"]
+    assert [(t.start, t.end) for t in turns.get_timeline()] == [(0.25, 2.5), (2.0, 4.0), (2.2, 5.125), (3.0, 4.0)]
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_a_recording_in_which_nobody_speaks_can_be_written(name: str, tmp_path: Path):
+    written(Timeline(uri="quiet", duration_s=1.0, classes=("angry", "happy")), tmp_path, name)
+
+
+def test_a_format_that_is_not_known_is_refused_before_anything_is_written(timeline: Timeline, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"no format 'wav'.*textgrid"):
+        formats.write(timeline, tmp_path / "new", "talk", formats=("json", "wav"))
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="'json,wav' names what is no format"):
+        formats.parse("json,wav")
+    assert formats.parse(" vtt, json,vtt") == ("vtt", "json")
+
+
+def test_a_library_that_is_missing_is_named_with_how_to_get_it(timeline: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(formats.NEEDS, "eaf", "no_such_library")
+    with pytest.raises(ValueError, match=r"'eaf' needs no_such_library: pip install 'moodcast\[formats\]'"):
+        formats.write(timeline, tmp_path / "new", "talk", formats=("json", "eaf"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_recording_is_done_when_all_its_files_were_made_by_the_same_of_what_it_is_now(timeline: Timeline, tmp_path: Path):
+    sound = tmp_path / "talk.wav"
+    sound.write_bytes(b"sound")
+    wanted, made_by = ("json", "vtt"), {"bundle_sha256": "0" * 64}
+    assert not formats.is_done(tmp_path, "talk", wanted, sound, made_by)
+    formats.write(timeline, tmp_path, "talk", formats=wanted)
+    assert formats.is_done(tmp_path, "talk", wanted, sound, made_by)
+    assert not formats.is_done(tmp_path, "talk", (*wanted, "eaf"), sound, made_by)
+    assert not formats.is_done(tmp_path, "talk", wanted, sound, {"bundle_sha256": "1" * 64})
+    assert not formats.is_done(tmp_path, "talk", wanted, sound, {**made_by, "speakers": "num 2"})
+    later = (tmp_path / "talk.json").stat().st_mtime + 10
+    os.utime(sound, (later, later))
+    assert not formats.is_done(tmp_path, "talk", wanted, sound, made_by)
