@@ -16,9 +16,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +148,8 @@ def _write(rows: Sequence[Utterance], rate: int, folder: Path, max_hours: float,
         fingerprints: list[str] = []
         digests: list[str] = []
         with open(temporary / "waves.f32", "wb") as file:
-            for done, wave in enumerate(_decoded(rows, rate, max_hours), start=1):
+            for done, row in enumerate(rows, start=1):  # no threads: they fight for the interpreter at every packet and are slower
+                wave = _decode(row, rate, max_hours)
                 samples = np.ascontiguousarray(wave, dtype="<f4")
                 file.write(samples.data)
                 digests.append(hashlib.sha256(samples.data).hexdigest()[:32])
@@ -184,22 +183,6 @@ def _whole(folder: Path) -> bool:
         return bool((folder / "waves.f32").stat().st_size == 4 * sum(lengths))
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _decoded(rows: Sequence[Utterance], rate: int, max_hours: float) -> Iterator[NDArray[np.float32]]:
-    """Waves in the order of the rows, decoded a few rows ahead on threads (decoders and resampler release the interpreter)."""
-    workers = max(1, min(8, os.cpu_count() or 1))
-    waiting: deque[Future[NDArray[np.float32]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        try:
-            for row in rows:
-                waiting.append(pool.submit(_decode, row, rate, max_hours))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _decode(row: Utterance, rate: int, max_hours: float) -> NDArray[np.float32]:
