@@ -239,6 +239,23 @@ def test_analyze_goes_on_where_it_stopped_and_says_what_it_did(
     assert (unknown.code, "textgrid" in unknown.err) == (2, True)
 
 
+def test_the_whole_chain_is_scored_beside_what_the_references_turns_would_buy(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
+) -> None:
+    file = write_wav("talk.wav", speechlike(6.0))
+    (tmp_path / "talk.csv").write_text("start_s,stop_s,speaker,emotion\n0.5,2.5,anna,happy\n3.0,5.5,ben,neutral\n")
+    said = moodcast("evaluate-podcast", file, "-r", tmp_path, "--bundle", bundle, "--json", tmp_path / "scores.json", "--collar", "0.1")
+    assert said.code == 0, said.err
+    assert "collar 0.1 s" in said.out
+    assert "reference turns: the right number of speakers in 1 of 1" in said.out
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert found["reference turns"]["rates"]["der"]["rate"] == 0.0
+    assert {"der", "jer", "teer", "steer", "eder"} <= found["predicted turns"]["rates"].keys()
+    assert found["predicted turns"]["conversations"][0]["errors"]["der"]["total_s"] == pytest.approx(4.5, abs=0.25)  # less the collar
+    missing = moodcast("evaluate-podcast", write_wav("other.wav", speechlike(1.0)), "-r", tmp_path, "--bundle", bundle)
+    assert (missing.code, "no reference of other" in missing.err) == (2, True)
+
+
 def test_one_rttm_cannot_describe_two_recordings(moodcast: Command, bundle: Path) -> None:
     said = moodcast("analyze", "a.wav", "b.wav", "--bundle", bundle, "--rttm", "a.rttm")
     assert said.code == 2

@@ -143,7 +143,7 @@ def test_a_recording_is_done_when_all_its_files_were_made_by_the_same_of_what_it
     sound.write_bytes(b"sound")
     wanted, made_by = ("json", "vtt"), {"bundle_sha256": "0" * 64}
     assert not formats.is_done(tmp_path, "talk", wanted, sound, made_by)
-    formats.write(timeline, tmp_path, "talk", formats=wanted)
+    formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=wanted)
     assert formats.is_done(tmp_path, "talk", wanted, sound, made_by)
     assert not formats.is_done(tmp_path, "talk", (*wanted, "eaf"), sound, made_by)
     assert not formats.is_done(tmp_path, "talk", wanted, sound, {"bundle_sha256": "1" * 64})
@@ -151,3 +151,22 @@ def test_a_recording_is_done_when_all_its_files_were_made_by_the_same_of_what_it
     later = (tmp_path / "talk.json").stat().st_mtime + 10
     os.utime(sound, (later, later))
     assert not formats.is_done(tmp_path, "talk", wanted, sound, made_by)
+
+
+def test_another_recording_of_the_same_name_is_not_done(timeline: Timeline, tmp_path: Path):
+    first, second = tmp_path / "monday" / "talk.wav", tmp_path / "tuesday" / "talk.wav"
+    for sound in (first, second):
+        sound.parent.mkdir()
+        sound.write_bytes(sound.parent.name.encode())
+    formats.write(timeline, tmp_path, "talk", audio=str(first), formats=("json",))
+    made_by = {"bundle_sha256": "0" * 64}
+    assert formats.is_done(tmp_path, "talk", ("json",), first, made_by)
+    assert not formats.is_done(tmp_path, "talk", ("json",), second, made_by)
+
+
+def test_what_was_made_with_given_turns_is_not_done_without_them(timeline: Timeline, tmp_path: Path):
+    sound = tmp_path / "talk.wav"
+    sound.write_bytes(b"sound")
+    given = timeline.model_copy(update={"provenance": {**timeline.provenance, "diarizer": "given"}})
+    formats.write(given, tmp_path, "talk", audio=str(sound), formats=("json",))
+    assert not formats.is_done(tmp_path, "talk", ("json",), sound, {"bundle_sha256": "0" * 64})

@@ -156,6 +156,24 @@ def test_nothing_that_is_no_bundle_is_overwritten(pushed: Path, bundle: Path, tm
     assert hub.pull(str(pushed), hub.pull(str(pushed), tmp_path / "back")) == tmp_path / "back"  # a bundle gives way to a newer one
 
 
+def test_what_lies_beside_a_bundle_or_another_model_is_not_lost(pushed: Path, bundle: Path, tmp_path: Path) -> None:
+    (pushed / ".git").mkdir()
+    (pushed / ".git" / "HEAD").write_text("ref")
+    with pytest.raises(ValueError, match=r"also holds .git/HEAD"):
+        hub.push(bundle, str(pushed))
+    back = hub.pull(str(pushed), tmp_path / "back")
+    (back / "optimizer.pt").write_bytes(b"state")
+    with pytest.raises(ValueError, match=r"also holds optimizer.pt"):
+        hub.pull(str(pushed), back)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "wav2vec2"}')
+    with pytest.raises(ValueError, match=r"also holds config.json"):
+        hub.push(bundle, str(other))
+    assert (other / "config.json").is_file()
+    assert (back / "optimizer.pt").read_bytes() == b"state"
+
+
 @pytest.mark.parametrize("name", ["one-word", "a/b/c", "owner/na me", "https://x/y"])
 def test_a_name_that_is_none_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="neither a hub's owner/name nor a local folder"):

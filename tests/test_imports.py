@@ -43,7 +43,7 @@ MAY: dict[str, set[str]] = {
     "hub": BUNDLE,
     "export": BUNDLE,
     "evaluate": BUNDLE | {"audit", "scores", "baselines", "study"},
-    "study": BUNDLE,
+    "study": BUNDLE | {"diarize", "timeline"},
     "diarize": BUNDLE,
     "timeline": BUNDLE | {"page"},
     "formats": FLOOR | {"timeline"},

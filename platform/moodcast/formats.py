@@ -15,6 +15,7 @@ In tiers of one speaker nothing may overlap, so where a turn begins before the s
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import io
 import tempfile
@@ -31,19 +32,22 @@ from moodcast.timeline import Segment, Timeline
 
 Sound = str | bytes | tuple[NDArray[np.float32], int]
 DEFAULT = ("json", "csv", "rttm", "html")
+MADE_OF = "source_sha256"  # in the provenance of what is written: files of one name lie in many folders
 
 
 def write(timeline: Timeline, folder: str | Path, stem: str, audio: Sound | None = None, formats: Sequence[str] = DEFAULT) -> list[Path]:
     """Write the timeline as files `stem` with the suffix of each format into a folder (made where missing); their paths, in that order.
 
-    audio: the sound, for the page and for what names its file. Raises ValueError for a format that is not known, or whose library is
-    missing, before anything is written.
+    audio: the sound, for the page and for what names its file; of a file, the provenance gets its SHA-256. Raises ValueError for a format
+    that is not known, or whose library is missing, before anything is written.
     """
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ValueError(f"there is no format {unknown[0]!r}; known: {', '.join(FORMATS)}")
     for name in formats:
         if library := NEEDS.get(name):
             _library(library, name)
+    if isinstance(audio, str) and Path(audio).is_file():
+        timeline = timeline.model_copy(update={"provenance": {**timeline.provenance, MADE_OF: _digest(Path(audio))}})
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     paths = [path / (stem + SUFFIXES[name]) for name in formats]
@@ -61,7 +65,10 @@ def parse(words: str) -> tuple[str, ...]:
 
 
 def is_done(folder: str | Path, stem: str, formats: Sequence[str], source: Path, provenance: Mapping[str, str]) -> bool:
-    """Whether all files are there and were made of this recording, which is older, by what `provenance` says."""
+    """Whether all files are there and were made of this very recording, which is older, by what `provenance` says.
+
+    What was made with turns that a person gave is never done: nobody noted which.
+    """
     made = [path for name in formats if (path := Path(folder) / (stem + SUFFIXES[name])).exists()]
     held = Path(folder) / (stem + SUFFIXES["json"])
     if len(made) < len(formats) or not held.is_file() or held.stat().st_mtime < source.stat().st_mtime:
@@ -71,7 +78,8 @@ def is_done(folder: str | Path, stem: str, formats: Sequence[str], source: Path,
     except ValueError:
         return False
     keys = {"bundle_sha256", "speakers", *provenance}
-    return all(known.get(key) == provenance.get(key) for key in keys)
+    same = known.get("diarizer") != "given" and all(known.get(key) == provenance.get(key) for key in keys)
+    return same and known.get(MADE_OF) == _digest(source)
 
 
 def label(segment: Segment) -> str:
@@ -180,6 +188,11 @@ def _tiers(timeline: Timeline) -> Iterator[tuple[str, list[tuple[float, float, s
         if turns:
             yield _line(speaker), turns
             yield _line(speaker) + EMOTION, emotions
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _line(text: str) -> str:

@@ -205,7 +205,7 @@ def _unpacked(source: Path, into: Path, sha256: str | None, trust: tuple[str, ..
     if sha256 is not None and not str(settings.get("sha256", "")).startswith(sha256):
         raise ValueError(f"wanted the bundle {sha256}, found {settings.get('sha256')}; nothing was kept")
     with tempfile.TemporaryDirectory(prefix="moodcast-pull-") as place:
-        folder = Path(place) / into.name
+        folder = Path(place) / into.absolute().name
         folder.mkdir()
         _write_json(folder / bundles.SETTINGS, settings)
         shutil.copyfile(source / MODEL, folder / bundles.WEIGHTS)
@@ -217,9 +217,13 @@ def _unpacked(source: Path, into: Path, sha256: str | None, trust: tuple[str, ..
 
 
 def _into_place(made: Path, target: Path, known: str) -> Path:
-    """Move a finished folder to its place; one of the same kind (it holds `known`) is replaced, another is refused."""
-    if target.exists() and any(target.iterdir()) and not (target / known).is_file():
-        raise ValueError(f"{target} is there and holds no {known}; choose another folder")
+    """Move a finished folder to its place; one that holds an older of the same kind, and nothing else, is replaced, another is refused."""
+    target = target.absolute()
+    if target.exists() and any(target.iterdir()):
+        if not (target / known).is_file():
+            raise ValueError(f"{target} is there and holds no {known}; choose another folder")
+        if others := _others(target, known):
+            raise ValueError(f"{target} also holds {', '.join(others[:3])}, which would be lost; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     half = target.parent / f".{target.name}.{os.getpid()}"
     shutil.rmtree(half, ignore_errors=True)
@@ -227,6 +231,18 @@ def _into_place(made: Path, target: Path, known: str) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     half.rename(target)
     return target
+
+
+def _others(target: Path, known: str) -> list[str]:
+    """The files in a folder that are no part of the bundle there, by path; its `known` settings too where they are not a bundle's."""
+    try:
+        settings = json.loads((target / known).read_text(encoding="utf-8"))
+        texts = set((settings[KEY] if known == CONFIG else settings).get("files", {}))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return [known]
+    parts = {CONFIG, PREPROCESSOR, MODEL, CARD} if known == CONFIG else {bundles.SETTINGS, bundles.WEIGHTS, bundles.CARD}
+    held = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir() or path.is_symlink()}
+    return sorted(held - parts - texts)
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -93,6 +93,51 @@ def calibrate(
     console().print(f"temperature {found.temperature:.3f}, fitted on {found.num_utterances} utterances of {found.num_speakers} speakers")
 
 
+def evaluate_podcast(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of conversations.")],
+    reference: Annotated[
+        Path,
+        typer.Option(
+            "--reference", "-r", help="A folder with STEM.json, .csv or .rttm for each recording, or one file: who spoke, what was felt."
+        ),
+    ],
+    bundle: Annotated[str, typer.Option("--bundle", "-b", metavar="FOLDER", help="The bundle that answers.")] = "default",
+    uem: Annotated[Path | None, typer.Option(help="What is scored of each recording; else all of it.")] = None,
+    collar: Annotated[
+        float, typer.Option(min=0.0, help="Seconds around each reference boundary that do not count, half on each side.")
+    ] = 0.0,
+    overlap: Annotated[bool, typer.Option("--overlap/--no-overlap", help="Score speech of several at once.")] = True,
+    speakers: Annotated[int | None, typer.Option(min=1, help="How many people speak; else it is estimated.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write seconds and rates here, too.")] = None,
+) -> None:
+    """Score the whole chain: who spoke when, what was felt, both, and what perfect turns would buy."""
+    from json import dumps
+
+    from pyannote.database.util import load_uem
+
+    import moodcast
+    from moodcast.cli import show
+    from moodcast.diarize import Given
+    from moodcast.study import conversation
+
+    regions = load_uem(uem) if uem else {}  # type: ignore[no-untyped-call]
+    references = [conversation.find_reference(reference, file.stem) for file in files]  # what is missing is told before any work
+    opened = moodcast.load(bundle)
+    scores: dict[str, list[conversation.Score]] = {"predicted turns": [], "reference turns": []}
+    with progress("listening", total=len(files)) as advance:
+        for number, (file, truth) in enumerate(zip(files, references, strict=True), start=1):
+            for kind, diarizer in (("predicted turns", None), ("reference turns", Given(conversation.turns(truth)))):
+                asked = speakers if diarizer is None else None
+                found = opened.timeline(file, diarizer=diarizer, num_speakers=asked)
+                scores[kind].append(conversation.score(truth, found, regions.get(file.stem), collar, overlap))
+            advance(number, len(files))
+    show.conversations(scores, collar, overlap)
+    if json:
+        data = {kind: conversation.to_dict(each) for kind, each in scores.items()}
+        json.write_text(dumps({"collar_s": collar, "overlap": overlap, **data}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        show.written([json])
+
+
 def push(
     bundle: BundleArgument,
     target: Annotated[str, typer.Argument(metavar="OWNER/NAME|FOLDER", help="A place on a hub, or a folder here (./name).")],

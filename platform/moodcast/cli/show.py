@@ -24,9 +24,17 @@ if TYPE_CHECKING:
     from moodcast.metrics import Interval
     from moodcast.run import Run
     from moodcast.scores import Report
+    from moodcast.study.conversation import Score as ConversationScore
     from moodcast.timeline import Timeline
 
 SIDES = ("train", "dev", "test")
+NAMES_OF_ERRORS = {
+    "der": "DER: who spoke when",
+    "jer": "JER: the same, speaker by speaker",
+    "teer": "TEER: what was felt when",
+    "steer": "sTEER: who felt what when",
+    "eder": "EDER: what was felt beside neutral",
+}
 COLOURS = {
     "angry": "red",
     "happy": "yellow",
@@ -201,6 +209,23 @@ class Answers:
         """Print the table, if there is something in it."""
         if not self.as_json and self.table.row_count:
             console().print(self.table)
+
+
+def conversations(scores: Mapping[str, Sequence[ConversationScore]], collar_s: float, overlap: bool) -> None:
+    """Error rates of conversations, a column for each kind of turns, and how many speakers were found."""
+    from moodcast.study.conversation import pooled
+
+    table = Table(title=f"errors in %, collar {collar_s:g} s, overlap {'scored' if overlap else 'left out'}, 95 % by conversation")
+    table.add_column("error")
+    rates = {kind: pooled(each) for kind, each in scores.items()}
+    for kind in scores:
+        table.add_column(kind, justify="right")
+    for name in dict.fromkeys(name for each in rates.values() for name in each):
+        table.add_row(NAMES_OF_ERRORS.get(name, name), *(str(each[name]) if name in each else "" for each in rates.values()))
+    console().print(table)
+    for kind, each in scores.items():
+        right = sum(one.speakers == one.speakers_found for one in each)
+        console().print(f"{kind}: the right number of speakers in {right} of {len(each)}")
 
 
 def plain(answer: Answer) -> dict[str, Any]:

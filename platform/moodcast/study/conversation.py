@@ -1,0 +1,225 @@
+"""The whole chain scored on conversations: who spoke when, what was felt, and both at once. Errors are seconds, so that files add up.
+
+DER    (missed + false alarm + speaker confusion) / reference speech, and its parts
+JER    the mean over reference speakers of 1 - intersection / union (Ryant et al., DIHARD II, Interspeech 2019)
+TEER   (missed + false alarm + emotion confusion) / reference speech, whoever spoke; sTEER where speaker and emotion must both be right,
+       after the best mapping of speakers (Wu, Zhang, Woodland, "Integrating Emotion Recognition with Speech Recognition and Speaker
+       Diarisation for Conversations", Interspeech 2023)
+EDER   the same for emotions other than "neutral", over the scored time (Wang et al., "Speech Emotion Diarization: Which Emotion
+       Appears When?", ASRU 2023)
+
+All by pyannote.metrics, with its collar and its way of overlap. Where a reference knows no emotion, emotion is not scored; a turn that is
+answered with a status instead of an emotion counts as missed. Shapes: N conversations.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyannote.core import Annotation, Segment  # type: ignore[import-untyped]
+from pyannote.core import Timeline as Region
+from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
+from pyannote.metrics.identification import IdentificationErrorRate
+
+from moodcast import metrics
+from moodcast.diarize import Turn, read_rttm
+from moodcast.timeline import Segment as Row
+from moodcast.timeline import Timeline
+
+NEUTRAL = "neutral"
+PARTS = ("missed detection", "false alarm", "confusion")
+LONG_S = (1.0, 3.0)  # reference turns are short below the first, long from the second on
+COLUMNS = ("start_s", "stop_s", "speaker")
+Label = Callable[[Row], str | None]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Seconds of missed speech, false alarm and confusion, and of what they are a share of."""
+
+    missed_s: float
+    false_alarm_s: float
+    confusion_s: float
+    total_s: float
+
+    @property
+    def array(self) -> NDArray[np.float64]:
+        """The four as [4]."""
+        return np.array([self.missed_s, self.false_alarm_s, self.confusion_s, self.total_s])
+
+
+@dataclass(frozen=True)
+class Score:
+    """One conversation: errors by what was asked of it ("der", "teer", "steer", "eder", "teer, overlapped speech", ...).
+
+    jaccard: summed 1 - intersection / union, and the number of reference speakers.
+    """
+
+    uri: str
+    errors: dict[str, Errors]
+    jaccard: tuple[float, float]
+    speakers: int
+    speakers_found: int
+
+
+def score(reference: Timeline, found: Timeline, region: Region | None = None, collar_s: float = 0.0, overlap: bool = True) -> Score:
+    """Score what was found against a reference, within `region` (all of the recording where it is None).
+
+    collar_s: seconds around each reference boundary that do not count, half on either side. overlap=False leaves overlapped speech out.
+    """
+    scored = region if region is not None else Region([Segment(0.0, max(reference.duration_s, found.duration_s))])
+    settings: dict[str, Any] = {"collar": collar_s, "skip_overlap": not overlap}
+    said, heard = (annotation(part, lambda row: row.speaker) for part in (reference, found))
+    diarization = DiarizationErrorRate(**settings)
+    errors = {"der": errors_of(diarization(said, heard, uem=scored, detailed=True))}
+    jaccard = JaccardErrorRate(**settings)(said, heard, uem=scored, detailed=True)  # type: ignore[no-untyped-call]
+    known = without(scored, [row for row in reference.segments if row.emotion is None])
+    if known and any(row.emotion for row in reference.segments):
+        names = diarization.optimal_mapping(said, heard, uem=scored)
+        errors |= emotional(reference, found, names, known, settings)
+    return Score(
+        reference.uri,
+        errors,
+        (float(jaccard["speaker error"]), float(jaccard["speaker count"])),
+        len(said.crop(scored).labels()),
+        len(heard.crop(scored).labels()),
+    )
+
+
+def emotional(reference: Timeline, found: Timeline, names: dict[str, str], scored: Region, settings: dict[str, Any]) -> dict[str, Errors]:
+    """TEER, sTEER and EDER, and TEER of overlapped speech, of other speech, and of short, middle and long turns."""
+
+    def identified(label: Label, mapped: Label, where: Region, over_s: float | None = None) -> Errors:
+        rate = IdentificationErrorRate(**settings)
+        return errors_of(rate(annotation(reference, label), annotation(found, mapped), uem=where, detailed=True), over_s)
+
+    def felt(row: Row) -> str | None:
+        return row.emotion
+
+    def moved(row: Row) -> str | None:
+        return None if row.emotion == NEUTRAL else row.emotion
+
+    def both(name: str, row: Row) -> str | None:
+        return f"{name}\t{row.emotion}" if row.emotion else None
+
+    result = {
+        "teer": identified(felt, felt, scored),
+        "steer": identified(lambda row: both(row.speaker, row), lambda row: both(names.get(row.speaker, f"? {row.speaker}"), row), scored),
+        "eder": identified(moved, moved, scored, scored.duration()),
+    }
+    doubled = annotation(reference, lambda row: row.speaker).get_overlap()
+    parts = {
+        "overlapped speech": scored.crop(doubled),
+        "other speech": scored.crop(doubled.gaps(scored.extent())) if doubled else scored,
+        f"turns below {LONG_S[0]:g} s": turns_of(reference, 0.0, LONG_S[0], scored),
+        f"turns of {LONG_S[0]:g} to {LONG_S[1]:g} s": turns_of(reference, LONG_S[0], LONG_S[1], scored),
+        f"turns from {LONG_S[1]:g} s on": turns_of(reference, LONG_S[1], np.inf, scored),
+    }
+    return result | {f"teer, {name}": identified(felt, felt, where) for name, where in parts.items() if where.duration() > 0}
+
+
+def annotation(timeline: Timeline, label: Label) -> Annotation:
+    """Segments as pyannote knows them, under a label each; those without a label are left out."""
+    made = Annotation(uri=timeline.uri)
+    for index, row in enumerate(timeline.segments):
+        if row.duration_s > 0 and (name := label(row)) is not None:
+            made[Segment(row.start_s, row.stop_s), index] = name
+    return made
+
+
+def turns_of(reference: Timeline, least_s: float, below_s: float, scored: Region) -> Region:
+    """Where reference turns of such a duration are, within what is scored."""
+    spans = [Segment(row.start_s, row.stop_s) for row in reference.segments if least_s <= row.duration_s < below_s]
+    return scored.crop(Region(spans).support())
+
+
+def without(region: Region, rows: Iterable[Row]) -> Region:
+    """The region less the rows' time."""
+    hidden = Region([Segment(row.start_s, row.stop_s) for row in rows if row.duration_s > 0]).support()
+    return region.crop(hidden.gaps(region.extent())) if hidden else region
+
+
+def errors_of(parts: Any, over_s: float | None = None) -> Errors:
+    """What a metric of pyannote counted, as a share of reference speech or of `over_s` seconds."""
+    missed, alarm, confusion = (float(parts[name]) for name in PARTS)
+    return Errors(missed, alarm, confusion, float(parts["total"]) if over_s is None else over_s)
+
+
+def rate(sums: metrics.Counts) -> metrics.Counts:
+    """The error rate of summed `Errors.array` [..., 4]: [...]; NaN where there is nothing to be a share of."""
+    total = sums[..., 3]
+    share: metrics.Counts = np.divide(sums[..., :3].sum(-1), total, out=np.full_like(total, np.nan), where=total > 0)
+    return share
+
+
+def pooled(scores: Sequence[Score]) -> dict[str, metrics.Interval]:
+    """Error rates of all conversations together, with a 95 % interval by bootstrap over conversations; "jer" beside those of `Score`."""
+    names = dict.fromkeys(name for one in scores for name in one.errors)
+    sums = {name: np.stack([one.errors[name].array for one in scores if name in one.errors]) for name in names}
+    found = {name: metrics.speaker_bootstrap(rate, values) for name, values in sums.items()}
+    return found | {"jer": metrics.speaker_bootstrap(metrics.mean, np.array([one.jaccard for one in scores]))}
+
+
+def read_reference(path: str | Path, uri: str | None = None) -> Timeline:
+    """A reference: a timeline as JSON; its CSV (start_s, stop_s, speaker, and emotion where it is known); or RTTM, speakers alone.
+
+    uri: which recording, where an RTTM file holds several. Raises ValueError for another suffix, or what cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no reference {path}; wanted a timeline as .json or .csv, or turns as .rttm")
+    kind = path.suffix.lower()
+    if kind == ".json":
+        return Timeline.from_json(path.read_bytes())
+    if kind == ".rttm":
+        rows = [Row(speaker=turn.speaker, start_s=turn.start_s, stop_s=turn.stop_s, overlap=turn.overlap) for turn in read_rttm(path, uri)]
+    elif kind == ".csv":
+        rows = list(_csv_rows(path))
+    else:
+        raise ValueError(f"{path}: a reference is a timeline as .json or .csv, or turns as .rttm, not {kind or 'without suffix'}")
+    classes = tuple(sorted({row.emotion for row in rows if row.emotion}))
+    return Timeline(uri=uri or path.stem, duration_s=max((row.stop_s for row in rows), default=0.0), classes=classes, segments=tuple(rows))
+
+
+def find_reference(place: Path, stem: str) -> Timeline:
+    """The reference of a recording: the file `place`, or `stem` with one of the suffixes in the folder `place`."""
+    if not place.is_dir():
+        return read_reference(place, stem if place.suffix.lower() == ".rttm" else None)
+    for suffix in (".json", ".csv", ".rttm"):
+        if (path := place / f"{stem}{suffix}").is_file():
+            return read_reference(path)
+    raise ValueError(f"{place} has no reference of {stem}; wanted {stem}.json, {stem}.csv or {stem}.rttm")
+
+
+def to_dict(scores: Sequence[Score]) -> dict[str, Any]:
+    """Rates with intervals, and the seconds behind them, as plain data."""
+    rates = {name: {"rate": found.value, "low": found.low, "high": found.high} for name, found in pooled(scores).items()}
+    return {"rates": rates, "conversations": [asdict(one) for one in scores]}
+
+
+def turns(reference: Timeline) -> tuple[Turn, ...]:
+    """The reference's turns, for answers that need no diarizer ("oracle turns")."""
+    return tuple(Turn(row.speaker, row.start_s, row.stop_s, row.overlap) for row in reference.segments if row.duration_s > 0)
+
+
+def _csv_rows(path: Path) -> Iterable[Row]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+            raise ValueError(f"{path} lacks the columns {', '.join(missing)}; wanted start_s, stop_s, speaker and, where known, emotion")
+        for number, record in enumerate(reader, start=1):
+            try:
+                yield Row(
+                    start_s=float(record["start_s"]),
+                    stop_s=float(record["stop_s"]),
+                    speaker=record["speaker"],
+                    emotion=record.get("emotion") or None,
+                )
+            except ValueError as error:
+                raise ValueError(f"row {number} of {path}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,121 @@
+"""Conversations scored by hand: what every second was, and what was answered."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyannote.core import Segment as Stretch
+from pyannote.core import Timeline as Region
+
+from moodcast.study import conversation
+from moodcast.study.conversation import Errors, pooled, read_reference, score
+from moodcast.timeline import Segment, Timeline
+
+
+def talk(*rows: tuple[str, float, float, str | None], duration_s: float = 10.0, uri: str = "talk") -> Timeline:
+    segments = tuple(
+        Segment(speaker=who, start_s=start, stop_s=stop, emotion=felt, status="ok" if felt else "too_short")
+        for who, start, stop, felt in rows
+    )
+    classes = tuple(sorted({felt for *_, felt in rows if felt}))
+    return Timeline(uri=uri, duration_s=duration_s, classes=classes, segments=segments)
+
+
+REFERENCE = talk(("a", 0, 4, "happy"), ("b", 4, 8, "angry"))
+
+
+def test_a_perfect_answer_has_no_error_whatever_the_speakers_are_called():
+    found = score(REFERENCE, talk(("S1", 0, 4, "happy"), ("S2", 4, 8, "angry")))
+    assert {name: errors.array[:3].tolist() for name, errors in found.errors.items() if errors.array[:3].any()} == {}
+    assert found.jaccard == (0.0, 2.0)
+    assert (found.speakers, found.speakers_found) == (2, 2)
+    assert found.errors["der"].total_s == 8.0
+    assert found.errors["eder"].total_s == 10.0  # of all that is scored, silence too
+
+
+def test_every_second_is_counted_once_in_its_place():
+    # 0-3 right; 3-4 the other speaker, angry; 4-6 right; 6-8 b but happy; 8-9 nobody spoke
+    found = score(REFERENCE, talk(("S1", 0, 3, "happy"), ("S2", 3, 6, "angry"), ("S2", 6, 9, "happy")))
+    assert found.errors["der"] == Errors(0.0, 1.0, 1.0, 8.0)
+    assert found.errors["teer"] == Errors(0.0, 1.0, 3.0, 8.0)
+    assert found.errors["steer"] == Errors(0.0, 1.0, 3.0, 8.0)
+    assert found.errors["eder"] == Errors(0.0, 1.0, 3.0, 10.0)
+    swapped = score(REFERENCE, talk(("S1", 0, 2, "happy"), ("S2", 2, 4, "happy"), ("S2", 4, 8, "angry")))
+    assert swapped.errors["teer"] == Errors(0.0, 0.0, 0.0, 8.0)  # felt right, by the wrong one
+    assert swapped.errors["steer"] == Errors(0.0, 0.0, 2.0, 8.0)
+
+
+def test_a_turn_without_an_answer_is_missed_and_neutral_does_not_count_for_eder():
+    found = score(
+        talk(("a", 0, 4, "neutral"), ("b", 4, 8, "angry")), talk(("S1", 0, 1, "angry"), ("S1", 1, 4, "neutral"), ("S2", 4, 8, None))
+    )
+    assert found.errors["der"] == Errors(0.0, 0.0, 0.0, 8.0)
+    assert found.errors["teer"] == Errors(4.0, 0.0, 1.0, 8.0)
+    assert found.errors["eder"] == Errors(4.0, 1.0, 0.0, 10.0)
+
+
+def test_where_the_reference_knows_no_emotion_none_is_scored():
+    reference = talk(("a", 0, 4, "happy"), ("b", 4, 8, None))
+    found = score(reference, talk(("S1", 0, 4, "happy"), ("S2", 4, 8, "angry")))
+    assert found.errors["teer"] == Errors(0.0, 0.0, 0.0, 4.0)
+    assert set(score(talk(("a", 0, 4, None)), REFERENCE).errors) == {"der"}
+
+
+def test_overlap_and_duration_are_told_apart():
+    reference = talk(("a", 0, 4, "happy"), ("b", 3.5, 4, "angry"), ("b", 5, 7, "sad"))
+    found = score(reference, talk(("S1", 0, 4, "happy"), ("S2", 5, 7, "angry")))
+    assert found.errors["teer, overlapped speech"] == Errors(0.5, 0.0, 0.0, 1.0)
+    assert found.errors["teer, other speech"] == Errors(0.0, 0.0, 2.0, 5.5)
+    assert found.errors["teer, turns of 1 to 3 s"] == Errors(0.0, 0.0, 2.0, 2.0)
+    assert found.errors["teer, turns from 3 s on"].total_s == 4.5
+    assert score(reference, reference, overlap=False).errors["der"].total_s == 5.5
+
+
+def test_the_collar_and_the_region_are_kept():
+    late = talk(("S1", 0, 4.2, "happy"), ("S2", 4.2, 8, "angry"))
+    assert score(REFERENCE, late).errors["der"].confusion_s == pytest.approx(0.2)
+    assert score(REFERENCE, late, collar_s=0.5).errors["der"].confusion_s == pytest.approx(0.0)
+    only = score(REFERENCE, late, region=Region([Stretch(4.0, 4.1)]))
+    assert only.errors["der"].total_s == pytest.approx(0.1)
+    assert only.errors["der"].confusion_s == pytest.approx(0.0)  # one against one: the mapping is by what is scored
+    assert (only.speakers, only.speakers_found) == (1, 1)
+
+
+def test_conversations_are_pooled_by_their_seconds():
+    wrong = score(talk(("a", 0, 1, "happy"), uri="short"), talk(("S", 0, 1, "angry")))
+    right = score(talk(("a", 0, 9, "happy"), uri="long"), talk(("S", 0, 9, "happy")))
+    found = pooled([wrong, right])
+    assert found["teer"].value == pytest.approx(0.1)
+    assert (found["teer"].low, found["teer"].high) == (0.0, 1.0)
+    assert found["der"].value == 0.0
+    assert math.isnan(float(conversation.rate(np.zeros(4))))
+
+
+def test_references_come_as_json_csv_and_rttm(tmp_path: Path):
+    (tmp_path / "talk.json").write_text(REFERENCE.to_json())
+    (tmp_path / "talk.csv").write_text(REFERENCE.to_csv())
+    (tmp_path / "talk.rttm").write_text(REFERENCE.to_rttm())
+    for name in ("talk.json", "talk.csv"):
+        read = read_reference(tmp_path / name)
+        assert [(s.speaker, s.start_s, s.stop_s, s.emotion) for s in read.segments] == [("a", 0, 4, "happy"), ("b", 4, 8, "angry")]
+    turns = conversation.turns(read_reference(tmp_path / "talk.rttm", "talk"))
+    assert [(t.speaker, t.start_s, t.stop_s) for t in turns] == [("a", 0, 4), ("b", 4, 8)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.csv", "start_s,stop_s\n0,1\n", "lacks the columns speaker"),
+        ("x.csv", "start_s,stop_s,speaker\n2,1,a\n", "row 1"),
+        ("x.txt", "words", "not .txt"),
+        ("missing.json", None, "no reference"),
+    ],
+)
+def test_a_reference_that_cannot_be_read_is_explained(tmp_path: Path, name: str, text: str | None, said: str):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_reference(tmp_path / name)
