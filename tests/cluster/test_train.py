@@ -208,6 +208,13 @@ def test_a_run_that_cannot_begin_leaves_no_folder(corpus: list[Utterance], out: 
     assert not (out / "bad").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_gpus_that_are_not_there_are_refused_and_nothing_is_left(corpus: list[Utterance], out: Path, cache: Path) -> None:
+    with pytest.raises(ValueError, match=r"2 workers with a GPU each were asked for; this Ray has 0 GPUs.*--no-gpu"):
+        fit(RUN, corpus, out, name="gpu", workers=2, gpu=True, cache=cache, progress=False)
+    assert not (out / "gpu").exists()
+
+
 def test_without_a_dev_split_the_last_checkpoint_is_kept_and_that_is_said(
     two: tuple[Fit, set[str]], corpus: list[Utterance], out: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

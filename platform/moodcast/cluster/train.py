@@ -8,7 +8,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -133,8 +133,9 @@ def _fit(
     for note in (folder / files.CHECKPOINTS).glob("*.json"):
         note.unlink()  # Ray's list of checkpoints: ours is the folder itself, and Ray would refuse that of another release
     with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
-        with_gpu = _gpu_each(gpu, workers)
-        trainer = _trainer(run, folder, workers, with_gpu, cache)
+        with _undone(folder) if fresh else nullcontext():
+            with_gpu = _gpu_each(gpu, workers)
+            trainer = _trainer(run, folder, workers, with_gpu, cache)
         console.print(f"run {folder}, on {workers} {'GPU' if with_gpu else 'CPU'} worker{'s' * (workers > 1)}", highlight=False)
         epochs_done = len(files.read_lines(folder / files.METRICS))
         with watching(folder, console, epochs_done), _signals():
