@@ -255,3 +255,16 @@ def test_predict_takes_a_path_bytes_or_samples(folder: Path, tmp_path: Path) -> 
 def test_what_is_no_stretch_of_audio_is_refused(folder: Path, wave: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"stretch|samples"):
         load(folder).answer([wave])
+
+
+@pytest.mark.parametrize("part", ["run", "provenance", "probe", "scores"])
+@pytest.mark.parametrize("instead", [None, [1], "words"])
+def test_settings_that_lack_a_part_or_hold_another_thing_are_one_sentence(folder: Path, part: str, instead: object) -> None:
+    settings = json.loads((folder / "bundle.json").read_text())
+    del settings[part]
+    if instead is not None:
+        settings[part] = instead
+    settings["sha256"] = bundles._digest(settings, folder / "weights.safetensors")
+    (folder / "bundle.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"lacks a part|dictionary update sequence"):
+        load(folder)

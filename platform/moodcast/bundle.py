@@ -283,17 +283,22 @@ def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool
     settings = _settings(folder)
     if settings.get("sha256") != _digest(settings, folder / WEIGHTS):
         raise ValueError(f"{folder}: settings or weights were changed after the bundle was saved (SHA-256 differs); take a fresh copy")
-    run = run_from_dict(settings["run"], trust)
-    method = build(run, trust, read_files(folder, settings.get("files", {})))
+    try:
+        run = run_from_dict(settings["run"], trust)
+        files = read_files(folder, settings.get("files", {}))
+        provenance = config.from_dict(Provenance, settings["provenance"], "provenance.")
+        calibration = config.from_dict(Calibration, settings.get("calibration", {}), "calibration.")
+        scores, probe = dict(settings["scores"]), dict(settings["probe"]["float32"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / SETTINGS} lacks a part, or holds another thing there ({error}); take a fresh copy") from error
+    method = build(run, trust, files)
     try:
         method.load_state_dict(load_file(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: the weights do not fit the method {settings['run']['method']['class']}: {error}") from error
-    provenance = config.from_dict(Provenance, settings["provenance"], "provenance.")
-    calibration = config.from_dict(Calibration, settings.get("calibration", {}), "calibration.")
-    bundle = Bundle(run, method, provenance, settings["scores"], settings["sha256"], folder.name, calibration)
+    bundle = Bundle(run, method, provenance, scores, settings["sha256"], folder.name, calibration)
     if verify:
-        _check_probe(bundle, settings["probe"]["float32"], folder)
+        _check_probe(bundle, probe, folder)
     return bundle
 
 

@@ -199,3 +199,8 @@ def test_the_job_names_an_encoder_and_survives_json():
     assert run_from_dict(run_to_dict(RUN)) == RUN
     assert not RUN.method.encoder.startswith("random/")
     assert open_encoder(Pretrained.Config().encoder)[1] is None
+
+
+def test_a_bundle_without_its_encoder_s_config_is_refused_and_nothing_is_looked_for() -> None:
+    with pytest.raises(ValueError, match=r"config\.json of the encoder is missing"):
+        build(Run(method=Pretrained.Config(encoder="some/where")), files={})

@@ -47,6 +47,8 @@ class SpeechEncoder(nn.Module):
 
     def __init__(self, files: Mapping[str, str], rate: int, weights: Path | None = None) -> None:
         super().__init__()
+        if CONFIG not in files:
+            raise ValueError(f"the {CONFIG} of the encoder is missing; take a fresh copy of the bundle")
         self.files = {name: files[name] for name in (CONFIG, EXTRACTOR) if name in files}
         settings, self.extractor = _plain(files[CONFIG]), json.loads(files.get(EXTRACTOR, "{}"))
         self.family = str(settings.get("model_type"))
