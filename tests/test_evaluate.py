@@ -98,6 +98,7 @@ def test_leaks_that_are_let_through_stand_in_every_score(rows: list[Utterance]) 
     provenance = Provenance(speakers=("toy/s5",), fingerprints=(fingerprint(read(known.path)),), leaks=("leak let through: in training",))
     report = evaluate(bundle_of(provenance), leaking, plain=False, allow_leaks=True)
     assert len(report.flags) == 4
+    assert not any(note.startswith("speaker-independent") for note in report.notes)
     for said in ("speaker on two sides, 1 times (toy/s4)", "in training", "these speakers or dialogues (toy/s5)", "recordings (s5_sad)"):
         assert any(said in flag for flag in report.flags), said
         assert all(said.upper() in scores.guard for scores in report.slices)
@@ -106,7 +107,9 @@ def test_leaks_that_are_let_through_stand_in_every_score(rows: list[Utterance]) 
 def test_what_training_let_through_stands_in_every_score_without_being_asked(rows: list[Utterance]) -> None:
     report = evaluate(bundle_of(Provenance(leaks=("leak let through: in training",))), rows, plain=False)
     assert all("LEAK LET THROUGH" in scores.guard for scores in report.slices)
-    assert not any("LEAK" in scores.guard for scores in evaluate(bundle_of(), rows, plain=False).slices)
+    honest = evaluate(bundle_of(), rows, plain=False)
+    assert not any("LEAK" in scores.guard for scores in honest.slices)
+    assert honest.notes[0].startswith("speaker-independent")
 
 
 def test_what_the_rows_give_away_stands_beside_the_scores(rows: list[Utterance]) -> None:

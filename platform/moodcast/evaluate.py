@@ -65,7 +65,7 @@ def evaluate(
         classes=bundle.classes,
         slices=scores.score_all(answers, found, prior(bundle, answers), votes_mean(bundle.run.labels, train or known), other, flags),
         skipped=skipped,
-        notes=(*notes(known, train, plain), *audit.remarks(rows, bundle.classes)),
+        notes=(*notes(known, train, plain, leaks=bool(flags)), *audit.remarks(rows, bundle.classes)),
         flags=tuple(flags),
         against=None if against is None else against.name,
         temperature=bundle.calibration.temperature,
@@ -208,9 +208,10 @@ def _answered(bundle: Bundle, store: WaveStore, progress: Progress | None) -> tu
     return np.array(emotions, dtype=np.float64), np.array(known, dtype=np.float64) if len(known) == total else None
 
 
-def notes(rows: Sequence[Utterance], train: Sequence[Utterance], plain: bool = True) -> tuple[str, ...]:
-    """What a reader of the scores must know beside them."""
-    found = ["speaker-independent; intervals: 95 % bootstrap over speakers, 2000 draws"]
+def notes(rows: Sequence[Utterance], train: Sequence[Utterance], plain: bool = True, leaks: bool = False) -> tuple[str, ...]:
+    """What a reader of the scores must know beside them; leaks: whether some were let through."""
+    split = "NOT independent of what was trained on, see the flags" if leaks else "speaker-independent"
+    found = [f"{split}; intervals: 95 % bootstrap over speakers, 2000 draws"]
     if any(row.speaker is None for row in rows):
         found.append("some utterances name no speaker and count as speakers of their own: their intervals are too narrow")
     if grouped := sorted({row.corpus for row in rows if row.group}):
@@ -221,6 +222,8 @@ def notes(rows: Sequence[Utterance], train: Sequence[Utterance], plain: bool = T
         found.append("the baseline of plain statistics was left out")
     elif not train:
         found.append("no baseline of plain statistics: the manifest holds no train side to fit it on")
+    if not train and any(row.votes for row in rows):
+        found.append("no train side: the train mean of the votes is that of the scored rows themselves, a harder rival than a real one")
     return tuple(found)
 
 
