@@ -373,6 +373,14 @@ def test_the_command_exits_with_one_on_errors_and_writes_what_is_asked(rows: lis
     assert set(row) == {"kind", "severity", "ids", "detail", "what_to_do"}
 
 
+def test_a_file_is_not_overwritten_by_an_audit_that_was_not_asked_for_it(rows: list[Utterance], tmp_path: Path) -> None:
+    write_manifest(rows, tmp_path / "good.parquet")
+    (tmp_path / "mine.json").write_text("{}")
+    said = run("audit", tmp_path / "good.parquet", tmp_path / "mine.json")
+    assert (said.returncode, "mine.json is no manifest" in said.stderr) == (2, True), said.stderr
+    assert (tmp_path / "mine.json").read_text() == "{}"
+
+
 def test_an_audit_without_a_manifest_says_how_to_make_one(tmp_path: Path) -> None:
     said = run("audit", tmp_path / "gone.parquet")
     assert said.returncode == 2

@@ -120,6 +120,9 @@ def audit(
 
     targets = {suffix: [Path(word) for word in words if Path(word).suffix == suffix] for suffix in (".json", ".html")}
     manifests = [Path(word) for word in words if Path(word).suffix not in targets]
+    for suffix, asked in ((".json", json), (".html", html)):
+        if targets[suffix] and not asked:
+            raise ValueError(f"{targets[suffix][0]} is no manifest; to write the audit into it, say --{suffix[1:]} {targets[suffix][0]}")
     if not manifests:
         raise ValueError("no manifest to audit; `moodcast prepare CORPUS FOLDER --out FILE` writes one")
     rows = [row for path in manifests for row in read_manifest(path)]
