@@ -638,3 +638,35 @@ def test_prepare_keeps_the_owner_s_split_warns_where_it_leaks_and_splits_anew_wh
     said = subprocess.run([*words, "--resplit"], capture_output=True, text=True, check=True)
     assert said.stderr == ""
     assert leaks(read_manifest(tmp_path / "m.csv")) == {}
+
+
+def test_a_data_set_cannot_name_files_outside_of_it(tmp_path: Path) -> None:
+    touch(tmp_path / "private.wav", tmp_path / "set" / "train" / "a.wav")
+    for name in ("../../private.wav", str(tmp_path / "private.wav")):
+        (tmp_path / "set" / "train" / "metadata.csv").write_text(f"file_name,emotion\n{name},anger\n")
+        with pytest.raises(ValueError, match="lies outside of it"):
+            prepare("huggingface", tmp_path / "set")
+    (tmp_path / "set" / "train" / "metadata.csv").write_text("file_name,emotion\n../train/a.wav,anger\n")
+    assert len(prepare("huggingface", tmp_path / "set")) == 1
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "db.yaml").write_text("name: x\ntables:\n  t:\n    type: filewise\n    columns:\n      emotion: {}\n")
+    (tmp_path / "db" / "db.t.csv").write_text("file,emotion\n../private.wav,anger\n")
+    with pytest.raises(ValueError, match="lies outside of it"):
+        prepare("audformat", tmp_path / "db")
+    (tmp_path / "db" / "db.yaml").write_text("name: x\ntables:\n  a/../../t:\n    columns:\n      emotion: {}\n")
+    with pytest.raises(ValueError, match="is no name of one"):
+        prepare("audformat", tmp_path / "db")
+
+
+def test_a_time_that_cannot_be_read_does_not_become_the_whole_recording(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("path,emotion,start_s,stop_s\nx.wav,sad,,1.5\nx.wav,sad,1:30,1:35\n")
+    with pytest.raises(ValueError, match=r"row 2 of the table: '1:30' is no time in seconds"):
+        prepare("csv", table)
+    database = tmp_path / "db.yaml"
+    database.write_text("name: x\ntables:\n  t:\n    columns:\n      emotion: {}\n")
+    (tmp_path / "db.t.csv").write_text("file,start,end,emotion\na.wav,0 days 00:00:01,NaT,anger\n")
+    assert [(row.start_s, row.stop_s) for row in prepare("audformat", tmp_path)] == [(1.0, None)]
+    (tmp_path / "db.t.csv").write_text("file,start,end,emotion\na.wav,one second,2,anger\n")
+    with pytest.raises(ValueError, match="'one second' is no time"):
+        prepare("audformat", tmp_path)

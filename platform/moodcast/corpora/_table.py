@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -130,6 +131,24 @@ def number(text: object) -> float | None:
     except ValueError:
         return None
     return value if value == value else None
+
+
+def seconds(value: object) -> float | None:
+    """Seconds, or None for an empty cell. Raises ValueError for a word: the whole recording would be taken for its span."""
+    text = "" if value is None else str(value).strip()
+    if text.lower() in ("", "nan", "nat", "none"):
+        return None
+    if (found := number(text)) is None:
+        raise ValueError(f"{text!r} is no time in seconds; write 62.5 for a minute and two and a half seconds")
+    return found
+
+
+def inside(root: Path, folder: Path, name: str) -> Path:
+    """The file that a data set calls `name` in one of its folders. Raises ValueError where it lies outside of `root`, the data set."""
+    path = folder / name
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
+        raise ValueError(f"{root} names the file {name}, which lies outside of it; take an unchanged copy of the data set")
+    return path
 
 
 def first(record: Mapping[str, object], columns: Iterable[str]) -> str | None:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import yaml  # type: ignore[import-untyped]
 
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import canonical, first, gender, mapping, number, read_csv
+from moodcast.corpora._table import canonical, first, gender, inside, mapping, number, read_csv, seconds
 from moodcast.manifest import Utterance
 
 LABELS = "as the database"
@@ -88,7 +88,7 @@ def _row(
     person = {**_person(header, table, speakers, who), **{key: value for key, value in record.items() if value is not None}}
     return Utterance(
         id=f"{corpus}/{file}{span}",
-        path=str((source / file).absolute()),
+        path=str(inside(source, source, file).absolute()),
         start_s=start_s,
         stop_s=stop_s,
         corpus=corpus,
@@ -144,6 +144,8 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _records(source: Path, table: str) -> Iterator[dict[str, Any]]:
+    if Path(table).name != table:
+        raise ValueError(f"{source / 'db.yaml'} has a table {table!r}, which is no name of one; take an unchanged copy of the database")
     base = source / f"db.{table}"
     if (path := base.with_name(base.name + ".parquet")).is_file():
         yield from pq.read_table(path).to_pylist()
@@ -154,11 +156,11 @@ def _records(source: Path, table: str) -> Iterator[dict[str, Any]]:
 
 
 def _seconds(value: Any) -> float | None:
-    """A time as "0 days 00:00:01.5", as a timedelta, or as seconds; None for none and NaT."""
+    """A time as "0 days 00:00:01.5", as a timedelta, or as seconds; None for none and NaT. Raises ValueError for another word."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     text = str(value or "").strip()
     if found := TIME.fullmatch(text):
-        days, hours, minutes, seconds = found.groups()
-        return int(days or 0) * 86_400 + int(hours) * 3_600 + int(minutes) * 60 + float(seconds)
-    return number(text)
+        days, hours, minutes, rest = found.groups()
+        return int(days or 0) * 86_400 + int(hours) * 3_600 + int(minutes) * 60 + float(rest)
+    return seconds(text)

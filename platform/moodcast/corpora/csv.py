@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import canonical, gender, mapping, number, read_csv
+from moodcast.corpora._table import canonical, gender, mapping, number, read_csv, seconds
 from moodcast.manifest import Utterance
 
 LABELS = "as the table"
@@ -77,9 +77,10 @@ def _row(
         raise ValueError(f"row {line} of the table has no {columns['path']}; every recording needs one")
     try:
         emotion = canonical(cell("emotion"), names)
+        start_s, stop_s = seconds(cell("start_s")), seconds(cell("stop_s"))
     except ValueError as error:
         raise ValueError(f"row {line} of the table: {error}") from None
-    side, start_s, stop_s = cell("split"), number(cell("start_s")), number(cell("stop_s"))
+    side = cell("split")
     span = f"#{start_s or 0:g}-{'' if stop_s is None else f'{stop_s:g}'}" if start_s is not None or stop_s is not None else ""
     return Utterance(
         id=f"{corpus}/{cell('id') or file + span}",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import canonical, gender, mapping, number
+from moodcast.corpora._table import canonical, gender, mapping, number, seconds
 from moodcast.corpora.folder import speaker_of
 from moodcast.manifest import Utterance
 
@@ -74,8 +74,8 @@ def _row(
     return Utterance(
         id=str(record["key"]) if str(record["key"]).startswith(corpus) else f"{corpus}/{record['key']}",
         path=str((root / record["wav"]).absolute()),
-        start_s=number(record.get("start_time")) or 0.0,
-        stop_s=number(record.get("end_time")),
+        start_s=seconds(record.get("start_time")) or 0.0,
+        stop_s=seconds(record.get("end_time")),
         corpus=corpus,
         language=language,
         speaker=str(known) if known else speaker_of(Path(record["wav"]), speaker),

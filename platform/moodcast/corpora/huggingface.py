@@ -17,7 +17,7 @@ from typing import Any
 
 from moodcast.corpora._hub import parquet_files, unpacked
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import canonical, first, gender, mapping, number, read_csv, recordings_below
+from moodcast.corpora._table import canonical, first, gender, inside, mapping, number, read_csv, recordings_below
 from moodcast.manifest import Utterance
 
 LABELS = "as the data set"
@@ -52,10 +52,10 @@ def prepare(
     name = corpus or source.absolute().name
     names = mapping(labels)
     rows = []
-    for record, path, inside in _records(source, unpack, name):
+    for record, path, within in _records(source, unpack, name):
         rows.append(
             Utterance(
-                id=f"{name}/{inside}",
+                id=f"{name}/{within}",
                 path=str(path.absolute()),
                 corpus=name,
                 language=first(record, (language, "lang")),
@@ -77,19 +77,19 @@ def _records(source: Path, unpack: Path | None, name: str) -> Iterator[tuple[Map
     if tables:
         for table in tables:
             for record in _metadata(table):
-                path = table.parent / str(record["file_name"])
+                path = inside(source, table.parent, str(record["file_name"]))
                 if not path.is_file():
                     raise ValueError(f"{table} names {record['file_name']}, which is not there")
-                inside = path.relative_to(source)
-                yield {"split": _side(inside), **record}, path, inside.as_posix()
+                within = path.relative_to(source)
+                yield {"split": _side(within), **record}, path, within.as_posix()
     elif files := parquet_files(source):
         for number_, (record, path) in enumerate(unpacked(files, unpack, name)):
             yield record, path, str(record.get("file_id") or record.get("id") or record.get("file") or f"{record['split']}-{number_}")
     else:
         for path in recordings_below(source):
-            inside = path.relative_to(source)
-            label = inside.parent.name if inside.parent.name.lower() not in SIDES else ""
-            yield {"split": _side(inside), "label": label}, path, inside.as_posix()
+            within = path.relative_to(source)
+            label = within.parent.name if within.parent.name.lower() not in SIDES else ""
+            yield {"split": _side(within), "label": label}, path, within.as_posix()
 
 
 def _metadata(table: Path) -> list[dict[str, Any]]:
@@ -104,6 +104,6 @@ def _metadata(table: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _side(inside: Path) -> str | None:
+def _side(within: Path) -> str | None:
     """The first folder that is called like a split."""
-    return next((part for part in inside.parts[:-1] if part.lower() in SIDES), None)
+    return next((part for part in within.parts[:-1] if part.lower() in SIDES), None)
