@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from moodcast import metrics
-from moodcast.bundle import Calibration, Provenance, load, save
+from moodcast.bundle import Bundle, Calibration, Provenance, load, save
+from moodcast.cache import open_waves
 from moodcast.manifest import Utterance
 from moodcast.methods.erm import Erm
 from moodcast.run import Run, build
@@ -101,6 +102,22 @@ def test_a_temperature_is_not_fitted_on_speakers_of_training(folder: Path, rows:
     heard = [Utterance(id="x", path=rows[0].path, corpus="toy", speaker="old", emotion="sad", split="dev"), *rows]
     with pytest.raises(ValueError, match="trained on toy/old"):
         fit(load(folder), heard)
+
+
+def test_a_temperature_is_not_fitted_on_recordings_of_training_under_other_names(folder: Path, rows: list[Utterance]) -> None:
+    bundle = load(folder)
+    chosen = [row for row in rows if row.split == "dev"]
+    mark = open_waves(chosen, bundle.rate).fingerprints[0]
+    known = Bundle(bundle.run, bundle.method, Provenance(fingerprints=(mark,)), {}, "", "b")
+    with pytest.raises(ValueError, match=f"trained on the recordings {chosen[0].id}"):
+        fit(known, rows)
+
+
+def test_a_bundle_that_ships_is_not_calibrated_into_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="copied first"):
+        calibrate.store("default", Calibration(2.0, 30, 3))
+    assert not list(tmp_path.iterdir())
 
 
 def test_too_few_utterances_leave_a_bundle_as_it_is(folder: Path, rows: list[Utterance]) -> None:

@@ -52,7 +52,7 @@ def fit(
     """The calibration of a bundle on the utterances of `split` that have one of its classes; none (temperature 1) on fewer than FEWEST.
 
     It is that of the method itself, whatever calibration the bundle has now. root: where decoded audio is kept. Raises ValueError where
-    the bundle was trained on speakers or dialogues of these rows: it is surer of them than of anybody new.
+    the bundle was trained on speakers, dialogues or recordings of these rows: it is surer of them than of anybody new.
     """
     labels = bundle.run.labels
     chosen = [row for row in rows if row.split == split and labels.name(row) is not None]
@@ -62,6 +62,9 @@ def fit(
     if len(chosen) < FEWEST:
         return AS_IT_IS
     store = open_waves(chosen, bundle.rate, root, bundle.run.audio.max_hours)
+    old = set(bundle.provenance.fingerprints)
+    if same := [row.id for row, mark in zip(chosen, store.fingerprints, strict=True) if mark in old]:
+        raise ValueError(f"{bundle.name} was trained on the recordings {', '.join(same[:12])} under these or other names; take new ones")
     plain = Bundle(bundle.run, bundle.method, bundle.provenance, {}, "", bundle.name)
     found: list[NDArray[np.float32]] = []
     for start in range(0, len(store), BATCH):
@@ -88,8 +91,13 @@ def of_answers(probabilities: Floats, truth: Sequence[int], speakers: Sequence[s
 
 
 def store(folder: str | Path, calibration: Calibration, trust: tuple[str, ...] = ()) -> Path:
-    """The bundle in `folder` with this calibration in place of its own: probe and SHA-256 are made anew, the card stays."""
+    """The bundle in `folder` with this calibration in place of its own: probe and SHA-256 are made anew, the card stays.
+
+    Raises ValueError where no bundle lies there; one that ships with moodcast is not changed.
+    """
     folder = Path(folder)
+    if not (folder / bundles.SETTINGS).is_file():
+        raise ValueError(f"{folder} is no folder with a bundle; one that ships with moodcast is copied first, then calibrated")
     bundle = bundles.load(folder, trust)
     card = (folder / bundles.CARD).read_text(encoding="utf-8") if (folder / bundles.CARD).is_file() else ""
     return bundles.save(folder, bundle.method, bundle.run, bundle.provenance, bundle.scores, card, calibration)
