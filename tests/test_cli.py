@@ -254,6 +254,11 @@ def test_the_whole_chain_is_scored_beside_what_the_references_turns_would_buy(
     assert found["predicted turns"]["conversations"][0]["errors"]["der"]["total_s"] == pytest.approx(4.5, abs=0.25)  # less the collar
     missing = moodcast("evaluate-podcast", write_wav("other.wav", speechlike(1.0)), "-r", tmp_path, "--bundle", bundle)
     assert (missing.code, "no reference of other" in missing.err) == (2, True)
+    both = moodcast("evaluate-podcast", file, file, "-r", tmp_path / "talk.csv", "--bundle", bundle)
+    assert (both.code, "is the reference of one recording" in both.err) == (2, True)
+    (tmp_path / "all.uem").write_text("another 1 0.0 3.0\n")
+    unsaid = moodcast("evaluate-podcast", file, "-r", tmp_path, "--bundle", bundle, "--uem", tmp_path / "all.uem")
+    assert (unsaid.code, "does not say what is scored of talk" in unsaid.err) == (2, True)
 
 
 def test_one_rttm_cannot_describe_two_recordings(moodcast: Command, bundle: Path) -> None:

@@ -36,6 +36,8 @@ def evaluate(
     from moodcast.cli import show
 
     manifests, changes = sort_words(words)
+    if folds and (allow_leaks or split != "test"):
+        raise ValueError("--folds makes its own split and says so; leaks are let through by train.allow_leaks=true, not by --allow-leaks")
     if folds:
         from moodcast.cluster.folds import cross_validate
 
@@ -121,6 +123,10 @@ def evaluate_podcast(
     from moodcast.study import conversation
 
     regions = load_uem(uem) if uem else {}  # type: ignore[no-untyped-call]
+    if absent := [file.stem for file in files if uem and file.stem not in regions]:
+        raise ValueError(f"{uem} does not say what is scored of {absent[0]}; it has {', '.join(sorted(regions)[:12]) or 'nothing'}")
+    if len(files) > 1 and reference.is_file() and reference.suffix.lower() != ".rttm":
+        raise ValueError(f"{reference} is the reference of one recording, but {len(files)} came; name the folder that has one for each")
     references = [conversation.find_reference(reference, file.stem) for file in files]  # what is missing is told before any work
     opened = moodcast.load(bundle)
     scores: dict[str, list[conversation.Score]] = {"predicted turns": [], "reference turns": []}
