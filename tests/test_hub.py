@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -305,3 +308,10 @@ def test_the_texts_of_an_encoder_travel_along(bundle: Path, tmp_path: Path, monk
     assert (pushed / "encoder" / "config.json").read_text() == '{"hidden": 8}'
     back = hub.pull(str(pushed), tmp_path / "back")
     assert bundles.carried(back) == {"encoder/config.json": '{"hidden": 8}'}
+
+
+def test_the_hub_s_client_sends_no_telemetry() -> None:
+    code = "import moodcast.hub; from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
+    told = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "HF_HUB_OFFLINE")}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=told)
+    assert said.stdout.strip() == "True"

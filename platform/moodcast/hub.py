@@ -28,6 +28,7 @@ from moodcast.bundle import Bundle
 from moodcast.carried import read_files, write_files
 from moodcast.run import run_to_dict
 
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the hub's client is imported, which happens below, and late
 CONFIG, MODEL, PREPROCESSOR, CARD = "config.json", "model.safetensors", "preprocessor_config.json", "README.md"
 KEY = "moodcast"  # of config.json, under which bundle.json lies
 LICENSES = ("other", "apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odbl")
