@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -119,3 +120,11 @@ def test_a_reference_that_cannot_be_read_is_explained(tmp_path: Path, name: str,
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=said):
         read_reference(tmp_path / name)
+
+
+def test_rates_of_nothing_are_still_json():
+    silent = score(talk(), talk())
+    assert math.isnan(pooled([silent])["der"].value)
+    data = conversation.to_dict([silent])
+    assert data["rates"]["der"]["rate"] is None
+    json.dumps(data, allow_nan=False)

@@ -15,6 +15,7 @@ answered with a status instead of an emotion counts as missed. Shapes: N convers
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -198,8 +199,13 @@ def find_reference(place: Path, stem: str) -> Timeline:
 
 
 def to_dict(scores: Sequence[Score]) -> dict[str, Any]:
-    """Rates with intervals, and the seconds behind them, as plain data."""
-    rates = {name: {"rate": found.value, "low": found.low, "high": found.high} for name, found in pooled(scores).items()}
+    """Rates with intervals, and the seconds behind them, as plain data for JSON; a rate of nothing is None."""
+
+    def known(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    found = pooled(scores).items()
+    rates = {name: {"rate": known(one.value), "low": known(one.low), "high": known(one.high)} for name, one in found}
     return {"rates": rates, "conversations": [asdict(one) for one in scores]}
 
 
