@@ -670,3 +670,32 @@ def test_a_time_that_cannot_be_read_does_not_become_the_whole_recording(tmp_path
     (tmp_path / "db.t.csv").write_text("file,start,end,emotion\na.wav,one second,2,anger\n")
     with pytest.raises(ValueError, match="'one second' is no time"):
         prepare("audformat", tmp_path)
+
+
+def test_a_recording_that_a_table_names_twice_is_refused_and_not_lost(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("path,emotion,speaker\n" + "".join(f"{name}.wav,sad,{name}\n" for name in "abcd") + "a.wav,angry,a\n")
+    rows = prepare("csv", table)
+    assert [row.emotion for row in rows if row.id == "mine/a.wav"] == ["sad", "angry"]
+    with pytest.raises(ValueError, match="the id 'mine/a.wav' comes twice"):
+        write_manifest(rows, tmp_path / "mine.parquet")
+
+
+@pytest.mark.parametrize("line", ["[1]", "3", '{"key": 1, "dataset": "c", "wav": 5, "emo": "sad"}'])
+def test_lines_of_another_kind_are_refused_with_their_number(line: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "c"
+    touch(folder / "fold_1" / "c_train_fold_1.jsonl", tmp_path / "hub" / "a.wav")
+    (folder / "label_map.json").write_text("{}")
+    (folder / "fold_1" / "c_train_fold_1.jsonl").write_text(line)
+    with pytest.raises(ValueError, match="line 1 of"):
+        prepare("emobox", folder)
+    (tmp_path / "hub" / "metadata.jsonl").write_text(line)
+    with pytest.raises(ValueError, match="line 1 of .* has no file_name"):
+        prepare("huggingface", tmp_path / "hub")
+
+
+@pytest.mark.parametrize("tables", ["[a]", "{t: 3}", "{t: {columns: [emotion]}}"])
+def test_a_header_of_another_kind_is_refused(tables: str, tmp_path: Path) -> None:
+    (tmp_path / "db.yaml").write_text(f"name: x\ntables: {tables}\n")
+    with pytest.raises(ValueError, match="no header of audformat"):
+        prepare("audformat", tmp_path)

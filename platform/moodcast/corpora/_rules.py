@@ -25,15 +25,18 @@ class Rule:
 
 
 def applied(rows: Sequence[Utterance], rules: Sequence[Rule]) -> tuple[list[Utterance], list[Rule]]:
-    """The rows after all rules, and the rules that met rows, each with the ids that it met."""
-    met = []
-    kept: dict[str, Utterance] = {row.id: row for row in rows}
+    """The rows after all rules, and the rules that met rows, each with the ids that it met.
+
+    Rows that share an id all stay, so that whoever writes them sees it; none is lost on the way.
+    """
+    met, kept = [], list(rows)
     for rule in rules:
-        if ids := tuple(name for name in rule.ids if name in kept):
-            met.append(replace(rule, ids=ids))
-        for name in ids:
-            if rule.change is None:
-                del kept[name]
-            else:
-                kept[name] = replace(kept[name], **rule.change)
-    return list(kept.values()), met
+        wanted = set(rule.ids) & {row.id for row in kept}
+        if not wanted:
+            continue
+        met.append(replace(rule, ids=tuple(name for name in rule.ids if name in wanted)))
+        if rule.change is None:
+            kept = [row for row in kept if row.id not in wanted]
+        else:
+            kept = [replace(row, **rule.change) if row.id in wanted else row for row in kept]
+    return kept, met

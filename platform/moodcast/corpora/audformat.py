@@ -47,6 +47,10 @@ def prepare(
     """One row a segment or file of each table. Raises ValueError for a header or a table that cannot be read, or an unknown label."""
     header = _header(source / "db.yaml")
     known = header.get("tables") or {}
+    if not isinstance(known, dict) or not all(
+        isinstance(about, dict) and isinstance(about.get("columns") or {}, dict) for about in known.values()
+    ):
+        raise ValueError(f"{source / 'db.yaml'} says of its tables what is no header of audformat; wanted names with columns by name")
     columns = (emotion,) if emotion else EMOTION_COLUMNS
     chosen = tables.split(",") if tables else [name for name, table in known.items() if set(table.get("columns") or {}) & set(columns)]
     if unknown := [name for name in chosen if name not in known]:

@@ -51,7 +51,7 @@ def prepare(
     )
     columns |= dict(start_s=start_s, stop_s=stop_s, id=id)
     records = read_csv(source, (path,), separator or _separator(source))
-    have = set(records[0]) if records else set()
+    have = {name for name in records[0] if name} if records else set()  # None: cells beyond the header
     asked = [f"{name}={column}" for name, column in columns.items() if column not in have and column != name and name not in CONSTANT]
     if asked:
         raise ValueError(f"{source} has no column for {', '.join(asked)}; it has {', '.join(sorted(have)) or 'none'}")

@@ -45,7 +45,7 @@ def prepare(
         for line, record in enumerate(_lines(path), start=1):
             try:
                 rows.append(_row(record, split, root, names, speaker, language))
-            except (KeyError, ValueError) as error:
+            except (KeyError, ValueError, TypeError, AttributeError) as error:
                 raise ValueError(f"line {line} of {path}: {error}") from None
     return rows
 

@@ -99,7 +99,9 @@ def _metadata(table: Path) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in table.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except ValueError as error:
         raise ValueError(f"{table} is not JSONL ({error})") from None
-    if bad := next((number_ for number_, record in enumerate(found, start=1) if "file_name" not in record), None):
+    if bad := next(
+        (number_ for number_, record in enumerate(found, start=1) if not isinstance(record, dict) or "file_name" not in record), None
+    ):
         raise ValueError(f"line {bad} of {table} has no file_name")
     return found
 
