@@ -310,3 +310,19 @@ def test_a_copy_answers_as_the_original(name: str, saved: dict[str, Path]):
     encoder, (sounds, lengths) = opened(saved[name]), waves()
     wanted = encoder(sounds, lengths)[0]
     torch.testing.assert_close(copy.deepcopy(encoder)(sounds, lengths)[0], wanted)
+
+
+@pytest.mark.parametrize("wrong", [{"num_hidden_layers": "2"}, {"hidden_act": "os.system"}, {"conv_dim": [32, 32]}])
+def test_settings_that_describe_no_network_are_one_sentence(wrong: dict[str, Any]) -> None:
+    files = small("wav2vec2")
+    with pytest.raises(ValueError, match="of the encoder"):
+        SpeechEncoder({**files, CONFIG: json.dumps({**json.loads(files[CONFIG]), **wrong})}, 16_000)
+    with pytest.raises(ValueError, match="holds no settings"):
+        SpeechEncoder({**files, EXTRACTOR: "[]"}, 16_000)
+
+
+def test_the_form_of_an_answer_is_not_the_config_s_to_choose() -> None:
+    files = small("wav2vec2")
+    odd = {**json.loads(files[CONFIG]), "return_dict": False, "use_return_dict": False}
+    states, _ = SpeechEncoder({**files, CONFIG: json.dumps(odd)}, 16_000)(torch.zeros(1, 8_000), torch.tensor([8_000]))
+    assert states.shape[1] == 3

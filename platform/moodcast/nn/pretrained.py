@@ -29,8 +29,11 @@ CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
 SAMPLES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat")
 FAMILIES = (*SAMPLES, "wav2vec2-bert", "whisper")
 RANDOM = "random/"
-# Keys of a config that name code, kernels or number formats instead of describing a network; none of them is passed on.
-NOT_KEPT = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config", "torch_dtype", "dtype", "custom_pipelines")
+# Keys of a config that name code, kernels, number formats or the form of answers instead of a network; none of them is passed on.
+NOT_KEPT = (
+    *("auto_map", "attn_implementation", "experts_implementation", "quantization_config", "torch_dtype", "dtype", "custom_pipelines"),
+    *("return_dict", "use_return_dict"),
+)
 # Attention of WavLM reads the matrices of its projections past their modules, where an adapter would be skipped without a word.
 ADAPTED = {"wavlm": ("intermediate_dense", "output_dense"), "wav2vec2-bert": ("linear_q", "linear_v")}
 _CONV = {"conv_dim": [32, 32, 32], "conv_kernel": [10, 8, 8], "conv_stride": [5, 8, 8], "num_feat_extract_layers": 3}
@@ -50,13 +53,13 @@ class SpeechEncoder(nn.Module):
         if CONFIG not in files:
             raise ValueError(f"the {CONFIG} of the encoder is missing; take a fresh copy of the bundle")
         self.files = {name: files[name] for name in (CONFIG, EXTRACTOR) if name in files}
-        settings, self.extractor = _plain(files[CONFIG]), json.loads(files.get(EXTRACTOR, "{}"))
+        settings, self.extractor = _object(files[CONFIG], CONFIG), _object(files.get(EXTRACTOR, "{}"), EXTRACTOR)
         self.family = str(settings.get("model_type"))
         if self.family not in FAMILIES:
             raise ValueError(f"the encoder is a {self.family!r}; wanted one of {', '.join(FAMILIES)}")
         if (wanted := self.extractor.get("sampling_rate", 16_000)) != rate:
             raise ValueError(f"the encoder hears {wanted} Hz and the run reads {rate} Hz; set audio.rate={wanted}")
-        self.model = _model(self.family, settings, weights)
+        self.model = _model(self.family, _plain(settings), weights)
         config = self.model.config
         self.width: int = config.d_model if self.family == "whisper" else config.hidden_size
         self.num_layers: int = len(self.layers)
@@ -219,11 +222,15 @@ def _fetched(source: str, revision: str) -> Path:
         ) from error
 
 
-def _plain(text: str) -> dict[str, Any]:
-    """The settings of a config that describe a network, and nothing that names code."""
+def _object(text: str, name: str) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
-        raise ValueError(f"{CONFIG} of the encoder holds no settings; wanted a JSON object")
+        raise ValueError(f"{name} of the encoder holds no settings; wanted a JSON object")
+    return found
+
+
+def _plain(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a config that describe a network, and nothing that names code."""
     kept = {name: value for name, value in found.items() if not name.startswith("_") and name not in NOT_KEPT}
     # Ours alone decides what is random in training, and layers that are skipped by chance would stall workers that train together.
     return {**kept, "apply_spec_augment": False, "layerdrop": 0.0, "encoder_layerdrop": 0.0, "add_adapter": False}
@@ -241,17 +248,24 @@ def _library(name: str) -> Any:
 def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
     """The network, float32. Raises ValueError where the weights in the folder are not all there."""
     hf = _library("transformers")
-    config = hf.AutoConfig.for_model(**settings)
+    try:
+        config = hf.AutoConfig.for_model(**settings)
+    except Exception as error:  # the library refuses settings by errors of many names
+        raise ValueError(f"{CONFIG} of the encoder describes no {family}: {' '.join(str(error).split())[:200]}") from error
     config.use_intermediate_ffn_before_adapter = False
     if family == "wavlm":  # its own attention mixes kinds of masks, which torch announces once a process
         warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
     config._attn_implementation = "eager" if family == "wavlm" else "sdpa"
     if weights is None:
-        return (
-            _library("transformers.models.whisper.modeling_whisper").WhisperEncoder(config)
-            if family == "whisper"
-            else (hf.AutoModel.from_config(config))
-        )
+        whisper = family == "whisper"
+        try:
+            return (
+                _library("transformers.models.whisper.modeling_whisper").WhisperEncoder(config)
+                if whisper
+                else hf.AutoModel.from_config(config)
+            )
+        except KeyError as error:
+            raise ValueError(f"{CONFIG} of the encoder names {error}, which the library does not know") from error
     logging = hf.utils.logging
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # a head of the checkpoint that is not used is no news
@@ -267,7 +281,7 @@ def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError) as error:
         raise ValueError(f"the weights in {weights} cannot be read: {error}") from error
     finally:
         logging.set_verbosity(level)
