@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from moodcast import audio
 from moodcast.audit import likeness
 from moodcast.audit.likeness import Print
+from moodcast.cache import cache_root
 from moodcast.manifest import Utterance
 
 FORMAT = 2  # part of every key: another number for other facts
@@ -73,7 +74,7 @@ def facts_of(
     root: where they are kept; default the environment variable MOODCAST_CACHE, or ~/.cache/moodcast. processes: default one a core that
     may be used. progress(done, total) is told as they come.
     """
-    root = Path(root if root is not None else os.environ.get("MOODCAST_CACHE") or Path.home() / ".cache" / "moodcast")
+    root = cache_root(root)
     root.mkdir(parents=True, exist_ok=True)
     keys = _keys(rows)
     with closing(sqlite3.connect(root / "audit.sqlite", timeout=60)) as store:
