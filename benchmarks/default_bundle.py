@@ -158,7 +158,10 @@ def plain(options: argparse.Namespace) -> None:
 
 def run_all(options: argparse.Namespace) -> None:
     """Each run in a process of its own, --jobs at once."""
-    done = {(r["task"], r["seed"]) for r in records(options.out)} if options.out.is_file() else set()
+    made = records(options.out) if options.out.is_file() else []
+    if other := sorted({str(r["command"]) for r in made if r["seed"] is not None and r["command"] != command_of(options)}):
+        raise SystemExit(f"{options.out} holds runs of another recipe ({other[0]}); name another file with --out")
+    done = {(r["task"], r["seed"]) for r in made}
     wanted = [(task, seed) for seed in options.seeds for task in options.tasks if (task, seed) not in done]
     run = settings(options)
     heard = CachedStretches(rows_of(HEARD, run), run)  # decoded once, before many want it
@@ -192,11 +195,15 @@ def run_one(options: argparse.Namespace) -> None:
 
 
 def write(options: argparse.Namespace, record: dict[str, Any]) -> None:
-    changed = shlex.join(["--set", *options.set]) if options.set else ""
-    record["command"] = f"python benchmarks/default_bundle.py {'plain' if record['seed'] is None else 'run'} {changed}".strip()
+    record["command"] = command_of(options, "plain" if record["seed"] is None else "run")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with open(options.out, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
+
+
+def command_of(options: argparse.Namespace, do: str = "run") -> str:
+    """What makes such a record: the recipe's changes belong to it."""
+    return shlex.join(["python", "benchmarks/default_bundle.py", do, *(["--set", *options.set] if options.set else [])])
 
 
 def records(path: Path) -> list[dict[str, Any]]:

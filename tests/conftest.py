@@ -11,7 +11,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import shutil
 import wave as wavefile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -119,12 +119,3 @@ def write_wav(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A local Ray on loopback for the whole session; four slots, so that two workers and a server fit on two cores."""
-    from moodcast.cluster import local
-
-    with local.cluster(num_cpus=4):
-        yield

@@ -159,7 +159,7 @@ def provenance_of(bundle: Bundle, diarizer: Diarizer) -> dict[str, str]:
     return {"bundle": bundle.name, "bundle_sha256": bundle.sha256, "diarizer": getattr(diarizer, "name", type(diarizer).__name__)}
 
 
-def asked_for(num_speakers: int | None, min_speakers: int | None, max_speakers: int | None) -> dict[str, str]:
+def asked_for(num_speakers: int | None = None, min_speakers: int | None = None, max_speakers: int | None = None) -> dict[str, str]:
     """What was asked of the number of speakers, for a timeline's provenance; nothing where it was estimated freely."""
     given = {"num": num_speakers, "min": min_speakers, "max": max_speakers}
     words = [f"{name} {value}" for name, value in given.items() if value is not None]

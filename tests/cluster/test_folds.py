@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def report(rows: list[Utterance], home: Path, ray_cluster: None) -> Report:
+def report(rows: list[Utterance], home: Path, local_ray: None) -> Report:
     return cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", progress=False)
 
 
@@ -112,6 +112,15 @@ def test_a_fold_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     assert (back.ids, back.what, back.sha256, back.leaks) == (fold.ids, fold.what, "ab", ("leak",))
     np.testing.assert_array_equal(back.probabilities, fold.probabilities)
     np.testing.assert_array_equal(back.guesses["majority"], [0, 1])
+
+
+def test_folds_that_would_start_from_a_bundle_that_knows_their_speakers_are_refused(
+    report: Report, rows: list[Utterance], home: Path, tmp_path: Path
+) -> None:
+    run = replace(tiny_run(epochs=4), start_from=str(home / "three" / "fold0" / "bundle"))
+    with pytest.raises(ValueError, match=r"was trained on 2 of the speakers that the folds would score .*other corpora"):
+        cross_validate(run, rows, 3, out=tmp_path, name="again", progress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_folds_are_too_few(rows: list[Utterance], tmp_path: Path) -> None:

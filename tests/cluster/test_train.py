@@ -228,6 +228,18 @@ def test_without_a_dev_split_the_last_checkpoint_is_kept_and_that_is_said(
     assert torch.allclose(given["net.0.weight"], taken["net.0.weight"], atol=1e-6)  # it started from that bundle
 
 
+def test_a_bundle_has_heard_whom_the_one_it_started_from_has_heard(
+    two: tuple[Fit, set[str]], corpus: list[Utterance], out: Path, cache: Path
+) -> None:
+    run = replace(RUN, start_from=str(two[0].bundle), train=replace(RUN.train, epochs=1))
+    others = [replace(row, corpus="others") for row in corpus if row.split == "train"]
+    heard = opened(fit(run, others, out, cache=cache, progress=False).bundle).provenance
+    before = opened(two[0].bundle).provenance
+    assert set(heard.speakers) == {*before.speakers, *(row.corpus_speaker for row in others)}
+    assert set(heard.corpora) == {*before.corpora, "others"}
+    assert set(before.fingerprints) <= set(heard.fingerprints)
+
+
 def test_weights_are_taken_by_the_beginning_of_their_names(two: tuple[Fit, set[str]]) -> None:
     method = build(tiny_run(seed=5), TRUST)
     before = {name: value.clone() for name, value in method.state_dict().items()}

@@ -70,6 +70,7 @@ def cross_validate(
     if k < FEWEST:
         raise ValueError(f"{k} folds are too few: wanted {FEWEST} or more, one to test, one to choose the checkpoint and one to train on")
     rows = _rows(run, manifests)
+    refuse_heard(run, rows)
     home = (Path(out) / name).absolute()
     _same(home, run, rows, k, seed)
     sides = folds(rows, k, seed)
@@ -80,6 +81,18 @@ def cross_validate(
             done.append(_fold(run, split, home, test, workers, plain, progress, cache))
     other = None if against is None else pooled(rows, run, load(Path(against), rows, k, seed))
     return report_of(run, rows, done, name, other, None if against is None else Path(against).name, plain)
+
+
+def refuse_heard(run: Run, rows: Sequence[Utterance]) -> None:
+    """Raises ValueError where the bundle that every fold would start from was trained on speakers that are to be scored."""
+    if run.start_from is None:
+        return
+    known = set(bundles.load(run.start_from, trust_of(run), verify=False).provenance.speakers)
+    if heard := sorted({row.corpus_speaker for row in rows} & known):
+        raise ValueError(
+            f"start_from={run.start_from} was trained on {len(heard)} of the speakers that the folds would score "
+            f"({', '.join(heard[:6])}{', ...' if len(heard) > 6 else ''}); start from a bundle of other corpora"
+        )
 
 
 def load(home: Path, rows: Sequence[Utterance], k: int, seed: int) -> list[Fold]:
@@ -113,6 +126,7 @@ def report_of(
     besides = [*besides[:1], *([named] if named else []), *besides[1:]]
     flags = tuple(dict.fromkeys(leak for fold in done for leak in fold.leaks))
     votes = np.stack([fold.train_votes for fold in done])[which]
+    independent = () if flags else ("every speaker was answered by a bundle that had not heard them",)
     return Report(
         bundle=f"{name}: {len(done)} folds of {method_name(run.method).rpartition(':')[2]}",
         sha256=hashlib.sha256("".join(fold.sha256 for fold in done).encode()).hexdigest(),
@@ -128,7 +142,7 @@ def report_of(
             [(f"fold {i}", "fold", which == i) for i in range(len(done))],
         ),
         skipped={},
-        notes=(*evaluation.notes(answers.rows, answers.rows, plain), "every speaker was answered by a bundle that had not heard them"),
+        notes=(*evaluation.notes(answers.rows, answers.rows, plain, bool(flags)), *independent),
         flags=flags,
         against=against,
     )

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Worker:
     def __init__(self, config: Mapping[str, Any], folder: Path, world: int, rank: int) -> None:
         self.run: Run = run_from_dict(config["run"], tuple(config["trust"]))
         self.folder, self.world, self.rank = folder, world, rank
+        self._start_from, self._trust = str(config["start_from"]), tuple(config["trust"])
         if self.run.train.threads:
             torch.set_num_threads(self.run.train.threads)
         rows = read_manifest(folder / files.MANIFEST)
@@ -162,9 +164,11 @@ class Worker:
         )
 
     def provenance(self) -> bundle.Provenance:
-        """Who and what this run is trained on."""
+        """Who and what this run is trained on, and what the bundle was that it started from."""
         if not hasattr(self, "_provenance"):
-            self._provenance = provenance_of(self.data, self.run, self.leaks())
+            own = provenance_of(self.data, self.run, self.leaks())
+            before = max(files.checkpoints(self.folder).values(), default=None) or self._start_from
+            self._provenance = inherited(own, bundle.load(before, self._trust, verify=False).provenance) if before else own
         return self._provenance
 
     def leaks(self) -> tuple[str, ...]:
@@ -259,6 +263,18 @@ def provenance_of(data: CachedStretches, run: Run, leaks: tuple[str, ...] = ()) 
         hours=round(float(data.seconds.sum()) / 3600, 3),
         made_with={"ray": ray.__version__},
         leaks=leaks,
+    )
+
+
+def inherited(own: bundle.Provenance, given: bundle.Provenance) -> bundle.Provenance:
+    """Weights that start from a bundle have heard what it has heard; class counts and hours stay those of this training."""
+    return replace(
+        own,
+        corpora=tuple(sorted({*own.corpora, *given.corpora})),
+        speakers=tuple(sorted({*own.speakers, *given.speakers})),
+        groups=tuple(sorted({*own.groups, *given.groups})),
+        fingerprints=tuple(sorted({*own.fingerprints, *given.fingerprints})),
+        leaks=tuple(dict.fromkeys((*given.leaks, *own.leaks))),
     )
 
 

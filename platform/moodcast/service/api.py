@@ -199,6 +199,7 @@ def _as_text(timeline: Timeline, upload: Upload, wave: Wave, rate: int) -> Respo
 def _head(upload: Upload, about: About, duration_s: float) -> Timeline:
     uri = upload.options.name or PurePath((upload.filename or "").replace("\\", "/")).stem or podcast.name_of(upload.data)
     made_by = {"moodcast": __version__, "bundle": about.bundle, "bundle_sha256": about.bundle_sha256, "diarizer": about.diarizer}
+    made_by |= podcast.asked_for(**upload.options.hints)
     return Timeline(uri=uri, duration_s=duration_s, classes=about.classes, provenance=made_by)
 
 
