@@ -1,7 +1,7 @@
 """The bundle that ships with moodcast: four emotions in three languages, every class of every corpus drawn equally often.
 
-The recipe is scored by benchmarks/default_bundle.py over speaker folds. The bundle in platform/moodcast/bundles/default is still that of the
-recipe before (`erm`, 24 epochs); its card has its scores.
+The recipe is scored by benchmarks/default_bundle.py over speaker folds. The bundle in platform/moodcast/bundles/default is still that of
+an earlier recipe (`erm`, 24 epochs); its card has its scores.
 
     python -m jobs.default_bundle cremad.parquet emodb.parquet resd.parquet --into platform/moodcast/bundles/default
 """
