@@ -99,6 +99,8 @@ def test_cues_name_the_speaker_and_survive_markup_in_names_and_words(timeline: T
     assert [(cue.start, cue.end) for cue in cues[:2]] == [("00:00:00.250", "00:00:02.500"), ("00:00:02.000", "00:00:04.000")]
     assert cues[0].voice == "A"
     assert cues[0].raw_text.startswith("<v A>happy 80 %")
+    assert "&lt;i&gt;and&lt;/i&gt; --&gt; left" in cues[0].raw_text  # what was said is no markup
+    assert cues[1].raw_text.startswith("<v B &lt;b&gt; &amp; co --&gt; x>")
     assert len(cues) == 4  # an arrow in what was said begins no cue
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from moodcast.nn.moments import LOUD, moments, num_moments
@@ -43,6 +44,16 @@ def test_they_are_those_of_the_loud_frames_of_a_stretch_and_of_each_chunk():
     np.testing.assert_allclose(whole[1], reference(given[2:]), atol=1e-4)
     np.testing.assert_allclose(parts[0, 0], reference(given[:1]), atol=1e-4)
     np.testing.assert_allclose(parts[0, 1], reference(given[1:2]), atol=1e-4)
+
+
+def test_pauses_thirty_decibels_down_move_nothing_but_the_share_of_loud_frames_and_the_duration():
+    torch.manual_seed(1)
+    one = torch.ones(1, 1, dtype=torch.bool)
+    speech = torch.randn(1, 6, BANDS)
+    paused = torch.cat([speech, torch.full((1, 3, BANDS), -7.0)], dim=1)
+    alone, behind = (moments(frames, torch.ones(1, frames.shape[1], dtype=torch.bool), one)[0][0] for frames in (speech, paused))
+    torch.testing.assert_close(behind[:-2], alone[:-2])
+    assert behind[-2].item() == pytest.approx(6 / 9)
 
 
 def test_more_padding_moves_nothing():
