@@ -185,3 +185,9 @@ def test_one_speaker_gives_no_paired_interval_either() -> None:
     other = metrics.by_speaker([0, 1], [0, 0], ["a", "a"], 2)
     found = metrics.paired_bootstrap(metrics.uar, one, other)
     assert (found.value, found.low, found.high) == (0.5, -1.0, 1.0)
+
+
+def test_a_single_speaker_leaves_open_all_that_the_score_can_be() -> None:
+    one = np.array([[3.2, 2.0]])  # a sum of values and their number
+    assert metrics.speaker_bootstrap(metrics.mean, one, bounds=(0.0, np.inf)) == metrics.Interval(1.6, 0.0, np.inf)
+    assert metrics.speaker_bootstrap(metrics.uar, np.eye(2)[None]) == metrics.Interval(1.0, 0.0, 1.0)

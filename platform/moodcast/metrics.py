@@ -150,6 +150,7 @@ def distances(truth: NDArray[np.float64], guess: NDArray[np.float64]) -> dict[st
     }
 
 
+UNBOUNDED = ("clark", "canberra", "kl")  # the others are within [0, 1]
 HIGHER_IS_BETTER = ("cosine", "intersection")
 
 
@@ -191,15 +192,17 @@ def summed_by_speaker(values: Counts, speakers: Sequence[str]) -> Counts:
     return sums
 
 
-def speaker_bootstrap(score: Score, speaker_sums: Counts, draws: int = 2000, seed: int = 0) -> Interval:
+def speaker_bootstrap(
+    score: Score, speaker_sums: Counts, draws: int = 2000, seed: int = 0, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Interval:
     """The score of the pooled sums with its percentile interval over `draws` resamples of S speakers with replacement.
 
     speaker_sums [S, ...], such as confusion matrices [S, K, K] from `by_speaker`; score: [..., sums] -> [...]. With a single speaker
-    there is nothing to resample, and the interval is all that a score in [0, 1] can be.
+    there is nothing to resample, and the interval is all that the score can be, `bounds`.
     """
     value = float(score(speaker_sums.sum(0)))
     if len(speaker_sums) < 2:
-        return Interval(value, min(0.0, value), max(1.0, value))
+        return Interval(value, *bounds)
     return Interval(value, *_percentiles(score(_drawn(speaker_sums, draws, seed))))
 
 

@@ -278,7 +278,7 @@ def sureness(answers: Answers, prior: Floats) -> Sureness:
     told = np.broadcast_to(prior, answers.probabilities.shape)[np.arange(len(answers)), answers.truth]
 
     def nll(p: Floats) -> Interval:
-        return _interval(metrics.mean, metrics.with_count(-np.log(np.maximum(p, metrics.TINY))), answers)
+        return _interval(metrics.mean, metrics.with_count(-np.log(np.maximum(p, metrics.TINY))), answers, (0.0, np.inf))
 
     bins = hits.sum(0)
     curve = tuple((float(sure / n), float(right / n), int(n)) for n, sure, right in bins if n)
@@ -291,7 +291,7 @@ def concordance(answers: Answers) -> dict[str, Interval]:
         return {}
     sums = metrics.summed_by_speaker(metrics.moments(answers.attribute_truth, answers.attributes), answers.speakers)  # [S, A, 6]
     known = [a for a in range(sums.shape[1]) if sums[:, a, 0].sum() > 0]
-    return {answers.attribute_names[a]: metrics.speaker_bootstrap(metrics.ccc, sums[:, a]) for a in known}
+    return {answers.attribute_names[a]: metrics.speaker_bootstrap(metrics.ccc, sums[:, a], bounds=(-1.0, 1.0)) for a in known}
 
 
 def distribution(answers: Answers, train_votes: Floats | None) -> Distribution | None:
@@ -304,9 +304,9 @@ def distribution(answers: Answers, train_votes: Floats | None) -> Distribution |
     theirs = metrics.distances(part.votes, np.broadcast_to(train_votes, answers.votes.shape)[voted])
     return Distribution(
         num_utterances=len(part),
-        measures={name: _interval(metrics.mean, metrics.with_count(values), part) for name, values in ours.items()},
-        train_mean={name: _interval(metrics.mean, metrics.with_count(values), part) for name, values in theirs.items()},
-        skill=_interval(metrics.skill, np.stack([ours["kl"], theirs["kl"]], axis=1), part),
+        measures={name: _distance(name, values, part) for name, values in ours.items()},
+        train_mean={name: _distance(name, values, part) for name, values in theirs.items()},
+        skill=_interval(metrics.skill, np.stack([ours["kl"], theirs["kl"]], axis=1), part, (-np.inf, 1.0)),
     )
 
 
@@ -332,8 +332,12 @@ def _counts(answers: Answers, guess: Indices) -> Floats:
     return metrics.by_speaker(answers.truth.tolist(), guess.tolist(), answers.speakers, len(answers.classes))
 
 
-def _interval(score: metrics.Score, values: Floats, answers: Answers) -> Interval:
-    return metrics.speaker_bootstrap(score, metrics.summed_by_speaker(values, answers.speakers))
+def _interval(score: metrics.Score, values: Floats, answers: Answers, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
+    return metrics.speaker_bootstrap(score, metrics.summed_by_speaker(values, answers.speakers), bounds=bounds)
+
+
+def _distance(name: str, values: Floats, answers: Answers) -> Interval:
+    return _interval(metrics.mean, metrics.with_count(values), answers, (0.0, np.inf if name in metrics.UNBOUNDED else 1.0))
 
 
 def _recall(counts: Floats, k: int) -> Interval:

@@ -87,7 +87,7 @@ def quality(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Finding]:
             lambda fact: fact.clipped > CLIPPED,
             lambda fact: fact.clipped,
             f"more than {100 * CLIPPED:g} % of samples at full scale",
-            "mostly loud emotions: level and clipping then tell the class; train with gain and clipping as augmentation",
+            "where one class is clipped more than others, level and clipping tell the class; train with changes of gain",
         ),
         (
             "cut at its start",

@@ -163,7 +163,7 @@ def pooled(scores: Sequence[Score]) -> dict[str, metrics.Interval]:
     """Error rates of all conversations together, with a 95 % interval by bootstrap over conversations; "jer" beside those of `Score`."""
     names = dict.fromkeys(name for one in scores for name in one.errors)
     sums = {name: np.stack([one.errors[name].array for one in scores if name in one.errors]) for name in names}
-    found = {name: metrics.speaker_bootstrap(rate, values) for name, values in sums.items()}
+    found = {name: metrics.speaker_bootstrap(rate, values, bounds=(0.0, np.inf)) for name, values in sums.items()}
     return found | {"jer": metrics.speaker_bootstrap(metrics.mean, np.array([one.jaccard for one in scores]))}
 
 
