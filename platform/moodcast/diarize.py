@@ -31,12 +31,16 @@ EMBED_BATCH = 128  # windows embedded at once
 
 @dataclass(frozen=True)
 class Turn:
-    """One speaker from start_s to stop_s, seconds; `overlap` where somebody else is heard too."""
+    """One speaker from start_s to stop_s, seconds; `overlap` where somebody else is heard too.
+
+    speech: the share of the turn in which a speech detector hears somebody; None where none was asked.
+    """
 
     speaker: str
     start_s: float
     stop_s: float
     overlap: bool = False
+    speech: float | None = None
 
     @property
     def duration_s(self) -> float:
