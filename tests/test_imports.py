@@ -15,7 +15,7 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 
 # Each line: these parts may import what stands beside them, of moodcast. "x.*" is any module below x; a part may always import itself
 # and what lies beside it in the same folder, except in methods/ (no method imports another method).
-FLOOR = {"config", "chunks", "audio", "carried", "containers", "manifest", "metrics", "labels"}
+FLOOR = {"config", "chunks", "audio", "carried", "containers", "manifest", "metrics", "labels", "simulate"}
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
@@ -28,6 +28,7 @@ MAY: dict[str, set[str]] = {
     **{part: set() for part in FLOOR},
     "labels": {"manifest"},
     "audio": {"containers"},
+    "simulate": {"audio", "chunks", "manifest"},
     **{part: FLOOR for part in TORCH},
     "method": {"batch", "chunks"},
     "methods": {"method", "nn", "objectives", "augment", "features", "batch", "chunks"},
@@ -62,7 +63,7 @@ LATE = {"moodcast": {"bundle"}, "bundle": {"podcast", "timeline", "study"}}
 LIBRARIES = {
     "ray": {"cluster", "serve_apps", "tune_spaces"},
     "torch": set(MAY)
-    - {"moodcast", "config", "chunks", "audio", "carried", "containers", "manifest", "labels", "page", "cli", "tune_spaces"},
+    - {"moodcast", "config", "chunks", "audio", "carried", "containers", "manifest", "labels", "simulate", "page", "cli", "tune_spaces"},
 }
 
 
