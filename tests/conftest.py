@@ -119,3 +119,19 @@ def write_wav(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def talk() -> Wave:
+    """Twelve seconds in which two made-up voices take turns."""
+    parts = [make_speechlike(2.0, seed=i, hz=(110.0, 220.0)[i % 2]) for i in range(6)]
+    return np.concatenate(parts)
+
+
+@pytest.fixture(scope="session")
+def pyannote_folder(tmp_path_factory: pytest.TempPathFactory, talk: Wave) -> Path:
+    """A pipeline of pyannote.audio, tiny and of random weights."""
+    pytest.importorskip("pyannote.audio")
+    from tests.pyannote_folder import make
+
+    return make(tmp_path_factory.mktemp("pyannote") / "tiny", talk)

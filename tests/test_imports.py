@@ -20,7 +20,7 @@ TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", 
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
 TOOLS = {"audit", "corpora", "step", "transfer", "scores", "baselines", "evaluate", "report", "study", "hub", "export", "formats"}
-TOOLS |= {"diarize", "timeline", "page"}
+TOOLS |= {"diarize", "timeline", "page", "pipelines"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
 MAY: dict[str, set[str]] = {
@@ -49,12 +49,13 @@ MAY: dict[str, set[str]] = {
     "timeline": BUNDLE | {"page"},
     "formats": FLOOR | {"timeline"},
     "page": FLOOR | {"timeline"},
-    "podcast": BUNDLE | {"diarize", "timeline"},
+    "pipelines": BUNDLE | {"diarize"},
+    "podcast": BUNDLE | {"diarize", "timeline", "pipelines"},
     "service": BUNDLE | {"diarize", "timeline", "page", "podcast"},
     "cluster": EVERYTHING,
     "cli": EVERYTHING | {"cluster", "moodcast"},
     "jobs": FLOOR | {"methods", "method", "nn", "run", "cluster", "augment"},
-    "serve_apps": FLOOR | {"bundle", "podcast", "diarize", "timeline", "service", "cluster"},
+    "serve_apps": FLOOR | {"bundle", "podcast", "diarize", "pipelines", "timeline", "service", "cluster"},
     "tune_spaces": set(),
 }
 # Arrows against the stream, allowed only inside a function (or for type checkers): the two doors that a user knows.
