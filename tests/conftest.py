@@ -135,3 +135,12 @@ def pyannote_folder(tmp_path_factory: pytest.TempPathFactory, talk: Wave) -> Pat
     from tests.pyannote_folder import make
 
     return make(tmp_path_factory.mktemp("pyannote") / "tiny", talk)
+
+
+@pytest.fixture(scope="session")
+def recognisers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of two speech recognisers, "ctc" and "whisper", tiny and of random weights."""
+    from tests.recognisers import make_ctc, make_whisper
+
+    folder = tmp_path_factory.mktemp("recognisers")
+    return {"ctc": make_ctc(folder / "ctc"), "whisper": make_whisper(folder / "whisper")}

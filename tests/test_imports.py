@@ -16,11 +16,11 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 # Each line: these parts may import what stands beside them, of moodcast. "x.*" is any module below x; a part may always import itself
 # and what lies beside it in the same folder, except in methods/ (no method imports another method).
 FLOOR = {"config", "chunks", "audio", "carried", "containers", "manifest", "metrics", "labels", "simulate"}
-TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices"}
+TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
 TOOLS = {"audit", "corpora", "step", "transfer", "scores", "baselines", "evaluate", "report", "study", "hub", "export", "formats"}
-TOOLS |= {"diarize", "timeline", "page", "pipelines"}
+TOOLS |= {"diarize", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
 MAY: dict[str, set[str]] = {
@@ -30,6 +30,7 @@ MAY: dict[str, set[str]] = {
     "audio": {"containers"},
     "simulate": {"audio", "chunks", "manifest"},
     **{part: FLOOR for part in TORCH},
+    "segmentation": FLOOR | {"features", "nn"},
     "method": {"batch", "chunks"},
     "methods": {"method", "nn", "objectives", "augment", "features", "batch", "chunks"},
     "run": {"method", "chunks", "audio", "augment", "config", "labels"},
@@ -50,12 +51,15 @@ MAY: dict[str, set[str]] = {
     "formats": FLOOR | {"timeline"},
     "page": FLOOR | {"timeline"},
     "pipelines": BUNDLE | {"diarize"},
-    "podcast": BUNDLE | {"diarize", "timeline", "pipelines"},
-    "service": BUNDLE | {"diarize", "timeline", "page", "podcast"},
+    "status": {"chunks", "diarize", "timeline"},
+    "refine": {"study", "timeline"},
+    "transcribe": FLOOR | {"nn"},
+    "podcast": BUNDLE | {"diarize", "timeline", "pipelines", "status", "refine", "transcribe"},
+    "service": BUNDLE | {"diarize", "timeline", "page", "podcast", "refine"},
     "cluster": EVERYTHING,
     "cli": EVERYTHING | {"cluster", "moodcast"},
-    "jobs": FLOOR | {"methods", "method", "nn", "run", "cluster", "augment"},
-    "serve_apps": FLOOR | {"bundle", "podcast", "diarize", "pipelines", "timeline", "service", "cluster"},
+    "jobs": FLOOR | {"methods", "method", "nn", "run", "cluster", "augment", "features", "segmentation"},
+    "serve_apps": FLOOR | {"bundle", "podcast", "diarize", "pipelines", "transcribe", "timeline", "service", "cluster"},
     "tune_spaces": set(),
 }
 # Arrows against the stream, allowed only inside a function (or for type checkers): the two doors that a user knows.

@@ -71,16 +71,20 @@ class Calibration:
     """How sure a bundle may be: log-probabilities are divided by `temperature` and normalised again before they are served.
 
     1 leaves them as the method gave them, above 1 is less sure; the most probable class stays (`moodcast.study.calibrate` fits it).
-    It was fitted on num_utterances of num_speakers whom the method was not trained on.
+    It was fitted on num_utterances of num_speakers whom the method was not trained on. min_confidence: in a conversation, turns whose
+    most probable class is less probable are not given an emotion (0: all are).
     """
 
     temperature: float = 1.0
     num_utterances: int = 0
     num_speakers: int = 0
+    min_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"a temperature must be positive and finite, got {self.temperature}")
+        if not 0 <= self.min_confidence < 1:
+            raise ValueError(f"a bound on confidence lies in [0, 1), got {self.min_confidence}")
 
 
 AS_IT_IS = Calibration()

@@ -2,10 +2,11 @@
 
 The two models come in as coroutines, so that the same road runs in process (`timeline`) and over Ray Serve deployments:
 
-    diarize(wave, rate) -> turns            feel(waves) -> one answer a wave
+    diarize(wave, rate) -> turns     feel(waves) -> one answer a wave     transcribe(waves) -> one text a wave, where words are wanted
 
 There is one segment a turn. A turn longer than the bundle's plan covers is split and merged inside the bundle, nowhere else; its chunk
-rows lie inside the segment.
+rows lie inside the segment. Segments come as soon as they are known, with raw answers; what needs all of a speaker's turns is done to
+the finished timeline (`refine`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import asyncio
 import tempfile
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +28,24 @@ from moodcast import __version__, audio
 from moodcast.bundle import Answer, Bundle
 from moodcast.chunks import samples_of
 from moodcast.diarize import Diarizer, Turn, default_diarizer
+from moodcast.pipelines import checked
+from moodcast.refine import Refinement, refined, withheld
+from moodcast.status import overlap_shares, status_of
 from moodcast.timeline import ChunkRow, Segment, Status, Timeline
 
-MIN_TURN_S = 0.3  # below it a turn is "too_short": an emotion would be made up
-SILENCE_DBFS = -80.0  # a turn whose RMS lies below it is "silence"; speech of far, quiet microphones lies near -50
+if TYPE_CHECKING:
+    from moodcast.transcribe import Transcriber
+
 BATCH_S = 30.0  # seconds of speech asked of `feel` at once; one turn may be longer
 
+SPOKEN: tuple[Status, ...] = ("ok", "overlap")  # turns whose words are written down
+
+T = TypeVar("T")
 Wave = NDArray[np.float32]
 Source = str | Path | bytes | tuple[Wave, int]
 Diarize = Callable[[Wave, int], Awaitable[list[Turn]]]
 Feel = Callable[[list[Wave]], Awaitable[list[Answer]]]
+Transcribe = Callable[[list[Wave]], Awaitable[list[str]]]
 OnSegment = Callable[[Segment], None]
 
 
@@ -45,11 +55,12 @@ async def segments(
     diarize: Diarize,
     feel: Feel,
     *,
+    transcribe: Transcribe | None = None,
     attributes: Sequence[str] = (),
     batch_s: float = BATCH_S,
     in_flight: int = 2,
 ) -> AsyncIterator[Segment]:
-    """Segments by start time, each as soon as it and those before it are known.
+    """Segments by start time, each as soon as it and those before it are known, with raw answers.
 
     wave: mono samples [N] at `rate` Hz. Turns go to `feel` in batches of about `batch_s` seconds, at most `in_flight` at once.
     Closing the iterator early cancels what is under way. Raises ValueError where a turn begins after the end of the recording.
@@ -63,11 +74,11 @@ async def segments(
             )
     pending: deque[asyncio.Task[list[Segment]]] = deque()
     try:
-        for batch in _batches(turns, batch_s):
+        for batch in _batches(list(zip(turns, overlap_shares(turns), strict=True)), batch_s):
             if len(pending) >= in_flight:
                 for segment in await pending.popleft():
                     yield segment
-            pending.append(asyncio.create_task(_answered(batch, wave, rate, feel, tuple(attributes))))
+            pending.append(asyncio.create_task(_answered(batch, wave, rate, feel, transcribe, tuple(attributes))))
         while pending:
             for segment in await pending.popleft():
                 yield segment
@@ -82,6 +93,8 @@ async def analyze(
     diarize: Diarize,
     feel: Feel,
     *,
+    transcribe: Transcribe | None = None,
+    refine: Refinement | None = None,
     classes: Sequence[str],
     attributes: Sequence[str] = (),
     rate: int = 16_000,
@@ -93,23 +106,26 @@ async def analyze(
 ) -> Timeline:
     """The timeline of one recording: a path, the bytes of a file, or (samples, rate).
 
-    rate: what both models work at, Hz. `on_segment` is called with each segment as it comes.
+    rate: what all models work at, Hz. `on_segment` is called with each segment as it comes: raw, but for answers that are not sure enough.
     Raises moodcast.audio.AudioError for what is not audio.
     """
+    how = refine or Refinement()
     with open_wave(source, rate, max_hours) as wave:
         found: list[Segment] = []
-        async with aclosing(segments(wave, rate, diarize, feel, attributes=attributes, in_flight=in_flight)) as rows:  # type: ignore[type-var]
+        coming = segments(wave, rate, diarize, feel, transcribe=transcribe, attributes=attributes, in_flight=in_flight)
+        async with aclosing(coming) as rows:  # type: ignore[type-var]
             async for segment in rows:
                 found.append(segment)
                 if on_segment is not None:
-                    on_segment(segment)
-        return Timeline(
+                    on_segment(withheld(segment, how.min_confidence))
+        raw = Timeline(
             uri=uri or name_of(source),
             duration_s=len(wave) / rate,
             classes=tuple(classes),
             segments=tuple(found),
             provenance={"moodcast": __version__, **(provenance or {})},
         )
+        return refined(raw, how)
 
 
 def timeline(
@@ -120,15 +136,19 @@ def timeline(
     num_speakers: int | None = None,
     min_speakers: int | None = None,
     max_speakers: int | None = None,
+    transcriber: Transcriber | None = None,
+    refine: Refinement | None = None,
     uri: str | None = None,
     on_segment: OnSegment | None = None,
 ) -> Timeline:
     """`analyze` in process and without `await`, from scripts, notebooks and threads alike.
 
     diarizer: the embedded one where None is given. The number of speakers is estimated unless `num_speakers` is given, within
-    `min_speakers` and `max_speakers` where those are.
+    `min_speakers` and `max_speakers` where those are. transcriber: what writes down what was said (`moodcast.transcribe`). refine: what
+    is done to raw answers, where it is not the usual; without a `min_confidence` of its own, that of the bundle holds.
     """
-    voices = default_diarizer() if diarizer is None else diarizer
+    voices = checked(default_diarizer() if diarizer is None else diarizer)
+    how = chosen(bundle, refine)
 
     async def diarize(wave: Wave, rate: int) -> list[Turn]:
         limits = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
@@ -137,16 +157,21 @@ def timeline(
     async def feel(waves: list[Wave]) -> list[Answer]:
         return await asyncio.to_thread(bundle.answer, waves)
 
+    async def transcribe(waves: list[Wave]) -> list[str]:
+        return await asyncio.to_thread(transcriber.transcribe, waves, bundle.rate) if transcriber is not None else []
+
     return _finish(
         analyze(
             source,
             diarize,
             feel,
+            transcribe=None if transcriber is None else transcribe,
+            refine=how,
             classes=bundle.classes,
             attributes=bundle.run.labels.attributes,
             rate=bundle.rate,
             uri=uri,
-            provenance={**provenance_of(bundle, voices), **asked_for(num_speakers, min_speakers, max_speakers)},
+            provenance={**provenance_of(bundle, voices, transcriber), **asked_for(num_speakers, min_speakers, max_speakers)},
             max_hours=bundle.run.audio.max_hours,
             in_flight=1,  # in one process a second batch only waits for the same cores
             on_segment=on_segment,
@@ -154,9 +179,16 @@ def timeline(
     )
 
 
-def provenance_of(bundle: Bundle, diarizer: Diarizer) -> dict[str, str]:
-    """What made a timeline: the bundle's name and SHA-256, the diarizer's name."""
-    return {"bundle": bundle.name, "bundle_sha256": bundle.sha256, "diarizer": getattr(diarizer, "name", type(diarizer).__name__)}
+def chosen(bundle: Bundle, refine: Refinement | None = None) -> Refinement:
+    """What is done to raw answers of a bundle: what is asked, with the bundle's own bound on confidence where none is asked."""
+    how = refine or Refinement()
+    return how if how.min_confidence else replace(how, min_confidence=bundle.calibration.min_confidence)
+
+
+def provenance_of(bundle: Bundle, diarizer: Diarizer, transcriber: Transcriber | None = None) -> dict[str, str]:
+    """What made a timeline: the bundle's name and SHA-256, the diarizer's name, and the transcriber's where there is one."""
+    known = {"bundle": bundle.name, "bundle_sha256": bundle.sha256, "diarizer": getattr(diarizer, "name", type(diarizer).__name__)}
+    return known if transcriber is None else {**known, "transcriber": transcriber.name}
 
 
 def asked_for(num_speakers: int | None = None, min_speakers: int | None = None, max_speakers: int | None = None) -> dict[str, str]:
@@ -187,45 +219,47 @@ def open_wave(source: Source, rate: int, max_hours: float = 12.0) -> Iterator[Wa
         yield np.memmap(file, dtype=np.float32, mode="r")
 
 
-def _batches(turns: Iterable[Turn], batch_s: float) -> Iterator[list[Turn]]:
-    """Consecutive turns of at most `batch_s` seconds together, or a single longer one."""
-    batch: list[Turn] = []
-    for turn in turns:
-        if batch and sum(t.duration_s for t in batch) + turn.duration_s > batch_s:
+def _batches(turns: Sequence[tuple[Turn, float]], batch_s: float) -> Iterator[list[tuple[Turn, float]]]:
+    """Consecutive turns, each with the share that others talk over, of at most `batch_s` seconds together; or a single longer one."""
+    batch: list[tuple[Turn, float]] = []
+    for turn, shared in turns:
+        if batch and sum(t.duration_s for t, _ in batch) + turn.duration_s > batch_s:
             yield batch
             batch = []
-        batch.append(turn)
+        batch.append((turn, shared))
     if batch:
         yield batch
 
 
-async def _answered(turns: list[Turn], wave: Wave, rate: int, feel: Feel, attributes: tuple[str, ...]) -> list[Segment]:
-    pieces = [wave[samples_of(turn.start_s, rate) : samples_of(turn.stop_s, rate)] for turn in turns]
-    statuses = [status_of(piece, rate) for piece in pieces]
-    asked = [piece for piece, status in zip(pieces, statuses, strict=True) if status == "ok"]
-    answers = await feel(asked) if asked else []
-    if len(answers) != len(asked):
-        raise RuntimeError(f"feel answered {len(answers)} of {len(asked)} stretches; wanted one answer each")
-    coming = iter(answers)
+async def _answered(
+    turns: list[tuple[Turn, float]], wave: Wave, rate: int, feel: Feel, transcribe: Transcribe | None, attributes: tuple[str, ...]
+) -> list[Segment]:
+    pieces = [wave[samples_of(turn.start_s, rate) : samples_of(turn.stop_s, rate)] for turn, _ in turns]
+    statuses = [status_of(piece, rate, turn.speech, shared) for piece, (turn, shared) in zip(pieces, turns, strict=True)]
+    answers = await _asked(feel, pieces, [status == "ok" for status in statuses])
+    texts = await _asked(transcribe, pieces, [status in SPOKEN for status in statuses])
     found = []
-    for turn, piece, status in zip(turns, pieces, statuses, strict=True):
-        answer = next(coming) if status == "ok" else None
-        found.append(_segment(turn, len(piece) / rate, status, answer, attributes))
+    for (turn, _), piece, status, answer, text in zip(turns, pieces, statuses, answers, texts, strict=True):
+        found.append(_segment(turn, len(piece) / rate, status, answer, text, attributes))
     return found
 
 
-def status_of(piece: Wave, rate: int) -> Status:
-    """Whether a turn can be answered: "too_short" below MIN_TURN_S, "silence" below SILENCE_DBFS (RMS), else "ok"."""
-    if len(piece) < samples_of(MIN_TURN_S, rate):
-        return "too_short"
-    power = float(np.mean(np.square(piece, dtype=np.float64)))
-    return "silence" if power < 10 ** (SILENCE_DBFS / 10) else "ok"
+async def _asked(model: Callable[[list[Wave]], Awaitable[list[T]]] | None, pieces: list[Wave], wanted: list[bool]) -> list[T | None]:
+    """What a model says of the wanted pieces, None for the others."""
+    asked = [piece for piece, want in zip(pieces, wanted, strict=True) if want]
+    answers = await model(asked) if asked and model is not None else []
+    if model is not None and len(answers) != len(asked):
+        raise RuntimeError(f"the model answered {len(answers)} of {len(asked)} stretches; wanted one answer each")
+    coming = iter(answers)
+    return [next(coming, None) if want else None for want in wanted]
 
 
-def _segment(turn: Turn, duration_s: float, status: Status, answer: Answer | None, attributes: tuple[str, ...]) -> Segment:
-    values: dict[str, Any] = {}
+def _segment(
+    turn: Turn, duration_s: float, status: Status, answer: Answer | None, text: str | None, attributes: tuple[str, ...]
+) -> Segment:
+    values: dict[str, Any] = {"text": text or None}
     if answer is not None:
-        values = {"emotion": answer.label, "confidence": answer.confidence, "emotions": answer.emotions}
+        values |= {"emotion": answer.label, "confidence": answer.confidence, "emotions": answer.emotions}
         values["chunks"] = tuple(_chunk_rows(turn.start_s, answer))
         if answer.attributes is not None and attributes:
             values["attributes"] = {name: float(x) for name, x in zip(attributes, answer.attributes, strict=True)}

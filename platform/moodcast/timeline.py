@@ -1,7 +1,7 @@
 """Timeline: who felt what, when; its checked JSON form, as CSV, RTTM and one HTML page; other tools' formats are in `formats`.
 
 A timeline has one segment a speaker turn and, where the bundle answers by the chunk, chunk rows inside. Times are seconds from the start
-of the recording, rounded to milliseconds; probabilities are rounded to six decimals.
+of the recording, rounded to milliseconds; probabilities are rounded to six decimals. docs/timeline.md describes every field.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyannote.core import Annotation  # type: ignore[import-untyped]
 
 SCHEMA: Literal["moodcast.timeline/1"] = "moodcast.timeline/1"
-Status = Literal["ok", "too_short", "silence"]
+Status = Literal["ok", "too_short", "silence", "non_speech", "overlap", "low_confidence"]
 STATUSES: tuple[str, ...] = get_args(Status)
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda value: round(value, 3))]
@@ -48,21 +48,30 @@ class _Span(_Row):
 
 
 class ChunkRow(_Span):
-    """What the bundle heard in one chunk of a turn: probability by class. Chunks of a turn may overlap each other."""
+    """What the bundle heard in one chunk of a turn: probability by class. Chunks of a turn may overlap each other.
+
+    raw: the probabilities before they were centred on the speaker or smoothed; empty where nothing was done to them.
+    """
 
     emotions: dict[str, Probability]
+    raw: dict[str, Probability] = Field(default_factory=dict)
 
 
 class Segment(_Span):
     """One speaker turn.
 
-    emotion: the most probable class, None unless status is "ok"; emotions: probability by class; confidence: the probability of
-    `emotion`; attributes: values in [0, 1] by name; modalities: what the answer rests on; overlap: the diarizer hears someone else too.
+    emotion: the most probable class, None unless status is "ok"; emotions: probability by class; confidence: the probability of the
+    most probable class; attributes: values in [0, 1] by name; modalities: what the answer rests on; overlap: the diarizer hears someone
+    else too. raw: the probabilities before they were centred on the speaker or smoothed; empty where nothing was done to them.
+
+    A turn is not answered where it is "too_short", "silence", "non_speech" (a speech detector hears nobody) or mostly "overlap"; one of
+    "low_confidence" keeps probabilities and confidence.
     """
 
     speaker: str
     emotion: str | None = None
     emotions: dict[str, Probability] = Field(default_factory=dict)
+    raw: dict[str, Probability] = Field(default_factory=dict)
     attributes: dict[str, float] = Field(default_factory=dict)
     confidence: Probability | None = None
     status: Status = "ok"
@@ -72,14 +81,34 @@ class Segment(_Span):
     chunks: tuple[ChunkRow, ...] = ()
 
 
+class Adaptation(_Row):
+    """What was found usual for a speaker, and how far it was believed; see `moodcast.study.speaker`.
+
+    turns: how many answers it was learnt from; centre: mean log-probability by class, less its mean over classes; information: how much
+    the turns differ, nats; mixed: the guard's verdict, 0 where answers stay as they are, 1 where all of the centre is taken away;
+    why: the verdict in words.
+    """
+
+    speaker: str
+    turns: int
+    centre: dict[str, float]
+    information: float
+    mixed: Probability
+    why: str
+
+
 class Timeline(_Row):
-    """The segments of one recording by start time, and what made them (`provenance`: bundle, its SHA-256, diarizer, version)."""
+    """The segments of one recording by start time, and what made them (`provenance`: bundle, its SHA-256, diarizer, version).
+
+    adaptation: what is usual for each speaker, where answers were to be centred on it.
+    """
 
     schema_: Literal["moodcast.timeline/1"] = Field(default=SCHEMA, alias="schema")
     uri: str
     duration_s: Seconds
     classes: tuple[str, ...]
     segments: tuple[Segment, ...] = ()
+    adaptation: tuple[Adaptation, ...] = ()
     provenance: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -113,16 +142,20 @@ class Timeline(_Row):
             raise ValueError(f"not a valid timeline: {where}: {first['msg']} ({error.error_count()} problems in all)") from error
 
     def to_csv(self) -> str:
-        """One row a segment: times, speaker, emotion, confidence, status, then a column per class and per attribute."""
+        """One row a segment: times, speaker, emotion, confidence, status, then a column per class and per attribute.
+
+        Where answers were centred on speakers or smoothed, `raw_CLASS` are the probabilities before that.
+        """
         attributes = sorted({name for segment in self.segments for name in segment.attributes})
-        head = ["start_s", "stop_s", "speaker", "emotion", "confidence", "status", "overlap", "text"]
+        raw = self.classes if any(segment.raw for segment in self.segments) else ()
+        head = ["start_s", "stop_s", "speaker", "emotion", "confidence", "status", "overlap", "text", "modalities"]
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
-        rows.writerow([*head, *(f"p_{name}" for name in self.classes), *attributes])
+        rows.writerow([*head, *(f"p_{name}" for name in self.classes), *(f"raw_{name}" for name in raw), *attributes])
         for segment in self.segments:
             row: list[Any] = [f"{segment.start_s:.3f}", f"{segment.stop_s:.3f}", _plain_cell(segment.speaker), segment.emotion]
-            row += [segment.confidence, segment.status, int(segment.overlap), _plain_cell(segment.text)]
-            row += [segment.emotions.get(name) for name in self.classes]
+            row += [segment.confidence, segment.status, int(segment.overlap), _plain_cell(segment.text), "+".join(segment.modalities)]
+            row += [segment.emotions.get(name) for name in self.classes] + [segment.raw.get(name) for name in raw]
             rows.writerow(row + [segment.attributes.get(name) for name in attributes])
         return table.getvalue()
 

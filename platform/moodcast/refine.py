@@ -1,0 +1,149 @@
+"""From raw answers to final ones, a timeline to a timeline: centred on each speaker, smoothed, and withheld where they are not sure.
+
+Centring (`adapted`) needs all turns of a speaker, so it is done when the last segment is known; what came before, one by one, is raw. Each
+of a speaker's answered turns counts as one recording of `moodcast.study.speaker`, whose guard decides how far to believe it. The verdict
+is kept in `Timeline.adaptation`, the values before in `raw`.
+
+Smoothing (`smoothed`) is "median:N": each chunk's probabilities become the median over the N chunks around it in its turn, each turn's
+the median over the N turns of its speaker around it, and are normalised again.
+
+Withholding (`withheld`) is last: answers whose most probable class has a probability below `min_confidence` get the status
+"low_confidence" and no emotion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodcast.study import speaker
+from moodcast.timeline import Adaptation, Segment, Timeline
+
+Floats = NDArray[np.float64]
+ANSWERED = ("ok", "low_confidence")
+ADAPT = False  # by default; docs/log.md says why
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What is done to raw answers. smooth: "" or "median:N", N odd; min_confidence in [0, 1]. Raises ValueError for anything else."""
+
+    adapt: bool = ADAPT
+    smooth: str = ""
+    min_confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.smooth and not _width(self.smooth):
+            raise ValueError(f"smoothing {self.smooth!r} is not known; wanted median:N with N odd and at least 3, for example median:3")
+        if not 0.0 <= self.min_confidence <= 1.0:
+            raise ValueError(f"a confidence lies between 0 and 1, got min_confidence={self.min_confidence}")
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What a timeline says was done; nothing where nothing was."""
+        told = {"adapt": "speaker" if self.adapt else "", "smooth": self.smooth}
+        told["min_confidence"] = f"{self.min_confidence:g}" if self.min_confidence else ""
+        return {name: value for name, value in told.items() if value}
+
+
+def refined(timeline: Timeline, how: Refinement) -> Timeline:
+    """The timeline of raw answers with all that is asked for done to it, in the order of the module's text, and its provenance."""
+    found = adapted(timeline) if how.adapt else timeline
+    found = smoothed(found, _width(how.smooth)) if how.smooth else found
+    rows = tuple(withheld(segment, how.min_confidence) for segment in found.segments)
+    return found.model_copy(update={"segments": rows, "provenance": {**timeline.provenance, **how.provenance}})
+
+
+def adapted(timeline: Timeline) -> Timeline:
+    """Each speaker's answers, of turns and of chunks, centred on what is usual for that speaker as far as the guard believes it."""
+    if len(timeline.classes) < 2:
+        return timeline
+    rows = list(timeline.segments)
+    verdicts = []
+    for name in timeline.speakers:
+        own = [i for i, row in enumerate(rows) if row.speaker == name and is_answered(row)]
+        logs = _logs([rows[i].emotions for i in own], timeline.classes)
+        of = speaker.usual(logs) if own else speaker.Usual(np.zeros(len(timeline.classes)), 0, 0.0, 0.0)
+        centre = {label: round(float(x), 6) for label, x in zip(timeline.classes, of.centre, strict=True)}
+        told = Adaptation(speaker=name, turns=of.num, centre=centre, information=round(of.information, 6), mixed=of.mixed, why=of.why)
+        verdicts.append(told)
+        for i, moved in zip(own, np.exp(speaker.adapted(logs, of)) if own and of.mixed > 0 else (), strict=False):
+            chunks = rows[i].chunks
+            inside = np.exp(speaker.adapted(_logs([c.emotions for c in chunks], timeline.classes), of)) if chunks else ()
+            rows[i] = changed(rows[i], moved, inside, timeline.classes)
+    return timeline.model_copy(update={"segments": tuple(rows), "adaptation": tuple(verdicts)})
+
+
+def smoothed(timeline: Timeline, width: int) -> Timeline:
+    """Medians over `width` neighbours: chunks within their turn, turns among those of their speaker."""
+    rows = list(timeline.segments)
+    for name in timeline.speakers:
+        own = [i for i, row in enumerate(rows) if row.speaker == name and is_answered(row)]
+        turns = _medians(_table([rows[i].emotions for i in own], timeline.classes), width)
+        for i, values in zip(own, turns, strict=True):
+            inside = _medians(_table([chunk.emotions for chunk in rows[i].chunks], timeline.classes), width)
+            rows[i] = changed(rows[i], values, inside, timeline.classes)
+    return timeline.model_copy(update={"segments": tuple(rows)})
+
+
+def withheld(segment: Segment, min_confidence: float) -> Segment:
+    """The segment with or without its emotion, as its confidence has it; one that was not answered stays as it is."""
+    if not is_answered(segment):
+        return segment
+    best = max(segment.emotions, key=lambda name: segment.emotions[name])
+    sure = segment.emotions[best] >= min_confidence
+    return segment.model_copy(
+        update={
+            "emotion": best if sure else None,
+            "confidence": segment.emotions[best],
+            "status": "ok" if sure else "low_confidence",
+        }
+    )
+
+
+def is_answered(segment: Segment) -> bool:
+    """Whether there are probabilities of classes, however sure."""
+    return segment.status in ANSWERED and bool(segment.emotions)
+
+
+def changed(segment: Segment, values: Floats, chunks: Sequence[Floats] | Floats, classes: Sequence[str]) -> Segment:
+    """The segment with other probabilities [K], and its chunks with theirs [C, K]; what they were before anything was done is kept."""
+    emotions = _named(values, classes)
+    rows = tuple(
+        chunk.model_copy(update={"emotions": _named(row, classes), "raw": chunk.raw or chunk.emotions})
+        for chunk, row in zip(segment.chunks, chunks, strict=True)
+    )
+    best = max(emotions, key=lambda name: emotions[name])
+    new = {"emotion": best, "confidence": emotions[best], "emotions": emotions, "raw": segment.raw or segment.emotions, "chunks": rows}
+    return segment.model_copy(update=new)
+
+
+def _width(smooth: str) -> int:
+    """The N of "median:N"; 0 for anything else."""
+    kind, _, number = smooth.partition(":")
+    width = int(number) if number.isdecimal() else 0
+    return width if kind == "median" and width >= 3 and width % 2 else 0
+
+
+def _medians(values: Floats, width: int) -> Floats:
+    """[N, K] -> [N, K], rows sum to 1; the first and the last row stand for their missing neighbours."""
+    if not len(values):
+        return values
+    padded = np.pad(values, ((width // 2, width // 2), (0, 0)), mode="edge")
+    found = np.median(np.lib.stride_tricks.sliding_window_view(padded, width, axis=0), axis=-1)
+    return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-12))
+
+
+def _table(rows: Sequence[Mapping[str, float]], classes: Sequence[str]) -> Floats:
+    return np.array([[row[name] for name in classes] for row in rows], dtype=np.float64).reshape(len(rows), len(classes))
+
+
+def _logs(rows: Sequence[Mapping[str, float]], classes: Sequence[str]) -> Floats:
+    return np.asarray(np.log(np.clip(_table(rows, classes), speaker.TINY, 1.0)))
+
+
+def _named(values: Floats, classes: Sequence[str]) -> dict[str, float]:
+    return {name: min(1.0, round(float(p), 6)) for name, p in zip(classes, values, strict=True)}
