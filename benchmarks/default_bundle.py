@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from moodcast import baselines, config, corpora, manifest, metrics
 from moodcast import bundle as bundles
@@ -34,9 +35,9 @@ from moodcast.batch import Batch
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.work import provenance_of
 from moodcast.manifest import Utterance
-from moodcast.method import Method
+from moodcast.methods.committee import Committee
 from moodcast.run import Run, build
-from moodcast.step import Trainer, balance_weights, predict_emotion
+from moodcast.step import Trainer, balance_weights, gather
 
 ROOT = Path(__file__).resolve().parents[1]
 HEARD, UNHEARD = ("cremad", "emodb", "resd"), ("ravdess", "nemo", "urdu")
@@ -74,27 +75,42 @@ def settings(options: argparse.Namespace) -> Run:
     return config.replace_at(RUN, config.parse_overrides(options.set))
 
 
-def trained(run: Run, part: Part) -> Method:
+def trained(run: Run, part: Part) -> Committee:
     rows = [part.whole.rows[i] for i in part.whole.owners[part.at]]
     method = build(run).to("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(method, Committee):
+        raise SystemExit(f"this benchmark is of committees, got {type(method).__name__}")
     trainer = Trainer(method, run.train, part, balance_weights(rows, run.labels, run.train.balance))
     trainer.fit_once()
     for epoch in range(run.train.epochs):
-        trainer.epoch(epoch)
+        started = time.monotonic()
+        terms = trainer.epoch(epoch)
+        told = ", ".join(f"{name} {value:.3f}" for name, value in terms.items())
+        print(f"  epoch {epoch + 1}/{run.train.epochs}: {told} ({time.monotonic() - started:.0f} s)", flush=True)
     return method
 
 
-def answered(method: Method, part: Part) -> NDArray[np.float64]:
-    """Probabilities of each row of the part, in the order of its rows, [N, K]."""
-    owners = part.whole.owners[part.at]
+def answered(method: Committee, part: Part) -> dict[str, NDArray[np.float64]]:
+    """Probabilities of each row of the part, in the order of its rows, [N, K]: of the committee and of each network with the statistics."""
+    owners, seconds = part.whole.owners[part.at], part.whole.seconds[part.at]
     _, local = np.unique(owners, return_inverse=True)
-    return predict_emotion(method, part, local, part.whole.seconds[part.at], 32)
+
+    def every(batch: Batch) -> Tensor:
+        members = [whole for whole, _ in method.members(batch)[0]]
+        alone = [method.together([network, members[-1]]) for network in members[:-1]]
+        return torch.stack([method.together(members), *alone], dim=1)
+
+    found = gather(method, every, part, 32).double().exp().cpu().numpy() * seconds[:, None, None]  # [stretches, 1 + networks, K]
+    merged = np.zeros((int(local.max()) + 1, *found.shape[1:]))
+    np.add.at(merged, local, found)
+    merged /= merged.sum(axis=-1, keepdims=True)
+    return {name: merged[:, i] for i, name in enumerate(["committee", *(f"network {i}" for i in range(found.shape[1] - 1))])}
 
 
 def one(run: Run, task: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train and answer one fold or the refit: counts by speaker of each corpus, and the answers as a file."""
     heard = CachedStretches(rows_of(HEARD, run), run)
-    fold_of = np.array(manifest.folds(heard.rows, FOLDS, seed=0))[heard.owners]
+    fold_of = np.array(manifest.folds(heard.rows, FOLDS, seed=options.split_seed))[heard.owners]
     started = time.monotonic()
     if task == REFIT:
         part = Part(heard, np.arange(len(heard)))
@@ -116,14 +132,15 @@ def available(run: Run) -> list[Utterance]:
     return rows_of([name for name in UNHEARD if (root / name).is_dir()], run)
 
 
-def scored(run: Run, method: Method, test: Part, task: str, options: argparse.Namespace) -> dict[str, Any]:
+def scored(run: Run, method: Committee, test: Part, task: str, options: argparse.Namespace) -> dict[str, Any]:
     rows = [test.whole.rows[i] for i in np.unique(test.whole.owners[test.at])]
     given = answered(method, test)
     if options.answers:
         options.answers.mkdir(parents=True, exist_ok=True)
         ids = np.array([row.id for row in rows])
-        np.savez(options.answers / f"{task}-{run.train.seed}.npz", ids=ids, probabilities=given.astype(np.float32))
-    return {"counts": counted(run, rows, given.argmax(1))}
+        np.savez(options.answers / f"{task}-{run.train.seed}.npz", ids=ids, **{name: p.astype(np.float32) for name, p in given.items()})
+    counts = {name: counted(run, rows, p.argmax(1)) for name, p in given.items()}
+    return {"counts": counts.pop("committee"), "alone": counts}
 
 
 def counted(run: Run, rows: Sequence[Utterance], guess: Indices) -> dict[str, dict[str, list[list[int]]]]:
@@ -256,6 +273,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=[REFIT, *map(str, range(FOLDS))])
     parser.add_argument("--task", default=REFIT, help=argparse.SUPPRESS)
+    parser.add_argument("--split-seed", type=int, default=0, help="of the folds: 0 is reported, others are for choosing")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
     parser.add_argument("--answers", type=Path, help="a folder for the probabilities of every utterance")

@@ -11,6 +11,7 @@ import torch
 from moodcast.batch import Batch, collate
 from moodcast.chunks import ChunkPlan
 from moodcast.methods.committee import Committee
+from moodcast.nn.corrupt import NO_DAMAGE
 from moodcast.run import Run, build
 
 RATE = 16_000
@@ -38,7 +39,7 @@ def test_it_has_at_most_a_million_parameters():
 def test_the_answer_is_the_weighted_mean_of_the_members_log_probabilities():
     method, batch = made(share=0.5).eval(), batch_of()
     frames, mask, exist = method._frames(batch)
-    networks = [network(frames / 3.0, mask, exist)[0] for network in method.networks]
+    networks = [network(frames, mask, exist)[0] for network in method.networks]
     statistics = method.statistics(method._moments(frames, mask, exist)[0]).log_softmax(-1)
     wanted = ((networks[0] + networks[1]) / 2 + 0.5 * statistics).div(1.5).log_softmax(-1)
     torch.testing.assert_close(method(batch).emotion, wanted)
@@ -97,3 +98,40 @@ def test_training_damages_what_each_network_hears_anew():
 def test_a_batch_without_targets_cannot_be_learned_from():
     with pytest.raises(ValueError, match="no target"):
         made().losses({"labelled": dataclasses.replace(batch_of(), target=None)})
+
+
+def test_a_blind_network_does_not_see_the_mean_of_a_band():
+    method, batch = made(blind=(1.0, 0.0)).eval(), batch_of()
+    frames, mask, exist = method._frames(batch)
+    tilted = (frames + torch.linspace(-1.0, 1.0, 16)) * mask[..., None]
+    blind, sighted = ([network(x, mask, exist)[0] for x in (frames, tilted)] for network in method.networks)
+    torch.testing.assert_close(blind[0], blind[1], atol=1e-4, rtol=0)
+    assert not torch.allclose(sighted[0], sighted[1], atol=1e-3)
+
+
+def test_crops_are_for_training_and_for_chunks_side_by_side():
+    method, batch = made(crop_s=0.5), batch_of()
+    with torch.no_grad():
+        seen: list[int] = []
+        method.log_mel.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-1]))
+        method.losses({"labelled": batch})
+        method.eval()(batch)
+    assert seen == [RATE // 2, RATE]
+    with pytest.raises(ValueError, match="crop_s wants chunks side by side"):
+        build(Run(method=Committee.Config(crop_s=1.0), chunks=ChunkPlan(length_s=1.0, hop_s=0.5)))
+
+
+def test_bfloat16_is_for_training_alone_and_changes_little():
+    still = {"dropout": 0.0, "forget": 0.0, "hide_bands": 0, "hide_s": 0.0, "damage": NO_DAMAGE}
+    torch.manual_seed(0)
+    exact = made(**still)
+    torch.manual_seed(0)
+    rough = made(bfloat16=True, **still)
+    batch = batch_of()
+    a, b = (method.losses({"labelled": batch})["classes"] for method in (exact, rough))
+    assert a != b
+    torch.testing.assert_close(a, b, atol=0.02, rtol=0)
+    b.backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in rough.networks.parameters())
+    with torch.no_grad():
+        assert torch.equal(exact.eval()(batch).emotion, rough.eval()(batch).emotion)

@@ -12,13 +12,14 @@ al., Interspeech 2019) and damage to log-mel power in training (nn/corrupt.py). 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from moodcast import features, method
 from moodcast.batch import Batch, Prediction
+from moodcast.chunks import samples_of
 from moodcast.method import Method, Spec, View
 from moodcast.nn.corrupt import Damage, damaged
 from moodcast.nn.encoder import ConvEncoder
@@ -46,12 +47,18 @@ class Committee(Method):
         """Sizes, and what is random in training.
 
         networks: how many; share: what the statistics say counts so much of one network's vote times their number, 0.5 for half as much
-        as all networks together. hidden, forget: width and dropout of the classifier of moments. The rest is as in Erm.
+        as all networks together. hidden, forget: width and dropout of the classifier of moments. blind: the share of each band's mean
+        that is taken away before a network sees it, one for each network in turn, so that they err differently. crop_s: training sees
+        a random window of at most so many seconds of a stretch, 0 all of it. bfloat16: encoders compute so in training, which is about
+        twice as fast on processors that know it; serving does not. The rest is as in Erm.
         """
 
         weights: Weights = Weights()
         networks: int = 2
         share: float = 0.5
+        blind: tuple[float, ...] = (0.0,)
+        crop_s: float = 0.0
+        bfloat16: bool = False
         num_mels: int = 64
         width: int = 160
         channels: int = 16
@@ -70,8 +77,13 @@ class Committee(Method):
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
+        if config.crop_s and spec.plan.hop_s != spec.plan.length_s:
+            raise ValueError(f"method.crop_s wants chunks side by side, chunks.hop_s = chunks.length_s; got {spec.plan}")
+        if not config.blind:
+            raise ValueError("method.blind wants a share in [0, 1] for each network in turn, got none")
         self.log_mel = features.LogMel(spec.rate, config.num_mels)
-        self.networks = nn.ModuleList(Network(config, len(spec.classes)) for _ in range(config.networks))
+        blind = [config.blind[i % len(config.blind)] for i in range(config.networks)]
+        self.networks = nn.ModuleList(Network(config, len(spec.classes), share) for share in blind)
         size = num_moments(config.num_mels)
         self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
@@ -81,26 +93,35 @@ class Committee(Method):
 
     def forward(self, batch: Batch) -> Prediction:
         """emotion [B, K], chunk_emotion [B, C, K]; embedding [B, D']: the networks' pooled statistics and the moments."""
+        members, pooled = self.members(batch)
+        emotion = self.together([whole for whole, _ in members])
+        chunk_emotion = self.together([parts for _, parts in members])
+        return Prediction(emotion, chunk_emotion, embedding=pooled)
+
+    def members(self, batch: Batch) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """What each says alone, networks first, the statistics last: log-probabilities [B, K] and [B, C, K]; their embedding [B, D']."""
         frames, mask, exist = self._frames(batch)
-        found = [network(self._hidden(frames, mask), mask, exist) for network in self.networks]
+        found = [network(frames, mask, exist) for network in self.networks]
         whole, parts = self._moments(frames, mask, exist)
-        emotion = self._together([answer for answer, _, _ in found], self.statistics(whole).log_softmax(-1))
-        chunk_emotion = self._together([answer for _, answer, _ in found], self.statistics(parts).log_softmax(-1))
-        return Prediction(emotion, chunk_emotion, embedding=torch.cat([*(pooled for _, _, pooled in found), whole], dim=-1))
+        statistics = (self.statistics(whole).log_softmax(-1), self.statistics(parts).log_softmax(-1))
+        return [*((a, b) for a, b, _ in found), statistics], torch.cat([*(pooled for _, _, pooled in found), whole], dim=-1)
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """classes and statistics: cross-entropy of each member against the target distribution, weighted by utterance."""
-        batch = batches["labelled"]
+        batch, config = batches["labelled"], self.config
         if batch.target is None:
             raise ValueError("this batch has no target: collate it with labels and rows")
-        target, weight, smoothing = batch.target, batch.weight, self.config.smoothing
+        if self.training and config.crop_s:
+            chunks, lengths = features.random_window(batch.chunks, batch.lengths, samples_of(config.crop_s, self.spec.rate))
+            batch = replace(batch, chunks=chunks, lengths=lengths)
+        target, weight = batch.target, batch.weight
         frames, mask, exist = self._frames(batch)
         terms = []
         for network in self.networks:
-            answer, _, _ = network(self._hidden(self._damaged(frames, mask), mask, exist), mask, exist)
-            terms.append(classes.cross_entropy(answer, target, weight, smoothing))
-        whole, _ = self._moments(features.level_normalised(self._damaged(frames, mask), mask, exist), mask, exist)
-        statistics = classes.cross_entropy(self.statistics(whole).log_softmax(-1), target, weight, smoothing)
+            answer, _, _ = network(self._hidden(frames, mask, exist), mask, exist)
+            terms.append(classes.cross_entropy(answer, target, weight, config.smoothing))
+        whole, _ = self._moments(self._damaged(frames, mask, exist), mask, exist)
+        statistics = classes.cross_entropy(self.statistics(whole).log_softmax(-1), target, weight, config.smoothing)
         return {"classes": torch.stack(terms).mean(), "statistics": statistics}
 
     def fit_once(self, view: View) -> None:
@@ -114,38 +135,44 @@ class Committee(Method):
         frames, mask, exist = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
         return features.level_normalised(frames, mask, exist), mask, exist
 
-    def _damaged(self, frames: Tensor, mask: Tensor) -> Tensor:
-        return damaged(frames, mask, self.log_mel.peaks_hz, self.config.damage) if self.training else frames
+    def _damaged(self, frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
+        """In training, rooms and noise and microphones in between; they may move the level."""
+        if not self.training:
+            return frames
+        return features.level_normalised(damaged(frames, mask, self.log_mel.peaks_hz, self.config.damage), mask, exist)
 
-    def _hidden(self, frames: Tensor, mask: Tensor, exist: Tensor | None = None) -> Tensor:
-        """What a network sees; exist is given where damage may have moved the level."""
-        if exist is not None:
-            frames = features.level_normalised(frames, mask, exist)
-        frames = frames / SCALE
-        config = self.config
-        return features.band_and_time_masked(frames, mask, config.hide_bands, config.hide_s) if self.training else frames
+    def _hidden(self, frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
+        """What a network sees in training: damage and masks of its own."""
+        if not self.training:
+            return frames
+        return features.band_and_time_masked(self._damaged(frames, mask, exist), mask, self.config.hide_bands, self.config.hide_s)
 
     def _moments(self, frames: Tensor, mask: Tensor, exist: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised moments of stretches [B, F] and of chunks [B, C, F]."""
         whole, parts = moments(frames, mask, exist)
         return tuple(((found - self.centre) / self.scale).clamp(-FARTHEST, FARTHEST) for found in (whole, parts))  # type: ignore[return-value]
 
-    def _together(self, networks: list[Tensor], statistics: Tensor) -> Tensor:
-        """The members' log-probabilities [..., K] as one: the mean of the networks and `share` times the statistics."""
+    def together(self, members: list[Tensor]) -> Tensor:
+        """Log-probabilities [..., K] of the members, the statistics' last, as one: the networks' mean and `share` times the statistics."""
         share = self.config.share
-        return ((torch.stack(networks).mean(0) + share * statistics) / (1.0 + share)).log_softmax(-1)
+        return ((torch.stack(members[:-1]).mean(0) + share * members[-1]) / (1.0 + share)).log_softmax(-1)
 
 
 class Network(nn.Module):
     """One network: encoder, pooling, head. [N, T, M], [N, T], [B, C] -> log-probabilities [B, K] and [B, C, K], pooled [B, 2 D]."""
 
-    def __init__(self, config: Committee.Config, num_classes: int) -> None:
+    def __init__(self, config: Committee.Config, num_classes: int, blind: float = 0.0) -> None:
         super().__init__()
+        self.blind, self.bfloat16 = blind, config.bfloat16
         self.encoder = ConvEncoder(config.num_mels, config.width, config.channels, config.layers, config.dropout)
         self.pool = AttentivePool(config.width)
         self.head = nn.Sequential(nn.LayerNorm(2 * config.width), nn.Dropout(config.dropout), nn.Linear(2 * config.width, num_classes))
 
     def forward(self, frames: Tensor, mask: Tensor, exist: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
-        whole, parts = self.pool(*self.encoder(frames, mask), exist)
+        if self.blind:
+            frames = frames + self.blind * (features.band_normalised(frames, mask, exist) - frames)
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=self.bfloat16 and self.training):
+            encoded, mask = self.encoder(frames / SCALE, mask)
+        whole, parts = self.pool(encoded.float(), mask, exist)
         return self.head(whole).log_softmax(-1), self.head(parts).log_softmax(-1), whole

@@ -57,8 +57,9 @@ def damaged(frames: Tensor, mask: Tensor, peaks_hz: Tensor, damage: Damage) -> T
         (damage.band_share, lambda x: _band_limited(x, peaks_hz)),
     ):
         if share > 0.0:
-            chosen = torch.rand(len(frames), 1, 1, device=frames.device) < share
-            frames = torch.where(chosen, harm(frames), frames)
+            chosen = (torch.rand(len(frames), device=frames.device) < share).nonzero()[:, 0]
+            if len(chosen):
+                frames = frames.index_copy(0, chosen, harm(frames[chosen]))
     return frames * mask[..., None]
 
 

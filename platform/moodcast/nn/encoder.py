@@ -24,8 +24,9 @@ class FrameNorm(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """[N, D, T, F] -> the same shape."""
         last = frames.permute(0, 2, 3, 1)  # a view where memory is channels-last
-        normed = nn.functional.layer_norm(last, last.shape[-2:])
-        return (normed * self.gain + self.offset).permute(0, 3, 1, 2)
+        bands = last.shape[-2]  # gain and offset are the same for all of them; within the one operation they cost nothing
+        gain, offset = self.gain.expand(bands, -1), self.offset.expand(bands, -1)
+        return nn.functional.layer_norm(last, last.shape[-2:], gain, offset).permute(0, 3, 1, 2)
 
 
 class ConvEncoder(nn.Module):
