@@ -167,6 +167,16 @@ def test_a_room_adds_a_tail_and_moves_nobody(people: Mapping[str, list[Utterance
         assert rms(wet.wave[after : after + 800]) > 1e-3
 
 
+def test_a_measured_room_begins_at_its_peak_and_is_moved_nearer_by_more_direct_sound() -> None:
+    measured = np.zeros(4000, dtype=np.float32)
+    measured[[700, 2700]] = 0.9, 0.3
+    near, far = (simulate.moved(measured, gain, RATE) for gain in (2.0, 0.5))
+    assert near[0] / near[2000] == pytest.approx(6.0)
+    assert far[0] / far[2000] == pytest.approx(1.5)
+    assert len(near) == 3300
+    assert rms(near) == pytest.approx(rms(far))
+
+
 def test_pauses_within_an_utterance_are_no_speech_where_they_are_long_enough() -> None:
     on, off = np.full(RATE, 0.1, dtype=np.float32), np.zeros(RATE * 2 // 5, dtype=np.float32)
     wave = np.concatenate([off, on, off, on])
@@ -174,6 +184,16 @@ def test_pauses_within_an_utterance_are_no_speech_where_they_are_long_enough() -
     assert simulate.voiced(wave, RATE, pause_s=0.5) == [(6400, 44800)]
     assert simulate.voiced(np.zeros(RATE, dtype=np.float32), RATE, pause_s=0.3) == []
     assert len(simulate.trimmed(wave)) == 38400
+
+
+def test_where_the_voice_is_may_be_said_by_somebody_else(people: Mapping[str, list[Utterance]]) -> None:
+    def halves(row: Utterance, wave: Wave, rate: int) -> list[tuple[int, int]]:
+        return [(rate // 4, rate // 2), (rate // 2 + 1600, rate)]
+
+    made = simulate.conversation(people, replace(QUIET, word_share=0.0, overlap_share=0.0), 0, read=tones, find=halves)
+    assert {round(one.duration_s, 3) for one in made.said} == {0.25, 0.4}
+    inside = [gap for gap, one in zip(simulate.gaps(made.said), made.said, strict=False) if round(one.duration_s, 3) == 0.25]
+    assert inside == pytest.approx([0.1] * len(inside))
 
 
 @pytest.mark.parametrize(

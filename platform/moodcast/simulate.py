@@ -27,6 +27,9 @@ from moodcast.manifest import Utterance
 Wave = NDArray[np.float32]
 Draw = np.random.Generator
 Read = Callable[[Utterance, int], Wave]  # a row and a rate in Hz -> its mono samples
+Runs = Sequence[tuple[int, int]]  # of voice, (first, last) samples
+Find = Callable[[Utterance, Wave, int], Runs]  # a row, its samples and their rate -> where the voice is
+Placed = tuple[str, Utterance, int, Wave, Runs]  # who says what from which sample on, and where in it the voice is
 RATE = 16_000
 FRAME_S = 0.02  # of the power that tells voice from silence in a clean utterance
 TRIES = 20  # a corpus may hold a silent recording or two
@@ -147,32 +150,35 @@ def conversation(
     rooms: Sequence[Wave] = (),
     noises: Sequence[Wave] = (),
     read: Read = read_row,
+    find: Find | None = None,
     rate: int = RATE,
 ) -> Conversation:
     """A conversation of some of `speakers` (name -> what they said), drawn by `seed`.
 
     rooms: impulse responses at `rate`, used for half of the rooms; without them all are synthetic. noises: recordings at `rate`; without
-    them noise is coloured by chance. Raises ValueError where there are fewer speakers than the scene has, or one without rows.
+    them noise is coloured by chance. find: where the voice is in an utterance; without it `voiced`, which only compares levels.
+    Raises ValueError where there are fewer speakers than the scene has, or one without rows.
     """
     least, most = scene.speakers
     if len(speakers) < most or not all(speakers.values()):
         raise ValueError(f"the scene has up to {most} speakers; got {len(speakers)} names, each of which needs at least one utterance")
     draw = np.random.default_rng(seed)
     names = [str(name) for name in draw.choice(sorted(speakers), size=int(draw.integers(least, most + 1)), replace=False)]
-    placed = _placed({name: speakers[name] for name in names}, scene, draw, read, rate)
-    total = max(at + len(wave) for _, _, at, wave in placed) + samples_of(float(draw.exponential(scene.gap_s)), rate)
+    found = find or (lambda row, wave, rate: voiced(wave, rate, scene.pause_s))
+    placed = _placed({name: speakers[name] for name in names}, scene, draw, read, found, rate)
+    total = max(at + len(wave) for _, _, at, wave, _ in placed) + samples_of(float(draw.exponential(scene.gap_s)), rate)
     tracks = np.zeros((len(names), total), dtype=np.float32)
-    for name, _, at, wave in placed:
+    for name, _, at, wave, _ in placed:
         tracks[names.index(name), at : at + len(wave)] += wave
     tracks *= 10 ** (draw.normal(0.0, scene.level_db, (len(names), 1)) / 20)
-    return Conversation(_recorded(tracks, scene, draw, rooms, noises, rate), rate, said(placed, scene.pause_s, rate))
+    return Conversation(_recorded(tracks, scene, draw, rooms, noises, rate), rate, said(placed, rate))
 
 
-def said(placed: Sequence[tuple[str, Utterance, int, Wave]], pause_s: float, rate: int) -> tuple[Said, ...]:
-    """The truth about clean waves at their first samples: one row for each run of voice, by start time, overlaps marked."""
+def said(placed: Sequence[Placed], rate: int) -> tuple[Said, ...]:
+    """The truth: one row for each run of voice, by start time, overlaps marked."""
     rows = []
-    for name, row, at, wave in placed:
-        for start, stop in voiced(wave, rate, pause_s):
+    for name, row, at, _, runs in placed:
+        for start, stop in runs:
             rows.append(Said(name, (at + start) / rate, (at + stop) / rate, row.id, row.emotion))
     rows.sort(key=lambda one: (one.start_s, one.stop_s, one.speaker))
     marked = [False] * len(rows)
@@ -229,22 +235,21 @@ def moved(room: Wave, gain: float, rate: int) -> Wave:
     return np.asarray(found / max(float(np.sqrt(np.sum(found**2))), 1e-9), dtype=np.float32)
 
 
-def _placed(
-    speakers: Mapping[str, Sequence[Utterance]], scene: Scene, draw: Draw, read: Read, rate: int
-) -> list[tuple[str, Utterance, int, Wave]]:
+def _placed(speakers: Mapping[str, Sequence[Utterance]], scene: Scene, draw: Draw, read: Read, find: Find, rate: int) -> list[Placed]:
     """Who says what from which sample on: turns until the scene is long enough."""
     names = list(speakers)
     shares = draw.dirichlet([scene.evenness] * len(names)) + 0.02
     order = list(draw.permutation(len(names)))  # everybody speaks once first, so that the number of speakers is what was drawn
-    placed: list[tuple[str, Utterance, int, Wave]] = []
+    placed: list[Placed] = []
     free = {name: 0 for name in names}  # nobody overlaps themselves
     end, last = samples_of(float(draw.exponential(scene.gap_s)), rate), -1
 
-    def uttered(name: str) -> tuple[Utterance, Wave]:
+    def uttered(name: str) -> tuple[Utterance, Wave, Runs]:
         for _ in range(TRIES):
             row = speakers[name][int(draw.integers(len(speakers[name])))]
-            if len(wave := trimmed(read(row, rate), rate, below_db=30.0)):
-                return row, wave
+            wave = read(row, rate)
+            if runs := find(row, wave, rate):
+                return row, *_cut(wave, runs, runs[0][0], runs[-1][1])
         raise ValueError(f"nothing is heard in {TRIES} utterances of {name}, the last one {row.id}; leave silent rows out")
 
     while end < scene.seconds * rate or order:
@@ -255,21 +260,27 @@ def _placed(
             begin = end - samples_of(float(draw.uniform(0.1, max(0.1, scene.overlap_s))), rate)
         at = max(begin, free[name], 0)
         for _ in range(int(draw.geometric(1.0 / scene.utterances))):
-            row, wave = uttered(name)
-            placed.append((name, row, at, wave))
+            row, wave, runs = uttered(name)
+            placed.append((name, row, at, wave, runs))
             at += len(wave) + samples_of(float(draw.exponential(scene.inner_s)), rate)
         free[name] = at
         start, end = placed[first][2], max(end, placed[-1][2] + len(placed[-1][3]))
         if len(names) > 1 and draw.random() < scene.word_share:
             other = names[(k + int(draw.integers(1, len(names)))) % len(names)]
-            row, wave = uttered(other)
-            word = wave[: samples_of(float(draw.uniform(0.3, 0.8)), rate)]
+            row, wave, runs = uttered(other)
+            word, runs = _cut(wave, runs, 0, samples_of(float(draw.uniform(0.3, 0.8)), rate))
             where = int(draw.integers(start, max(start + 1, end - len(word))))
             if where >= free[other]:
-                placed.append((other, row, where, word))
+                placed.append((other, row, where, word, runs))
                 free[other] = where + len(word)
         last = k
     return placed
+
+
+def _cut(wave: Wave, runs: Runs, first: int, last: int) -> tuple[Wave, Runs]:
+    """The samples from first to last, and the runs of voice within them."""
+    kept = [(max(start, first) - first, min(stop, last) - first) for start, stop in runs if min(stop, last) > max(start, first)]
+    return wave[first:last], kept
 
 
 def _next(shares: NDArray[np.float64], last: int, draw: Draw) -> int:
