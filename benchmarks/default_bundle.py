@@ -3,11 +3,14 @@
     python benchmarks/default_bundle.py plain                          # the baseline: plain statistics, logistic regression
     python benchmarks/default_bundle.py run --seeds 0 1 2 --jobs 2     # trains; appends JSON lines to results/, answers to --answers
     python benchmarks/default_bundle.py report                         # the tables from them
+    python benchmarks/default_bundle.py ship --bundle runs/default/bundle --answers ANSWERS --into platform/moodcast/bundles/default
 
 A run trains on four folds of cremad + emodb + resd and answers the fifth, or trains on all ("refit") and answers ravdess, nemo and urdu.
 Folds are by speaker, by dialogue for resd, and never choose anything: no dev split, the last epoch counts. Runs are processes of their
 own, `--jobs` at once, on the GPU where there is one; a second call makes only what is missing. The audio is not part of this repository:
-MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
+MOODCAST_CORPORA, or shared/corpora beside the repository, holds it. `ship` takes the bundle that jobs/default_bundle.py trained on all
+with the first seed, lets it answer what it never heard (the row "refit" of that seed), fits its calibration on the folds' answers, and
+writes it with a card.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +32,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moodcast import baselines, config, corpora, manifest, metrics
+from moodcast import baselines, config, corpora, manifest, metrics, scores
 from moodcast import bundle as bundles
+from moodcast import evaluate as evaluation
+from moodcast import report as pages
 from moodcast.batch import Batch
+from moodcast.bundle import Bundle
+from moodcast.cache import open_waves
+from moodcast.cluster import publish
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.work import provenance_of
 from moodcast.manifest import Utterance
 from moodcast.methods.committee import Committee
 from moodcast.run import Run, build
 from moodcast.step import Trainer, balance_weights, gather
+from moodcast.study import calibrate
 
 ROOT = Path(__file__).resolve().parents[1]
 HEARD, UNHEARD = ("cremad", "emodb", "resd"), ("ravdess", "nemo", "urdu")
@@ -228,34 +237,89 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def report(options: argparse.Namespace) -> None:
-    """A line a corpus: counts of all seeds together, so that a speaker's seeds are drawn together."""
+    """The tables, and how far the goals are."""
     known = records(options.out)
-    seeds = sorted({r["seed"] for r in known if r["seed"] is not None})
-    print(f"Four classes, UAR in %, chance and majority 25.0, 95 % by bootstrap over speakers (resd: dialogues); seeds {seeds}.\n")
-    print("| corpus | heard in training | speakers | plain statistics | this recipe | difference | by seed |")
-    print("|---|---|---|---|---|---|---|")
-    means: dict[str, list[float]] = {}
-    for corpus in (*HEARD, *UNHEARD):
-        by_seed = {seed: total for seed in seeds if (total := gathered(known, corpus, seed))}
-        base = gathered(known, corpus, None)
-        if not by_seed or any(total.keys() != base.keys() for total in by_seed.values()):
-            print(f"| {corpus} | not finished |")
-            continue
-        ours = np.sum([[total[name] for name in sorted(base)] for total in by_seed.values()], axis=0)
-        theirs = np.array([base[name] for name in sorted(base)]) * len(by_seed)
-        score, plainly = metrics.speaker_bootstrap(metrics.uar, ours), metrics.speaker_bootstrap(metrics.uar, theirs)
-        difference = metrics.paired_bootstrap(metrics.uar, ours, theirs)
-        each = [100 * float(metrics.uar(np.sum(list(total.values()), axis=0))) for total in by_seed.values()]
-        where = "other speakers of it" if corpus in HEARD else "no"
-        cells = [corpus, where, str(len(base)), str(plainly), str(score), str(difference), ", ".join(f"{x:.1f}" for x in each)]
-        print(f"| {' | '.join(cells)} |")
-        means[corpus] = [100 * score.value, 100 * difference.value]
-    print()
+    print("\n".join([*table(known), "", *members(known), ""]))
+    means = {corpus: interval for corpus in (*HEARD, *UNHEARD) if (interval := compared(known, [corpus])[0]) is not None}
     for corpus, goal in (("cremad", 74), ("emodb", 87)):
         if corpus in means:
-            print(f"figure default_bundle_{corpus}_uar_percent {means[corpus][0]:.1f} goal {goal}")
+            print(f"figure default_bundle_{corpus}_uar_percent {100 * means[corpus].value:.1f} goal {goal}")
     if all(corpus in means for corpus in UNHEARD):
-        print(f"figure default_bundle_unheard_uar_percent {np.mean([means[corpus][0] for corpus in UNHEARD]):.1f} goal 46")
+        print(f"figure default_bundle_unheard_uar_percent {100 * np.mean([means[corpus].value for corpus in UNHEARD]):.1f} goal 46")
+
+
+def table(known: list[dict[str, Any]]) -> list[str]:
+    """A line a corpus, and one for the mean of those never heard: counts of all seeds together, so that a speaker's are drawn together."""
+    seeds = sorted({r["seed"] for r in known if r["seed"] is not None})
+    lines = [f"Four classes, UAR in %, chance and majority 25.0, 95 % by bootstrap over speakers (resd: dialogues); seeds {seeds}.", ""]
+    lines += [
+        "| corpus | heard in training | speakers | plain statistics | this recipe | difference | by seed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for corpora_ in ([c] for c in (*HEARD, *UNHEARD)):
+        lines.append(line(known, corpora_, corpora_[0], "other speakers of it" if corpora_[0] in HEARD else "no"))
+    return [*lines, line(known, list(UNHEARD), "mean of the three", "no")]
+
+
+def line(known: list[dict[str, Any]], named: list[str], title: str, heard: str) -> str:
+    ours, theirs, difference = compared(known, named)
+    if ours is None:
+        return f"| {title} | {heard} | not finished | | | | |"
+    speakers = sum(len(gathered(known, corpus, None)) for corpus in named)
+    seeds = finished(known, named)
+    each = [f"{100 * np.mean([metrics.uar(np.sum(list(gathered(known, c, s).values()), axis=0)) for c in named]):.1f}" for s in seeds]
+    return f"| {title} | {heard} | {speakers} | {theirs} | {ours} | {difference} | {', '.join(each)} |"
+
+
+def finished(known: list[dict[str, Any]], named: list[str]) -> list[int]:
+    """The seeds of which everything is there."""
+    return [seed for seed in sorted({r["seed"] for r in known if r["seed"] is not None}) if all(gathered(known, c, seed) for c in named)]
+
+
+def compared(known: list[dict[str, Any]], named: list[str]) -> tuple[Any, Any, Any]:
+    """UAR of the recipe, of plain statistics, and the paired difference: the mean over the named corpora; None where runs are missing."""
+    seeds = finished(known, named)
+    if not seeds:
+        return None, None, None
+    ours, theirs = [], []
+    for place, corpus in enumerate(named):
+        base = gathered(known, corpus, None)
+        for name in sorted(base):
+            apart = np.zeros((2, len(named), *base[name].shape))
+            apart[0, place] = np.sum([gathered(known, corpus, seed)[name] for seed in seeds], axis=0)
+            apart[1, place] = base[name] * len(seeds)
+            ours.append(apart[0])
+            theirs.append(apart[1])
+    first, second = np.array(ours), np.array(theirs)
+    return (
+        metrics.speaker_bootstrap(mean_uar, first),
+        metrics.speaker_bootstrap(mean_uar, second),
+        metrics.paired_bootstrap(mean_uar, first, second),
+    )
+
+
+def mean_uar(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[..., corpora, K, K] -> [...]."""
+    return np.asarray(metrics.uar(counts).mean(-1))
+
+
+def members(known: list[dict[str, Any]]) -> list[str]:
+    """Each network alone with the statistics, on the folds."""
+    rows = [r for r in known if r.get("alone") and r["task"] != REFIT]
+    names = sorted({(r["seed"], name) for r in rows for name in r["alone"]})
+    lines = [
+        "One network with the statistics, other speakers, UAR in %:",
+        "",
+        f"| seed, network | {' | '.join(HEARD)} |",
+        "|---|---|---|---|",
+    ]
+    for seed, name in names:
+        part = [{**r, "counts": r["alone"][name]} for r in rows if r["seed"] == seed]
+        cells = [gathered(part, corpus, seed) for corpus in HEARD]
+        if all(cells):
+            scored_ = (str(metrics.speaker_bootstrap(metrics.uar, np.array([c[k] for k in sorted(c)]))) for c in cells)
+            lines.append(f"| {seed}, {name} | {' | '.join(scored_)} |")
+    return lines
 
 
 def gathered(known: list[dict[str, Any]], corpus: str, seed: int | None) -> dict[str, NDArray[np.float64]]:
@@ -267,9 +331,76 @@ def gathered(known: list[dict[str, Any]], corpus: str, seed: int | None) -> dict
     return {name: np.array(count, dtype=float) for counts in found.values() for name, count in counts[corpus].items()}
 
 
+def ship(options: argparse.Namespace) -> None:
+    """The bundle that the job trained, with what the folds and the unheard corpora say of it."""
+    from jobs.default_bundle import NOTES
+
+    bundle = bundles.load(options.bundle)
+    run, seed = bundle.run, bundle.run.train.seed
+    if replace(run, train=replace(run.train, threads=0)) != config.replace_at(settings(options), {"train.seed": seed}):
+        raise SystemExit(f"{options.bundle} was trained with other settings than jobs/default_bundle.py; only its own folds tell of it")
+    home = of_folds(run, seed, options.answers)
+    sureness = calibrate.of_answers(home.probabilities, home.truth.tolist(), home.speakers)
+    sides = [[replace(row, split=side) for row in rows] for side, rows in (("train", rows_of(HEARD, run)), ("test", available(run)))]
+    bundle = Bundle(run, bundle.method, bundle.provenance, {}, bundle.sha256, options.into.name, sureness)
+    besides = [b for b in (baselines.majority(run.labels.classes, bundle.provenance.class_counts, home.truth), at_home(home)) if b]
+    near = scores.Report(
+        options.into.name,
+        bundle.sha256,
+        f"{FOLDS} speaker folds",
+        run.labels.classes,
+        scores.score_all(home, besides, evaluation.prior(bundle, home), evaluation.votes_mean(run.labels, sides[0])),
+        {},
+        (
+            *evaluation.notes(home.rows, sides[0]),
+            "every speaker was answered by a run of this recipe that had not heard them, not calibrated",
+        ),
+    )
+    far = evaluation.evaluate(bundle, [*sides[0], *sides[1]], "test")
+    counts = counted(run, sides[1], np.array(evaluation.answer(bundle, sides[1]).guess))
+    write(options, {"task": REFIT, "seed": seed, "counts": counts, "minutes": None})
+    told = {
+        f"The recipe in {FOLDS} folds, seed {seed} (answers of speakers that a run had not heard; the refit on everybody is what ships):": (
+            pages.markdown(near)
+        ),
+        "This bundle on corpora that it never heard, each recording alone:": pages.markdown(far),
+        "Seeds and members (benchmarks/default_bundle.py report; intervals by bootstrap over speakers, for resd over dialogues):": (
+            [*table(records(options.out)), "", *members(records(options.out))]
+        ),
+    }
+    known = {"folds": near.to_dict(), "unheard": far.to_dict()}
+    text = publish.card(bundle, options.into.name, told, NOTES)
+    bundles.save(options.into, bundle.method, run, bundle.provenance, known, text, sureness)
+    print(f"{options.into}: temperature {sureness.temperature:.2f} from {sureness.num_utterances} answers of the folds")
+
+
+def of_folds(run: Run, seed: int, folder: Path) -> scores.Answers:
+    """What the folds answered, as one."""
+    rows = {row.id: row for row in rows_of(HEARD, run)}
+    parts = [np.load(folder / f"{fold}-{seed}.npz", allow_pickle=False) for fold in range(FOLDS)]
+    known = [rows[str(key)] for part in parts for key in part["ids"]]
+    if len(known) != len(rows):
+        raise SystemExit(f"{folder} holds answers to {len(known)} of {len(rows)} recordings; `run` makes the others")
+    truth = np.array([run.labels.classes.index(str(run.labels.name(row))) for row in known])
+    given = np.concatenate([part["committee"] for part in parts]).astype(np.float64)
+    return scores.Answers(run.labels.classes, tuple(known), truth, given, evaluation.votes_of(run.labels, known))
+
+
+def at_home(answers: scores.Answers) -> scores.Baseline:
+    """Plain statistics over the same folds, each corpus by itself."""
+    found = baselines.statistics_of(open_waves(answers.rows, baselines.RATE))
+    folds, home = np.array(manifest.folds(answers.rows, FOLDS, seed=0)), np.array([row.corpus for row in answers.rows])
+    guess = np.zeros_like(answers.truth)
+    for corpus in HEARD:
+        for fold in range(FOLDS):
+            test, train = (home == corpus) & (folds == fold), (home == corpus) & (folds != fold)
+            guess[test] = baselines.plain_statistics(found[train], answers.truth[train], found[test]).guess
+    return scores.Baseline("plain statistics", "logistic regression on 132 statistics, fitted within each corpus on the same folds", guess)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("do", choices=("plain", "run", "one", "report"))
+    parser.add_argument("do", choices=("plain", "run", "one", "report", "ship"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=[REFIT, *map(str, range(FOLDS))])
     parser.add_argument("--task", default=REFIT, help=argparse.SUPPRESS)
@@ -278,10 +409,12 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
     parser.add_argument("--answers", type=Path, help="a folder for the probabilities of every utterance")
     parser.add_argument("--bundles", type=Path, help="a folder for the refitted bundles")
+    parser.add_argument("--bundle", type=Path, help="ship: what the job trained")
+    parser.add_argument("--into", type=Path, default=ROOT / "platform" / "moodcast" / "bundles" / "default", help="ship: where it goes")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "default_bundle.jsonl")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    {"plain": plain, "run": run_all, "one": run_one, "report": report}[options.do](options)
+    {"plain": plain, "run": run_all, "one": run_one, "report": report, "ship": ship}[options.do](options)
 
 
 if __name__ == "__main__":

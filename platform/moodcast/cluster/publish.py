@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from moodcast.chunks import samples_of
 from moodcast.evaluate import evaluate
 from moodcast.manifest import Utterance
 
+TEST = "Scores on held-out speakers (split `test`, seed 0), 95 % intervals by bootstrap over speakers where they are given:"
 PROBE_S = 1.6  # the window of the embedded diarizer: speakers are told apart on about this much
 
 
@@ -37,7 +38,8 @@ def publish(trained: Path, rows: Sequence[Utterance], into: Path, notes: str = "
         test, lines = report.to_dict(), pages.markdown(report)
         del test["bundle"], test["sha256"]  # those of the folder that was scored, not of what is written here
     scores: dict[str, Any] = json.loads(json.dumps({**bundle.scores, "test": test}))
-    bundles.save(into, bundle.method, bundle.run, bundle.provenance, scores, _card(bundle, into.name, lines, notes), bundle.calibration)
+    text = card(bundle, into.name, {TEST: lines}, notes)
+    bundles.save(into, bundle.method, bundle.run, bundle.provenance, scores, text, bundle.calibration)
     return scores
 
 
@@ -97,7 +99,8 @@ def _group(row: Utterance) -> str:
     return row.group or ""
 
 
-def _card(bundle: Bundle, name: str, scores: Sequence[str], notes: str) -> str:
+def card(bundle: Bundle, name: str, told: Mapping[str, Sequence[str]], notes: str = "") -> str:
+    """The model card of a bundle: what it is and was trained on, then what is told of it (a sentence: its lines), then notes."""
     known, run = bundle.provenance, bundle.run
     speakers = run.labels.source == "speaker"
     answers = f"an embedding by {len(bundle.classes)} speakers" if speakers else ", ".join(bundle.classes)
@@ -111,9 +114,7 @@ def _card(bundle: Bundle, name: str, scores: Sequence[str], notes: str) -> str:
         " ".join(
             [f"Trained on {', '.join(known.corpora)}: {len(known.speakers)} speakers, {known.hours:.2f} h{counts}.", bundle.method.terms()]
         ).rstrip(),
-        "",
-        "Scores on held-out speakers (split `test`, seed 0), 95 % intervals by bootstrap over speakers where they are given:",
-        "",
-        *scores,
     ]
+    for sentence, lines in told.items():
+        parts += ["", sentence, "", *lines]
     return "\n".join([*parts, *(["", notes.strip()] if notes.strip() else []), ""])

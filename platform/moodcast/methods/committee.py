@@ -109,12 +109,12 @@ class Committee(Method):
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """classes and statistics: cross-entropy of each member against the target distribution, weighted by utterance."""
         batch, config = batches["labelled"], self.config
-        if batch.target is None:
+        target, weight = batch.target, batch.weight
+        if target is None:
             raise ValueError("this batch has no target: collate it with labels and rows")
         if self.training and config.crop_s:
             chunks, lengths = features.random_window(batch.chunks, batch.lengths, samples_of(config.crop_s, self.spec.rate))
             batch = replace(batch, chunks=chunks, lengths=lengths)
-        target, weight = batch.target, batch.weight
         frames, mask, exist = self._frames(batch)
         terms = []
         for network in self.networks:
@@ -163,7 +163,7 @@ class Network(nn.Module):
 
     def __init__(self, config: Committee.Config, num_classes: int, blind: float = 0.0) -> None:
         super().__init__()
-        self.blind, self.bfloat16 = blind, config.bfloat16
+        self.blind, self.rough = blind, config.bfloat16
         self.encoder = ConvEncoder(config.num_mels, config.width, config.channels, config.layers, config.dropout)
         self.pool = AttentivePool(config.width)
         self.head = nn.Sequential(nn.LayerNorm(2 * config.width), nn.Dropout(config.dropout), nn.Linear(2 * config.width, num_classes))
@@ -172,7 +172,7 @@ class Network(nn.Module):
         """See the class."""
         if self.blind:
             frames = frames + self.blind * (features.band_normalised(frames, mask, exist) - frames)
-        with torch.autocast(frames.device.type, torch.bfloat16, enabled=self.bfloat16 and self.training):
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=self.rough and self.training):
             encoded, mask = self.encoder(frames / SCALE, mask)
         whole, parts = self.pool(encoded.float(), mask, exist)
         return self.head(whole).log_softmax(-1), self.head(parts).log_softmax(-1), whole
