@@ -1,4 +1,6 @@
-"""The podcast service on Ray Serve: ingress, diarizer and emotion model as deployments. Only bindings; the work is in moodcast.
+"""The podcast service on Ray Serve: ingress, diarizer, emotion model and, if one is named, transcriber as deployments.
+
+Only bindings; the work is in moodcast.
 
     serve run serve_apps.podcast:app        or        moodcast serve
 
@@ -27,10 +29,13 @@ from ray.serve.handle import DeploymentHandle
 
 from moodcast.bundle import Answer, load
 from moodcast.cluster.serve import keep_replica_on_loopback, stay_on_loopback
+from moodcast.diarize import Diarizer as AnyDiarizer
 from moodcast.diarize import Embedded, Turn
+from moodcast.pipelines import checked, open_pipeline
 from moodcast.service.api import About, build_app
 from moodcast.service.errors import ServiceError
 from moodcast.service.settings import Settings, from_environment
+from moodcast.transcribe import open_transcriber
 
 Wave = NDArray[np.float32]
 T = TypeVar("T")
@@ -72,7 +77,8 @@ class Emotion:
     async def about(self) -> dict[str, Any]:
         """What the bundle is."""
         names = {"bundle": self.bundle.name, "bundle_sha256": self.bundle.sha256, "rate": self.bundle.rate}
-        return {**names, "classes": self.bundle.classes, "attributes": self.bundle.run.labels.attributes}
+        bound = self.bundle.calibration.min_confidence
+        return {**names, "classes": self.bundle.classes, "attributes": self.bundle.run.labels.attributes, "min_confidence": bound}
 
     async def counters(self) -> dict[str, float]:
         """How well batching works, in this replica; largest_batch counts calls."""
@@ -86,7 +92,9 @@ class Diarizer:
     def __init__(self, settings: Settings) -> None:
         keep_replica_on_loopback()
         torch.set_num_threads(settings.torch_threads)
-        self.diarizer = Embedded.of(load(settings.voiceprint))
+        self.diarizer: AnyDiarizer = Embedded.of(load(settings.voiceprint))
+        if settings.diarizer:
+            self.diarizer = checked(open_pipeline(settings.diarizer, trust_checkpoint=settings.trust_checkpoint))
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diarizer")
 
     async def turns(self, wave: Wave, rate: int, hints: dict[str, int]) -> list[Turn]:
@@ -98,19 +106,40 @@ class Diarizer:
         return {"diarizer": self.diarizer.name}
 
 
-class Remote:
-    """The two models behind their handles: a moodcast.service.api.Backend."""
+@serve.deployment(name="Transcriber", ray_actor_options={"num_cpus": 0.4})
+class Transcriber:
+    """What was said. Only there where the settings name a recogniser."""
 
-    def __init__(self, diarizer: DeploymentHandle, emotion: DeploymentHandle) -> None:
+    def __init__(self, settings: Settings) -> None:
+        keep_replica_on_loopback()
+        torch.set_num_threads(settings.torch_threads)
+        self.transcriber = open_transcriber(settings.transcriber, settings.language or None)
+        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transcriber")
+
+    async def texts(self, waves: list[Wave], rate: int) -> list[str]:
+        """The words of each stretch [N] at `rate` Hz."""
+        return await asyncio.get_running_loop().run_in_executor(self.worker, self.transcriber.transcribe, waves, rate)
+
+    async def about(self) -> dict[str, Any]:
+        """Its name, as in a timeline's provenance."""
+        return {"transcriber": self.transcriber.name}
+
+
+class Remote:
+    """The models behind their handles: a moodcast.service.api.Backend."""
+
+    def __init__(self, diarizer: DeploymentHandle, emotion: DeploymentHandle, transcriber: DeploymentHandle | None = None) -> None:
         self.diarizer = diarizer
         self.emotion = emotion
+        self.transcriber = transcriber
         self.known: About | None = None
 
     async def about(self) -> About:
         """What the models are, asked once."""
         if self.known is None:
-            emotion, diarizer = await asyncio.gather(again(self.emotion.about.remote), again(self.diarizer.about.remote))
-            self.known = About(**emotion, **diarizer)
+            models = [model for model in (self.emotion, self.diarizer, self.transcriber) if model is not None]
+            told = await asyncio.gather(*(again(model.about.remote) for model in models))
+            self.known = About(**{name: value for part in told for name, value in part.items()})
         return self.known
 
     async def diarize(self, wave: Wave, rate: int, hints: dict[str, int]) -> list[Turn]:
@@ -122,6 +151,13 @@ class Remote:
         """Batching across requests happens where the model is."""
         arrays = [np.asarray(wave) for wave in waves]
         return await again(lambda: self.emotion.answer.remote(arrays))
+
+    async def transcribe(self, waves: list[Wave]) -> list[str]:
+        """What is said in each stretch."""
+        if self.transcriber is None:
+            return [""] * len(waves)
+        about, arrays, model = await self.about(), [np.asarray(wave) for wave in waves], self.transcriber
+        return await again(lambda: model.texts.remote(arrays, about.rate))
 
     async def counters(self) -> dict[str, float]:
         """The emotion model's counters."""
@@ -143,10 +179,12 @@ async def again(call: Callable[[], Awaitable[T]]) -> T:
 class Api:
     """The HTTP ingress."""
 
-    def __init__(self, settings: Settings, diarizer: DeploymentHandle, emotion: DeploymentHandle) -> None:
+    def __init__(
+        self, settings: Settings, diarizer: DeploymentHandle, emotion: DeploymentHandle, transcriber: DeploymentHandle | None = None
+    ) -> None:
         keep_replica_on_loopback()
         self.settings = settings
-        self.backend = Remote(diarizer, emotion)
+        self.backend = Remote(diarizer, emotion, transcriber)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica, where handles and event loop are."""
@@ -159,7 +197,8 @@ def build(args: dict[str, str]) -> Application:
     settings = from_environment(args)
     emotion = Emotion.options(num_replicas=settings.emotion_replicas, max_ongoing_requests=2 * settings.batch_s)
     api = Api.options(max_ongoing_requests=settings.max_running + settings.max_waiting + 20)  # room for /v1/health and refusals
-    return api.bind(settings, Diarizer.bind(settings), emotion.bind(settings))
+    writers = [Transcriber.bind(settings)] if settings.transcriber else []
+    return api.bind(settings, Diarizer.bind(settings), emotion.bind(settings), *writers)
 
 
 app = build({})

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from moodcast.bundle import save
 from moodcast.cli import words
 from moodcast.methods.erm import Erm
 from moodcast.run import Run, build
+from moodcast.speech import one_thread
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,52 @@ def test_analyze_goes_on_where_it_stopped_and_says_what_it_did(
     assert "written" in moodcast("analyze", good, *words, "--speakers", "2").out  # another question
     unknown = moodcast("analyze", good, "--bundle", bundle, "--formats", "doc")
     assert (unknown.code, "textgrid" in unknown.err) == (2, True)
+
+
+def test_analyze_takes_a_pipeline_of_pyannote_only_from_a_maker_who_is_trusted(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], talk: Any, pyannote_folder: Path, tmp_path: Path
+) -> None:
+    file = write_wav("talk.wav", talk)
+    words = ("analyze", file, "--bundle", bundle, "--out", tmp_path / "out", "--formats", "json")
+    refused = moodcast(*words, "--diarizer", pyannote_folder)
+    assert (refused.code, "--trust-checkpoint" in refused.err) == (2, True)
+    with one_thread():
+        said = moodcast(*words, "--diarizer", pyannote_folder, "--trust-checkpoint", "--max-speakers", "3")
+        assert said.code == 0, said.err
+        again = moodcast(*words, "--diarizer", pyannote_folder, "--trust-checkpoint", "--max-speakers", "3")
+    found = json.loads((tmp_path / "out" / "talk.json").read_text())
+    assert found["provenance"]["diarizer"].startswith("pyannote/tiny/")
+    assert any(row["overlap"] for row in found["segments"])
+    assert "1 were in" in again.err
+    assert "written" in moodcast(*words, "--speakers", "1").out  # the embedded one is another question
+    absent = moodcast(*words, "--diarizer", "owner/nothing", "--trust-checkpoint")
+    assert (absent.code, "not on this machine" in absent.err) == (2, True)
+    for odd in (("--rttm", file, "--diarizer", pyannote_folder), ("--trust-checkpoint",), ("--language", "de")):
+        assert moodcast(*words, *odd).code == 2
+
+
+def test_analyze_writes_down_words_and_says_what_it_did_to_answers(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, recognisers: dict[str, Path], tmp_path: Path
+) -> None:
+    file = write_wav("talk.wav", speechlike(6.0))
+    turns = tmp_path / "talk.rttm"
+    turns.write_text("SPEAKER talk 1 0.5 2.0 <NA> <NA> anna <NA> <NA>\nSPEAKER talk 1 3.0 2.5 <NA> <NA> ben <NA> <NA>\n")
+    words = ("analyze", file, "--bundle", bundle, "--rttm", turns, "--out", tmp_path / "out", "--formats", "json,csv,vtt,textgrid,eaf")
+    said = moodcast(*words, "--transcriber", recognisers["ctc"], "--adapt", "--smooth", "median:3", "--min-confidence", "0.99")
+    assert said.code == 0, said.err
+    found = json.loads((tmp_path / "out" / "talk.json").read_text())
+    assert {name: found["provenance"][name] for name in ("adapt", "smooth", "min_confidence")} == {
+        "adapt": "speaker",
+        "smooth": "median:3",
+        "min_confidence": "0.99",
+    }
+    assert [row["status"] for row in found["segments"]] == ["low_confidence"] * 2
+    assert [one["speaker"] for one in found["adaptation"]] == ["anna", "ben"]
+    text = found["segments"][0]["text"]
+    assert text
+    for suffix in (".csv", ".vtt", ".TextGrid", ".eaf"):
+        assert text in (tmp_path / "out" / f"talk{suffix}").read_text()
+    assert moodcast(*words, "--smooth", "mean:3").code == 2
 
 
 def test_the_whole_chain_is_scored_beside_what_the_references_turns_would_buy(

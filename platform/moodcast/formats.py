@@ -28,10 +28,11 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from moodcast.timeline import Segment, Timeline
+from moodcast.timeline import STATUSES, Segment, Timeline
 
 Sound = str | bytes | tuple[NDArray[np.float32], int]
 DEFAULT = ("json", "csv", "rttm", "html")
+SETTINGS = ("bundle_sha256", "speakers", "transcriber", "adapt", "smooth", "min_confidence")  # of provenance: what a file was made by
 MADE_OF = "source_sha256"  # in the provenance of what is written: files of one name lie in many folders
 
 
@@ -77,7 +78,7 @@ def is_done(folder: str | Path, stem: str, formats: Sequence[str], source: Path,
         known = Timeline.from_json(held.read_bytes()).provenance
     except ValueError:
         return False
-    keys = {"bundle_sha256", "speakers", *provenance}
+    keys = {*SETTINGS, *provenance}
     same = known.get("diarizer") != "given" and all(known.get(key) == provenance.get(key) for key in keys)
     return same and known.get(MADE_OF) == _digest(source)
 
@@ -138,22 +139,28 @@ def to_eaf(timeline: Timeline, sound: Path | None = None) -> str:
 
 
 def to_table(timeline: Timeline) -> Any:
-    """An Arrow table of one row a segment; `p_CLASS` are probabilities, attributes have their own names; metadata says what made it."""
+    """An Arrow table of one row a segment; `p_CLASS` are probabilities, attributes have their own names; metadata says what made it.
+
+    Where answers were centred on speakers or smoothed, `raw_CLASS` are the probabilities before that.
+    """
     attributes = sorted({name for segment in timeline.segments for name in segment.attributes})
     columns: dict[str, list[Any]] = {
         name: [getattr(segment, name) for segment in timeline.segments]
         for name in ("start_s", "stop_s", "speaker", "emotion", "confidence", "status", "overlap", "text")
     }
+    columns["modalities"] = ["+".join(segment.modalities) for segment in timeline.segments]
     columns |= {f"p_{name}": [segment.emotions.get(name) for segment in timeline.segments] for name in timeline.classes}
+    if any(segment.raw for segment in timeline.segments):
+        columns |= {f"raw_{name}": [segment.raw.get(name) for segment in timeline.segments] for name in timeline.classes}
     columns |= {name: [segment.attributes.get(name) for segment in timeline.segments] for name in attributes}
-    kinds = {"speaker": pa.string(), "emotion": pa.string(), "status": pa.string(), "text": pa.string(), "overlap": pa.bool_()}
+    kinds = {**dict.fromkeys(("speaker", "emotion", "status", "text", "modalities"), pa.string()), "overlap": pa.bool_()}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
     about = {"schema": timeline.schema_, "uri": timeline.uri, "duration_s": str(timeline.duration_s), **timeline.provenance}
     return pa.Table.from_pydict(columns, schema=schema.with_metadata(about))
 
 
 def to_database(timeline: Timeline, file: str) -> Any:
-    """An audformat database with one segmented table "timeline" of `file`: speaker, emotion and its confidence."""
+    """An audformat database with one segmented table "timeline" of `file`: speaker, emotion, confidence, status; text where known."""
     audformat = _library("audformat", "audformat")
     import pandas as pd  # type: ignore[import-untyped]
 
@@ -163,10 +170,15 @@ def to_database(timeline: Timeline, file: str) -> Any:
     database.schemes["speaker"] = audformat.Scheme(labels=list(timeline.speakers))
     database.schemes["emotion"] = audformat.Scheme(labels=list(timeline.classes))
     database.schemes["confidence"] = audformat.Scheme("float", minimum=0, maximum=1)
+    database.schemes["status"] = audformat.Scheme(labels=list(STATUSES))
+    names = ["speaker", "emotion", "confidence", "status"]
+    if any(segment.text for segment in timeline.segments):
+        database.schemes["text"] = audformat.Scheme("str")
+        names.append("text")
     spans = [(s.start_s, s.stop_s) for s in timeline.segments]
     starts, stops = ([pd.to_timedelta(span[i], unit="s") for span in spans] for i in range(2))
     table = database["timeline"] = audformat.Table(audformat.segmented_index([file] * len(spans), starts, stops))
-    for name in ("speaker", "emotion", "confidence"):
+    for name in names:
         table[name] = audformat.Column(scheme_id=name)
         table[name].set([getattr(segment, name) for segment in timeline.segments])
     return database

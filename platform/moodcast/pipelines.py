@@ -121,18 +121,8 @@ def open_pipeline(source: str | Path, *, trust_checkpoint: bool = False, on_prog
     where pyannote.audio is not installed.
     """
     source = str(source)
+    check(source, trust_checkpoint)
     local = Path(source).is_dir()
-    if not local and not HUB_NAME.fullmatch(source):
-        raise ValueError(
-            f"{source!r} is no diarizer: wanted a folder with {CONFIG}, or the hub id of a pyannote.audio pipeline (owner/name)"
-        )
-    if local and not (Path(source) / CONFIG).is_file():
-        raise ValueError(f"{source} is no pyannote.audio pipeline: it has no {CONFIG}; wanted a folder with one and the weights it names")
-    if not trust_checkpoint:
-        raise ValueError(
-            f"{source} holds pickled checkpoints, which run whatever their maker put into them; "
-            "if you trust its maker, say so with --trust-checkpoint (of a service: MOODCAST_TRUST_CHECKPOINT=1)"
-        )
     _refuse_missing()
     name, _, revision = (source, "", "") if local else source.partition("@")
     with _explained(source):
@@ -147,6 +137,22 @@ def open_pipeline(source: str | Path, *, trust_checkpoint: bool = False, on_prog
         pipeline.to(torch.device("cuda"))
     mark = _digest(Path(name)) if local else config.parent.name[:12]
     return Pyannote(pipeline, f"pyannote/{Path(name).resolve().name if local else name}/{mark}", on_progress)
+
+
+def check(source: str, trust_checkpoint: bool) -> None:
+    """What can be refused before anything is loaded: a name that is none, a folder without a pipeline, a maker who is not trusted."""
+    local = Path(source).is_dir()
+    if not local and not HUB_NAME.fullmatch(source):
+        raise ValueError(
+            f"{source!r} is no diarizer: wanted a folder with {CONFIG}, or the hub id of a pyannote.audio pipeline (owner/name)"
+        )
+    if local and not (Path(source) / CONFIG).is_file():
+        raise ValueError(f"{source} is no pyannote.audio pipeline: it has no {CONFIG}; wanted a folder with one and the weights it names")
+    if not trust_checkpoint:
+        raise ValueError(
+            f"{source} holds pickled checkpoints, which run whatever their maker put into them; "
+            "if you trust its maker, say so with --trust-checkpoint (of a service: MOODCAST_TRUST_CHECKPOINT=true)"
+        )
 
 
 def turns_of(found: Any, duration_s: float, name: str = "the pipeline") -> list[Turn]:

@@ -117,7 +117,7 @@ async def analyze(
             async for segment in rows:
                 found.append(segment)
                 if on_segment is not None:
-                    on_segment(withheld(segment, how.min_confidence))
+                    on_segment(withheld(segment, how.min_confidence or 0.0))
         raw = Timeline(
             uri=uri or name_of(source),
             duration_s=len(wave) / rate,
@@ -182,7 +182,7 @@ def timeline(
 def chosen(bundle: Bundle, refine: Refinement | None = None) -> Refinement:
     """What is done to raw answers of a bundle: what is asked, with the bundle's own bound on confidence where none is asked."""
     how = refine or Refinement()
-    return how if how.min_confidence else replace(how, min_confidence=bundle.calibration.min_confidence)
+    return how if how.min_confidence is not None else replace(how, min_confidence=bundle.calibration.min_confidence)
 
 
 def provenance_of(bundle: Bundle, diarizer: Diarizer, transcriber: Transcriber | None = None) -> dict[str, str]:

@@ -29,16 +29,19 @@ ADAPT = False  # by default; docs/log.md says why
 
 @dataclass(frozen=True)
 class Refinement:
-    """What is done to raw answers. smooth: "" or "median:N", N odd; min_confidence in [0, 1]. Raises ValueError for anything else."""
+    """What is done to raw answers. smooth: "" or "median:N", N odd; min_confidence in [0, 1], None for what the bundle asks for.
+
+    Raises ValueError for anything else.
+    """
 
     adapt: bool = ADAPT
     smooth: str = ""
-    min_confidence: float = 0.0
+    min_confidence: float | None = None
 
     def __post_init__(self) -> None:
         if self.smooth and not _width(self.smooth):
             raise ValueError(f"smoothing {self.smooth!r} is not known; wanted median:N with N odd and at least 3, for example median:3")
-        if not 0.0 <= self.min_confidence <= 1.0:
+        if not 0.0 <= (self.min_confidence or 0.0) <= 1.0:
             raise ValueError(f"a confidence lies between 0 and 1, got min_confidence={self.min_confidence}")
 
     @property
@@ -53,7 +56,7 @@ def refined(timeline: Timeline, how: Refinement) -> Timeline:
     """The timeline of raw answers with all that is asked for done to it, in the order of the module's text, and its provenance."""
     found = adapted(timeline) if how.adapt else timeline
     found = smoothed(found, _width(how.smooth)) if how.smooth else found
-    rows = tuple(withheld(segment, how.min_confidence) for segment in found.segments)
+    rows = tuple(withheld(segment, how.min_confidence or 0.0) for segment in found.segments)
     return found.model_copy(update={"segments": rows, "provenance": {**timeline.provenance, **how.provenance}})
 
 

@@ -1,8 +1,8 @@
 """Whether a turn can be answered. Where it cannot, a status says why, instead of an emotion that would be made up.
 
 The thresholds: too short below 0.3 s; silence below -80 dBFS (speech of far, quiet microphones lies near -50); no speech where silero-vad
-hears somebody in less than a tenth of the frames, which holds of next to no utterance in six corpora and of most environmental sounds
-(docs/log.md); overlap where somebody else speaks in more than half of the turn.
+hears somebody in less than a tenth of the frames, which holds of 95 % of environmental sounds, of one in a hundred acted utterances (the
+shouted ones) and of next to no spoken one (docs/log.md); overlap where somebody else speaks in more than half of the turn.
 """
 
 from __future__ import annotations

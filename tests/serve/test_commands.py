@@ -27,8 +27,9 @@ UP = {"moodcast serve": "moodcast listens on", "serve run": "is ready at"}
 
 @pytest.mark.parametrize(("command", "stop"), [("moodcast serve", signal.SIGTERM), ("serve run", signal.SIGINT)])
 def test_a_serving_command_answers_on_loopback_alone_and_stops_cleanly(
-    command: str, stop: signal.Signals, bundles: dict[str, Path], conversation: bytes
+    command: str, stop: signal.Signals, bundles: dict[str, Path], conversation: bytes, pyannote_folder: Path, recognisers: dict[str, Path]
 ) -> None:
+    """One of them with the models that come along, the other with a diarizer and a transcriber of the user's own."""
     port = serving.free_port() if command == "moodcast serve" else 8000  # `serve run` has no option for it
     if serving.free_port(preferred=port) != port:
         pytest.skip("port 8000, where `serve run` listens, is taken")
@@ -37,6 +38,8 @@ def test_a_serving_command_answers_on_loopback_alone_and_stops_cleanly(
         "serve run": [str(BIN / "serve"), "run", "serve_apps.podcast:app"],
     }[command]
     models = {"MOODCAST_BUNDLE": str(bundles["emotion"]), "MOODCAST_VOICEPRINT": str(bundles["voices"])}
+    own = {"MOODCAST_DIARIZER": str(pyannote_folder), "MOODCAST_TRUST_CHECKPOINT": "true", "MOODCAST_TRANSCRIBER": str(recognisers["ctc"])}
+    models |= own if command == "moodcast serve" else {}
     with footprint() as ours:
         environment = ours.environment(MOODCAST_MAX_MB="5" if command == "serve run" else "7", **models)  # `max_mb=5` wins over 7
         log = ours.temp / "log.txt"
@@ -49,7 +52,7 @@ def test_a_serving_command_answers_on_loopback_alone_and_stops_cleanly(
             try:
                 wait_until_up(process, port, log, UP[command])
                 assert beyond_loopback(process.pid) == set()
-                check_answers(f"http://127.0.0.1:{port}/v1/timeline", conversation)
+                check_answers(f"http://127.0.0.1:{port}/v1/timeline", conversation, own=command == "moodcast serve")
                 process.send_signal(stop)
                 try:
                     process.wait(STOP_S)
@@ -68,11 +71,15 @@ def at_a_terminal() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def check_answers(url: str, conversation: bytes) -> None:
+def check_answers(url: str, conversation: bytes, own: bool) -> None:
     """The service answers, by the settings of the environment or of the command."""
     response = httpx.post(url, content=conversation, timeout=60)
     assert response.status_code == 200, response.text
-    assert response.json()["segments"]
+    found = response.json()
+    assert found["segments"]
+    assert found["provenance"]["diarizer"].startswith("pyannote/tiny/" if own else "embedded/")
+    assert found["provenance"].get("transcriber", "").startswith("ctc/" if own else "")
+    assert any(row["overlap"] for row in found["segments"]) == any(row["text"] for row in found["segments"]) == own
     assert httpx.post(url, content=bytes(5_000_001), timeout=60).status_code == 413
 
 
@@ -108,6 +115,9 @@ def test_an_alarm_that_ray_set_at_sigterm_does_not_abort_the_clean_end() -> None
 
 def test_a_taken_port_and_a_missing_bundle_are_said_before_ray_starts() -> None:
     with pytest.raises(ValueError, match=r"nowhere is not a bundle"), serving.running(port=serving.free_port(), bundle="nowhere"):
+        pytest.fail("it served")
+    settings = {"diarizer": "owner/pipeline", "port": serving.free_port()}
+    with pytest.raises(ValueError, match="MOODCAST_TRUST_CHECKPOINT=true"), serving.running(**settings):
         pytest.fail("it served")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -154,6 +154,75 @@ def test_a_stream_holds_the_same_segments_between_a_first_and_a_last_line(sound:
     assert {**whole, "segments": segments} == post(sound).json()
 
 
+class Biased(Told):
+    """Answers of two emotions in turn, with a bias of the speaker; and it writes down how long each stretch is."""
+
+    async def about(self) -> About:
+        return About("tiny", "f" * 64, "told", ("calm", "angry"), (), RATE, transcriber="scribe", min_confidence=0.6)
+
+    async def feel(self, waves: list[Wave]) -> list[Answer]:
+        pairs = [(0.55, 0.45) if len(wave) > 0.4 * RATE else (0.02, 0.98) for wave in waves]
+        return [Answer(("calm", "angry"), len(w) / RATE, np.array(p, np.float32)) for w, p in zip(waves, pairs, strict=True)]
+
+    async def transcribe(self, waves: list[Wave]) -> list[str]:
+        return [f"{len(wave) / RATE:.2f} s" for wave in waves]
+
+
+ALTERNATING = [Turn("anna", i * 0.8, i * 0.8 + (0.5 if i % 2 else 0.3125)) for i in range(16)]
+
+
+@pytest.fixture(scope="module")
+def longer() -> bytes:
+    t = np.arange(13 * RATE) / RATE
+    return wav((0.25 * np.sin(2 * np.pi * 220 * t)).astype(np.float32))
+
+
+def test_answers_are_withheld_below_what_the_bundle_asks_for_unless_the_request_says_less(longer: bytes) -> None:
+    def statuses(query: str) -> list[str]:
+        return [row["status"] for row in post(longer, query, backend=Biased(ALTERNATING)).json()["segments"]]
+
+    assert statuses("?adapt=false") == ["ok", "low_confidence"] * 8
+    assert statuses("?adapt=false&min_confidence=0.5") == ["ok"] * 16
+    assert statuses("?adapt=false&min_confidence=0.99") == ["low_confidence"] * 16
+
+
+def test_words_stand_in_the_segments_where_there_is_a_transcriber(longer: bytes) -> None:
+    found = Timeline.from_json(post(longer, backend=Biased(ALTERNATING)).content)
+    assert [row.text for row in found.segments][:2] == ["0.31 s", "0.50 s"]
+    assert found.provenance["transcriber"] == "scribe"
+
+
+def test_a_stream_says_at_its_end_what_changed_when_all_was_known(longer: bytes) -> None:
+    query = "?adapt=true&min_confidence=0.6"
+    head, *rows, end = lines_of(post(longer, f"{query}&stream=true", backend=Biased(ALTERNATING)))
+    kinds = [row.pop("type") for row in rows]
+    assert kinds[:16] == ["segment"] * 16
+    assert set(kinds[16:-1]) == {"revision"}
+    assert kinds[-1] == "adaptation"
+    assert end["segments"] == 16
+    assert {row["status"] for row in rows[:16]} == {"ok", "low_confidence"}
+    segments = rows[:16]
+    for row in rows[16:-1]:
+        segments[row["index"]] = row["segment"]
+    whole = Timeline.from_json(post(longer, query, backend=Biased(ALTERNATING)).content)
+    head.pop("type")
+    assert Timeline.from_json(json.dumps({**head, "segments": segments, "adaptation": rows[-1:]})) == whole
+    assert whole.adaptation[0].mixed > 0
+    assert whole.provenance["adapt"] == "speaker"
+
+
+@pytest.mark.parametrize(
+    ("query", "word"), [("smooth=mean:3", "median:N"), ("min_confidence=7", "between 0 and 1"), ("adapt=perhaps", "adapt")]
+)
+def test_what_cannot_be_done_to_answers_is_refused(sound: bytes, query: str, word: str) -> None:
+    refused(post(sound, f"?{query}"), 422, "bad_option", word)
+
+
+@pytest.mark.parametrize("name", ["diarizer", "trust_checkpoint", "transcriber", "bundle"])
+def test_a_request_cannot_name_what_is_loaded(sound: bytes, name: str) -> None:
+    refused(post(sound, f"?{name}=owner/name"), 422, "bad_option", f"there is no option '{name}'")
+
+
 def test_an_error_in_a_stream_is_its_last_line_and_leaks_nothing(sound: bytes) -> None:
     response = post(sound, "?stream=true", backend=Told(error=RuntimeError("the secret path /etc/x")))
     assert response.status_code == 200
@@ -283,7 +352,9 @@ def test_openapi_describes_every_option_and_answer() -> None:
     assert found["openapi"].startswith("3.")
     call = found["paths"]["/v1/timeline"]["post"]
     options = {option["name"]: option["schema"] for option in call["parameters"]}
-    assert set(options) == {"num_speakers", "min_speakers", "max_speakers", "format", "stream", "name"}
+    assert set(options) == {
+        *("num_speakers", "min_speakers", "max_speakers", "adapt", "smooth", "min_confidence", "format", "stream", "name")
+    }
     assert options["format"]["enum"] == ["json", "csv", "rttm", "html"]
     assert options["num_speakers"]["type"] == "integer"
     assert call["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"

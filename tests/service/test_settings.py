@@ -38,3 +38,18 @@ def test_the_folder_of_a_bundle_is_made_absolute(tmp_path: Path, monkeypatch: py
     found = from_environment({"bundle": "mine"}, {})
     assert found.bundle == str(tmp_path / "mine")
     assert found.voiceprint == "voiceprint"
+
+
+def test_models_that_hold_pickles_are_named_at_the_start_and_trusted_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pipeline").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = from_environment({}, {"MOODCAST_DIARIZER": "pipeline", "MOODCAST_TRUST_CHECKPOINT": "true", "MOODCAST_MIN_CONFIDENCE": "0.4"})
+    assert (found.diarizer, found.trust_checkpoint) == (str(tmp_path / "pipeline"), True)
+    assert found.refinement.min_confidence == 0.4
+    assert from_environment({}, {}).trust_checkpoint is False
+    assert from_environment({}, {}).refinement.min_confidence is None
+
+
+def test_smoothing_that_is_not_known_is_refused_at_the_start() -> None:
+    with pytest.raises(ValueError, match="wanted median:N"):
+        from_environment({"smooth": "mean:3"}, {})

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodcast.cli import data, scoring
-from moodcast.cli.words import fail, fail_on, find_job, named, options, progress, run, say, sort_words
+from moodcast.cli import data, scoring, talks
+from moodcast.cli.words import fail, find_job, options, progress, run, say, sort_words
 
 if TYPE_CHECKING:
     from moodcast.bundle import Answer
@@ -129,67 +129,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
-def analyze(
-    files: Files,
-    bundle: BundleOption = "default",
-    rttm: Annotated[Path | None, typer.Option(help="Who speaks when, if you know it; else it is found out.")] = None,
-    speakers: Annotated[int | None, typer.Option(min=1, help="How many people speak; else it is estimated.")] = None,
-    min_speakers: Annotated[int | None, typer.Option(min=1, help="At least so many people speak.")] = None,
-    max_speakers: Annotated[int | None, typer.Option(min=1, help="At most so many people speak.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files of each recording.")] = Path("out"),
-    kinds: Annotated[
-        str,
-        typer.Option("--formats", help="Which: json, csv, rttm, html, parquet, audacity, textgrid, eaf, vtt, audformat."),
-    ] = "json,csv,rttm,html",
-    again: Annotated[bool, typer.Option("--again", help="Also what is in the folder already, by the same bundle.")] = False,
-) -> None:
-    """Who felt what, when: the timeline of each conversation as a table and as files."""
-    import moodcast
-    from moodcast import formats, podcast
-    from moodcast.cli import show
-    from moodcast.diarize import Given, read_rttm
-
-    if rttm and len(files) > 1:
-        raise ValueError(f"--rttm tells who speaks in one recording, but {len(files)} came; run analyze once a recording")
-    wanted = formats.parse(kinds)
-    asked = podcast.asked_for(speakers, min_speakers, max_speakers)
-    stems = named(files)
-    diarizer = Given(tuple(read_rttm(rttm))) if rttm else None
-    opened = moodcast.load(bundle)
-    failed = skipped = 0
-    for file, stem in zip(files, stems, strict=True):
-        if (
-            not again
-            and rttm is None
-            and file.is_file()
-            and formats.is_done(out, stem, wanted, file, {"bundle_sha256": opened.sha256, **asked})
-        ):
-            skipped += 1
-            continue
-        try:
-            with progress(f"listening to {file.name}") as advance:
-                found = opened.timeline(
-                    file,
-                    diarizer=diarizer,
-                    num_speakers=speakers,
-                    min_speakers=min_speakers,
-                    max_speakers=max_speakers,
-                    on_segment=lambda segment, tell=advance: tell(segment.stop_s, None),
-                )
-        except (ValueError, OSError) as error:
-            if options.debug or len(files) == 1:
-                raise
-            failed += 1
-            fail_on(file, error)
-            continue
-        show.timeline(found)
-        show.written(formats.write(found, out, stem, audio=str(file), formats=wanted))
-    if len(files) > 1 or skipped:
-        done = len(files) - failed - skipped
-        say(f"{done} analysed, {skipped} were in {out} already (--again does them anew), {failed} failed", "summary")
-    if failed:
-        raise typer.Exit(1)
+app.command()(talks.analyze)
 
 
 @app.command()

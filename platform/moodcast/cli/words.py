@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -151,13 +151,24 @@ def named(files: Sequence[Path]) -> list[str]:
     return names
 
 
+class Advance(Protocol):
+    """How a bar is moved: how much is done, of how much where that is known, and what is being done where that changes."""
+
+    def __call__(self, done: float, of: float | None, what: str | None = None) -> None:
+        """Move it."""
+
+
 @contextmanager
-def progress(title: str, total: float | None = None, hidden: bool = False) -> Iterator[Callable[[float, float | None], None]]:
-    """A bar on standard error that goes away when done; yields `advance(done, total)`. Nothing is drawn where nobody looks."""
+def progress(title: str, total: float | None = None, hidden: bool = False) -> Iterator[Advance]:
+    """A bar on standard error that goes away when done; yields how to move it. Nothing is drawn where nobody looks."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     screen = console(errors=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, transient=True, disable=hidden or not screen.is_terminal) as bars:
         task = bars.add_task(title, total=total)
-        yield lambda done, of: bars.update(task, completed=done, total=of if of is not None else total)
+
+        def advance(done: float, of: float | None, what: str | None = None) -> None:
+            bars.update(task, completed=done, total=of if of is not None else total, description=what or title)
+
+        yield advance

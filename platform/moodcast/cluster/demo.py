@@ -108,6 +108,7 @@ def ask(url: str, source: Path, options: dict[str, str], on_segment: Callable[[]
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback, whatever proxy the environment names
     head: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
+    verdicts: list[dict[str, Any]] = []
     try:
         response = opener.open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as refusal:
@@ -121,10 +122,14 @@ def ask(url: str, source: Path, options: dict[str, str], on_segment: Callable[[]
             elif kind == "segment":
                 rows.append(row)
                 on_segment()
+            elif kind == "revision":
+                rows[row["index"]] = row["segment"]
+            elif kind == "adaptation":
+                verdicts.append(row)
             elif kind == "error":
                 raise _refused(row)
-            else:
-                return Timeline.from_json(json.dumps({**head, "segments": rows}))
+            elif kind == "end":
+                return Timeline.from_json(json.dumps({**head, "segments": rows, "adaptation": verdicts}))
     raise ValueError("the service's answer was cut before its end; was it stopped?")
 
 

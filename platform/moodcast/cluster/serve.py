@@ -19,6 +19,7 @@ from ray._private import ray_constants
 from ray.serve._private import replica
 from rich.console import Console
 
+from moodcast import pipelines
 from moodcast.bundle import load
 from moodcast.cluster import local
 from moodcast.service.settings import from_environment
@@ -74,6 +75,8 @@ def running(host: str = LOOPBACK, port: int = 8000, quiet: bool = True, app: str
     chosen = from_environment(given)
     for bundle in (chosen.bundle, chosen.voiceprint):
         load(bundle, verify=False)
+    if chosen.diarizer:
+        pipelines.check(chosen.diarizer, chosen.trust_checkpoint)
     module, _, name = app.partition(":")
     shared = ray.is_initialized()  # a Ray of this process, which outlives us: Serve is ours to end; else the application alone
     with local.cluster(quiet=quiet):

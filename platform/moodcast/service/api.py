@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 from moodcast import __version__, podcast
 from moodcast.bundle import Answer
 from moodcast.diarize import Turn
+from moodcast.refine import Refinement, refined
 from moodcast.service import ndjson, reference
 from moodcast.service.errors import ServiceError, explain
 from moodcast.service.gate import Gate
@@ -48,7 +49,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class About:
-    """What computes: names and hash as they go into a timeline's provenance, the classes, and the rate that both models work at, Hz."""
+    """What computes: names and hash as they go into a timeline's provenance, the classes, and the rate that all models work at, Hz.
+
+    transcriber: its name, where there is one; min_confidence: what the bundle asks for.
+    """
 
     bundle: str
     bundle_sha256: str
@@ -56,6 +60,8 @@ class About:
     classes: tuple[str, ...]
     attributes: tuple[str, ...]
     rate: int
+    transcriber: str | None = None
+    min_confidence: float = 0.0
 
 
 class Backend(Protocol):
@@ -69,6 +75,9 @@ class Backend(Protocol):
 
     async def feel(self, waves: list[Wave]) -> list[Answer]:
         """The emotion of each stretch."""
+
+    async def transcribe(self, waves: list[Wave]) -> list[str]:
+        """What is said in each stretch; only asked where `about` names a transcriber."""
 
     async def counters(self) -> dict[str, float]:
         """Numbers about the models' work so far, for /v1/health."""
@@ -91,16 +100,27 @@ class Analyst:
             manager = podcast.open_wave(upload.data, about.rate, self.settings.max_hours)
             wave = await asyncio.get_running_loop().run_in_executor(self._decoders, manager.__enter__)
             stack.callback(manager.__exit__, None, None, None)
-            yield _head(upload, about, len(wave) / about.rate), wave
+            yield _head(upload, about, self.refinement(upload.options, about), len(wave) / about.rate), wave
+
+    def refinement(self, options: Options, about: About) -> Refinement:
+        """What is done to raw answers: what the request says, else the settings, else the bundle."""
+        how = options.refinement(self.settings.refinement)
+        return how if how.min_confidence is not None else replace(how, min_confidence=about.min_confidence)
 
     def segments(self, wave: Wave, about: About, options: Options) -> AsyncIterator[Segment]:
-        """The segments as they come; close the iterator to cancel."""
+        """The segments as they come, with raw answers; close the iterator to cancel."""
 
         def diarize(wave: Wave, rate: int) -> Awaitable[list[Turn]]:
             return self.backend.diarize(wave, rate, options.hints)
 
         return podcast.segments(
-            wave, about.rate, diarize, self.backend.feel, attributes=about.attributes, in_flight=self.settings.in_flight
+            wave,
+            about.rate,
+            diarize,
+            self.backend.feel,
+            transcribe=self.backend.transcribe if about.transcriber else None,
+            attributes=about.attributes,
+            in_flight=self.settings.in_flight,
         )
 
 
@@ -145,6 +165,7 @@ def build_app(backend: Backend, settings: Settings) -> FastAPI:
             "bundle": bundle,
             "classes": about.classes,
             "diarizer": about.diarizer,
+            "transcriber": about.transcriber,
             "limits": limits,
             "load": load,
         }
@@ -175,16 +196,18 @@ async def answer(request: Request, analyst: Analyst) -> Response:
         await stack.enter_async_context(analyst.gate.admitted())
         upload = await read_upload(request, analyst.settings.max_bytes)
         head, wave = await stack.enter_async_context(analyst.opened(upload))
-        rows = analyst.segments(wave, await analyst.backend.about(), upload.options)
+        about = await analyst.backend.about()
+        how = analyst.refinement(upload.options, about)
+        rows = analyst.segments(wave, about, upload.options)
         await stack.enter_async_context(aclosing(rows))  # type: ignore[type-var]
         if upload.options.stream:
-            return HeldResponse(ndjson.lines(head, rows), stack.pop_all(), ndjson.MEDIA_TYPE)
-        found = head.model_copy(update={"segments": tuple([segment async for segment in rows])})
-        return await asyncio.to_thread(_as_text, found, upload, wave, (await analyst.backend.about()).rate)
+            return HeldResponse(ndjson.lines(head, rows, how), stack.pop_all(), ndjson.MEDIA_TYPE)
+        raw = head.model_copy(update={"segments": tuple([segment async for segment in rows])})
+        return await asyncio.to_thread(_as_text, raw, how, upload, wave, about.rate)
 
 
-def _as_text(timeline: Timeline, upload: Upload, wave: Wave, rate: int) -> Response:
-    kind = upload.options.format
+def _as_text(raw: Timeline, how: Refinement, upload: Upload, wave: Wave, rate: int) -> Response:
+    timeline, kind = refined(raw, how), upload.options.format
     if kind == "json":
         text = timeline.to_json(indent=None)
     elif kind == "csv":
@@ -196,10 +219,11 @@ def _as_text(timeline: Timeline, upload: Upload, wave: Wave, rate: int) -> Respo
     return Response(text, media_type=TEXTS[kind])
 
 
-def _head(upload: Upload, about: About, duration_s: float) -> Timeline:
+def _head(upload: Upload, about: About, how: Refinement, duration_s: float) -> Timeline:
     uri = upload.options.name or PurePath((upload.filename or "").replace("\\", "/")).stem or podcast.name_of(upload.data)
     made_by = {"moodcast": __version__, "bundle": about.bundle, "bundle_sha256": about.bundle_sha256, "diarizer": about.diarizer}
-    made_by |= podcast.asked_for(**upload.options.hints)
+    made_by |= {"transcriber": about.transcriber} if about.transcriber else {}
+    made_by |= {**podcast.asked_for(**upload.options.hints), **how.provenance}
     return Timeline(uri=uri, duration_s=duration_s, classes=about.classes, provenance=made_by)
 
 

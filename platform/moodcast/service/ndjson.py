@@ -2,6 +2,8 @@
 
     {"type": "timeline", "schema": ..., "uri": ..., "duration_s": ..., "classes": [...], "provenance": {...}}
     {"type": "segment", "start_s": ..., "stop_s": ..., "speaker": ..., ...}        one a turn, as in the JSON form
+    {"type": "revision", "index": 3, "segment": {...}}                             what changed when all turns were known, if asked for
+    {"type": "adaptation", "speaker": ..., "mixed": ..., "why": ..., ...}          one a speaker, likewise
     {"type": "end", "segments": 12, "took_s": 3.4}                                 or {"type": "error", "error": {...}}
 
 The last line is always "end" or "error": a stream without it was cut.
@@ -15,6 +17,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from moodcast.refine import Refinement, refined, withheld
 from moodcast.service.errors import explain
 from moodcast.timeline import Segment, Timeline
 
@@ -23,15 +26,24 @@ MEDIA_TYPE = "application/x-ndjson"
 log = logging.getLogger(__name__)
 
 
-async def lines(head: Timeline, segments: AsyncIterator[Segment]) -> AsyncIterator[bytes]:
-    """The lines of a stream: `head` (a timeline without segments), each segment as it comes, then the end or what went wrong."""
+async def lines(head: Timeline, segments: AsyncIterator[Segment], how: Refinement | None = None) -> AsyncIterator[bytes]:
+    """The lines of a stream: `head` (a timeline without segments), each segment as it comes, what `how` changes once all are known,
+    then the end or what went wrong.
+    """
     started = time.monotonic()
     yield line("timeline", {name: value for name, value in head.to_dict().items() if name != "segments"})
-    count = 0
+    how, raw, count = how or Refinement(), [], 0
     try:
         async for segment in segments:
-            yield line("segment", segment.model_dump(mode="json"))
+            raw.append(segment)
+            yield line("segment", withheld(segment, how.min_confidence or 0.0).model_dump(mode="json"))
             count += 1
+        final = refined(head.model_copy(update={"segments": tuple(raw)}), how)
+        for index, (before, after) in enumerate(zip(raw, final.segments, strict=True)):
+            if withheld(before, how.min_confidence or 0.0) != after:
+                yield line("revision", {"index": index, "segment": after.model_dump(mode="json")})
+        for one in final.adaptation:
+            yield line("adaptation", one.model_dump(mode="json"))
     except Exception as error:
         refusal = explain(error)
         if refusal.status >= 500:

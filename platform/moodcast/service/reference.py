@@ -14,12 +14,17 @@ from moodcast.timeline import Timeline
 
 TIMELINE = """Send a recording (wav, flac, ogg, opus, mp3, m4a, mp4, webm, ...) as the body or as the field "file" of a multipart form.
 Options stand in the query or in fields of the form. With stream=true the answer is NDJSON: a line that describes the timeline, one line
-a segment as they come, and a last line "end" (or "error")."""
+a segment as they come, and a last line "end" (or "error"). Where answers are centred on speakers or smoothed, which needs all of them,
+there follow before the end a line "revision" for each segment that changed (its index, and the whole segment) and a line "adaptation"
+for each speaker."""
 
 HELP = {
     "num_speakers": "how many people speak, where you know it; else it is estimated",
     "min_speakers": "at least so many speakers",
     "max_speakers": "at most so many speakers",
+    "adapt": "centre answers on what is usual for each speaker, as far as their turns are of mixed emotions",
+    "smooth": "median:N: smooth over N neighbouring chunks of a turn, and N turns of a speaker",
+    "min_confidence": "no emotion below this confidence; else what the service or its bundle asks for",
     "format": "how the timeline comes; html is one page with the sound",
     "stream": "NDJSON, segments as they come",
     "name": "what the timeline is called; else the file's name",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moodcast import config
+from moodcast.refine import ADAPT, Refinement
 
 PREFIX = "MOODCAST_"
 
@@ -18,6 +19,10 @@ class Settings:
     """How the service answers. Every field is also the environment variable MOODCAST_<FIELD>.
 
     bundle, voiceprint: a folder or the name of a bundle that ships with moodcast: the emotion model and the speaker embeddings.
+    diarizer: a pyannote.audio pipeline, by folder or hub id, instead of the embedded one; its checkpoints are pickles, so it is opened only
+    where trust_checkpoint is true. transcriber: a speech recogniser of the Hugging Face hub, by folder or hub id, and language, the one
+    spoken. No request can name any of these. adapt, smooth and min_confidence are what is done to answers (moodcast.refine) where a
+    request does not say; without a min_confidence, that of the bundle holds.
     max_mb: the largest body of a request, in 10^6 bytes; max_hours: the longest decoded audio.
     max_running: analyses that hold decoded audio at the same time; max_waiting: further ones that may queue, beyond it answers 503.
     in_flight: batches of turns (about 30 s each) that one analysis may have with the emotion model, so that a long podcast leaves room
@@ -28,6 +33,13 @@ class Settings:
 
     bundle: str = "default"
     voiceprint: str = "voiceprint"
+    diarizer: str = ""
+    trust_checkpoint: bool = False
+    transcriber: str = ""
+    language: str = ""
+    adapt: bool = ADAPT
+    smooth: str = ""
+    min_confidence: float | None = None
     max_mb: float = 200.0
     max_hours: float = 4.0
     max_running: int = 4
@@ -45,6 +57,12 @@ class Settings:
         for name in ("max_waiting", "batch_wait_s", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must not be negative, got {getattr(self, name)}")
+        _ = self.refinement  # refuses what it does not know
+
+    @property
+    def refinement(self) -> Refinement:
+        """What is done to answers where a request says nothing else."""
+        return Refinement(self.adapt, self.smooth, self.min_confidence)
 
     @property
     def max_bytes(self) -> int:
@@ -69,8 +87,14 @@ def from_environment(changes: Mapping[str, Any] | None = None, environment: Mapp
     given = os.environ if environment is None else environment
     found: dict[str, Any] = {f.name: given[PREFIX + f.name.upper()] for f in fields(Settings) if given.get(PREFIX + f.name.upper())}
     chosen = config.replace_at(Settings(), {**found, **(changes or {})})
-    return replace(chosen, bundle=_absolute(chosen.bundle), voiceprint=_absolute(chosen.voiceprint))
+    return replace(
+        chosen,
+        bundle=_absolute(chosen.bundle),
+        voiceprint=_absolute(chosen.voiceprint),
+        diarizer=_absolute(chosen.diarizer),
+        transcriber=_absolute(chosen.transcriber),
+    )
 
 
 def _absolute(bundle: str) -> str:
-    return str(Path(bundle).resolve()) if Path(bundle).is_dir() else bundle
+    return str(Path(bundle).resolve()) if bundle and Path(bundle).is_dir() else bundle

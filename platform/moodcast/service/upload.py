@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,6 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from moodcast.config import suggest
+from moodcast.refine import Refinement
 from moodcast.service.errors import ServiceError, bad_option, too_large
 
 FILE = "file"
@@ -25,12 +26,16 @@ MAX_SPEAKERS = 50
 class Options:
     """What a client may ask of a timeline, in the query or in fields of the form.
 
-    num_speakers, or bounds on it; format of the answer; stream: NDJSON as segments come; name: what the timeline is called.
+    num_speakers, or bounds on it; adapt, smooth and min_confidence: what is done to answers, where the service's own way is not wanted;
+    format of the answer; stream: NDJSON as segments come; name: what the timeline is called.
     """
 
     num_speakers: int | None = None
     min_speakers: int | None = None
     max_speakers: int | None = None
+    adapt: bool | None = None
+    smooth: str | None = None
+    min_confidence: float | None = None
     format: Literal["json", "csv", "rttm", "html"] = "json"
     stream: bool = False
     name: str | None = None
@@ -40,6 +45,11 @@ class Options:
         """The speaker counts that were given, as a diarizer takes them."""
         given = {name: getattr(self, name) for name in ("num_speakers", "min_speakers", "max_speakers")}
         return {name: value for name, value in given.items() if value is not None}
+
+    def refinement(self, usual: Refinement) -> Refinement:
+        """What is done to answers. Raises ValueError for what it does not know."""
+        given = {name: getattr(self, name) for name in ("adapt", "smooth", "min_confidence")}
+        return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,10 @@ def _check(options: Options) -> None:
         raise bad_option(f"min_speakers={low} is more than max_speakers={high}", "swap them")
     if options.num_speakers is not None and not low <= options.num_speakers <= high:
         raise bad_option(f"num_speakers={options.num_speakers} is not within {low} to {high}", "give num_speakers alone")
+    try:
+        options.refinement(Refinement())
+    except ValueError as error:
+        raise bad_option(str(error)) from None
     if options.stream and options.format != "json":
         raise bad_option(f"stream=true gives NDJSON, not format={options.format}", "leave out stream or format")
 
