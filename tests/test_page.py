@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from moodcast import page
+from moodcast import page, timeline
 from moodcast.timeline import ChunkRow, Segment, Timeline
 
 RATE = 16_000
@@ -212,6 +212,11 @@ def pixel(tab: Any, t: float, y: float, duration: float = 20.0) -> str:
     return "#" + "".join(f"{part:02X}" for part in found[:3])
 
 
+def rows_of(tab: Any) -> list[int]:
+    found = tab.evaluate("[...document.querySelectorAll('tr[data-turn]')].map(row => Number(row.dataset.turn))")
+    return [int(turn) for turn in found]
+
+
 def heard_at(tab: Any) -> float:
     return float(tab.evaluate("document.getElementById('audio').currentTime"))
 
@@ -289,15 +294,24 @@ def test_the_keyboard_plays_moves_and_zooms(look: Callable[..., Any]) -> None:
 
 
 @pytest.mark.browser
-def test_a_row_of_the_table_plays_its_turn_and_the_legend_picks_one_emotion(look: Callable[..., Any]) -> None:
+def test_a_row_of_the_table_plays_its_turn_and_the_legend_picks_emotions(look: Callable[..., Any]) -> None:
     tab = look(page.render(conversation(), (hum(), RATE)))
     tab.click("tr[data-turn='4'] .time")
     wait_until(tab, "document.getElementById('audio').currentTime > 16.05")
+    foot = 22 + 66 - 3
     tab.click(".key >> text=happy")
-    dimmed = tab.evaluate("[...document.querySelectorAll('tr.dim')].map(row => Number(row.dataset.turn))")
-    assert dimmed == [1, 2, 3, 4]
+    assert rows_of(tab) == [0]
+    assert tab.locator("#count").inner_text() == "1 of 5 turns"
+    tab.wait_for_timeout(100)
+    assert pixel(tab, 3, foot) == page.COLOURS["happy"][0]
+    assert pixel(tab, 18, foot + 100) != page.COLOURS["sad"][0]
+    tab.click(".key >> text=too short")
+    assert rows_of(tab) == [0, 3]
     tab.click(".key >> text=happy")
-    assert tab.locator("tr.dim").count() == 0
+    assert rows_of(tab) == [3]
+    tab.click("#clear")
+    assert rows_of(tab) == [0, 1, 2, 3, 4]
+    assert not tab.locator("#clear").is_visible()
 
 
 @pytest.mark.browser
@@ -341,16 +355,192 @@ def test_a_sound_file_beside_the_page_is_played_from_there(look: Callable[..., A
 
 
 @pytest.mark.browser
-def test_three_hours_stay_smooth(look: Callable[..., Any]) -> None:
+def test_the_table_is_sorted_and_searched(look: Callable[..., Any]) -> None:
+    tab = look(page.render(conversation()))
+    tab.click("th >> text=Confidence")
+    assert rows_of(tab)[-2:] == [1, 3], "the least sure come last, a turn without an answer after them"
+    assert tab.locator("th[aria-sort]").all_inner_texts() == ["Confidence"]
+    tab.click("th >> text=Confidence")
+    assert rows_of(tab)[:2] == [3, 1]
+    tab.click("th >> text=Speaker")
+    assert rows_of(tab) == [0, 2, 1, 3, 4]
+    tab.select_option("#speaker", label="Ben")
+    assert rows_of(tab) == [1, 3, 4]
+    tab.keyboard.press("/")
+    tab.keyboard.type("Sad")
+    assert rows_of(tab) == [4]
+    tab.fill("#search", "nothing like that")
+    assert tab.locator("#empty").is_visible()
+    assert rows_of(tab) == []
+
+
+@pytest.mark.browser
+def test_the_keyboard_walks_the_table_and_lists_its_keys(look: Callable[..., Any]) -> None:
+    tab = look(page.render(conversation(), (hum(), RATE)))
+    tab.focus("#rows")
+    for key in ("ArrowDown", "ArrowDown", "End"):
+        tab.keyboard.press(key)
+    assert tab.evaluate("document.activeElement.closest('tr').dataset.turn") == "4"
+    tab.keyboard.press("ArrowUp")
+    tab.keyboard.press("Enter")
+    assert heard_at(tab) == pytest.approx(15, abs=0.3)
+    tab.evaluate("document.activeElement.blur()")
+    tab.keyboard.press("?")
+    assert tab.locator("#help").is_visible()
+    tab.keyboard.press("Escape")
+    assert not tab.locator("#help").is_visible()
+    tab.keyboard.press("Home")
+    assert heard_at(tab) < 0.6
+    tab.keyboard.press("j")
+    assert "Anna, happy" in tab.locator("#told").inner_text()
+    tab.focus("#speed")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "one sees where the keyboard is"
+
+
+@pytest.mark.browser
+def test_why_a_turn_has_no_emotion_stands_in_words(look: Callable[..., Any]) -> None:
+    statuses = [*timeline.STATUSES[1:], "eaten_by_a_dog"]
+    known = Segment(speaker="Ben", start_s=0, stop_s=2, status="silence", confidence=0.4, emotions=sure("sad", 0.4))
+    rows = [known.model_copy(update={"status": status, "start_s": 3.0 * i, "stop_s": 3.0 * i + 2}) for i, status in enumerate(statuses)]
+    tab = look(page.render(Timeline(uri="a talk", duration_s=20, classes=CLASSES).model_copy(update={"segments": tuple(rows)})))
+    assert set(timeline.STATUSES) <= set(page.STATUS_WORDS)
+    for i, status in enumerate(statuses):
+        words = page.STATUS_WORDS.get(status, "eaten by a dog")
+        assert words in tab.locator(f"tr[data-turn='{i}']").inner_text()
+        assert words in tab.locator(".legend").inner_text()
+        tab.mouse.click(*lane_point(tab, 3.0 * i + 1, 0))
+        assert tab.locator("#now .said").inner_text() == words
+    painted = {pixel(tab, 0.2 * i, 22 + 66 - 3) for i in range(95)}
+    assert not painted & {page.COLOURS[name][0] for name in CLASSES}, "no emotion is made up"
+
+
+@pytest.mark.browser
+def test_what_was_heard_before_centring_is_told_apart(look: Callable[..., Any]) -> None:
+    why = "9 recordings that differ by 0.40 nats: answers are centred on this speaker"
+    told = timeline.Adaptation(speaker="Anna", turns=9, centre=dict.fromkeys(CLASSES, 0.0), information=0.4, mixed=1, why=why)
+    row = turn("Anna", 1, 5, "happy", 0.7, raw=sure("sad", 0.6), attributes={"arousal": 0.25}, modalities=("audio", "text"))
+    tab = look(page.render(Timeline(uri="a talk", duration_s=20, classes=CLASSES, segments=(row,), adaptation=(told,))))
+    tab.mouse.click(*lane_point(tab, 3.0, 0))
+    assert "happy" in tab.locator("#now .said").inner_text()
+    words = tab.locator("#now .words").inner_text()
+    assert "sad 60 %" in words
+    assert "arousal 0.25" in words
+    assert "audio and text" in words
+    assert tab.evaluate("[...document.querySelectorAll('.bar s')].map(mark => mark.style.left)")[3] == "60%"
+    assert why in tab.locator(".people").inner_text()
+
+
+def test_columns_over_time_hold_every_second_of_speech() -> None:
+    rows = (
+        turn("A", 0, 3, "sad"),
+        turn("A", 5, 25, "happy"),
+        Segment(speaker="A", start_s=30, stop_s=34, status="silence"),
+        turn("B", 40, 60),
+    )
+    made = Timeline(uri="a talk", duration_s=60, classes=CLASSES, segments=rows)
+    seconds = page.over_time(made, "A", 10.0)
+    assert seconds[:, CLASSES.index("happy")].tolist() == [5, 10, 5, 0, 0, 0]
+    assert seconds[:, CLASSES.index("sad")].tolist() == [3, 0, 0, 0, 0, 0]
+    assert seconds[:, -1].tolist() == [0, 0, 0, 4, 0, 0]
+    assert page.over_time(made, "B", 10.0).sum() == pytest.approx(20)
+    assert page.columns(seconds, 10.0)[0] == (1, "M0 50.0h0.84v50.0h-0.84zM1 0.0h0.84v100.0h-0.84zM2 50.0h0.84v50.0h-0.84z")
+
+
+@pytest.mark.parametrize(("duration_s", "wanted_s"), [(0.0, 1), (20, 1), (360, 10), (3600, 60), (3 * 3600, 60), (12 * 3600, 300)])
+def test_a_column_is_a_minute_where_that_is_not_too_fine(duration_s: float, wanted_s: float) -> None:
+    assert page.step_of(duration_s) == wanted_s
+
+
+@pytest.mark.browser
+def test_the_columns_of_a_speaker_play_their_moment(look: Callable[..., Any]) -> None:
+    tab = look(page.render(conversation(), (hum(), RATE)))
+    tab.locator(".course").nth(1).evaluate("chart => chart.scrollIntoView({ block: 'center' })")
+    box = tab.locator(".course").nth(1).bounding_box()
+    tab.mouse.move(box["x"] + box["width"] * 17.5 / 20, box["y"] + 20)
+    assert tab.locator(".note").nth(1).inner_text() == "0:17: sad 1.0 s"
+    tab.mouse.click(box["x"] + box["width"] * 17.5 / 20, box["y"] + 20)
+    assert heard_at(tab) == pytest.approx(17, abs=0.3)
+
+
+def long_talk(turns: int = 2500, hours: float = 3.0) -> Timeline:
     rows = []
-    for i in range(2500):
-        start_s = 4.2 * i
+    for i in range(turns):
+        start_s = hours * 3600 / turns * i
         chunks = tuple(ChunkRow(start_s=start_s + k, stop_s=start_s + k + 1, emotions=sure(CLASSES[(i + k) % 4], 0.6)) for k in range(4))
-        rows.append(turn(f"S{i % 5}", start_s, start_s + 4, CLASSES[i % 4], 0.6, chunks=chunks))
-    made = Timeline(uri="long", duration_s=3 * 3600, classes=CLASSES, segments=tuple(rows))
-    html = page.render(made)
-    assert len(html) < 6e6
+        rows.append(turn(f"S{i % 5}", start_s, start_s + 4, CLASSES[i % 4], 0.6, chunks=chunks, text=f"sentence {i}"))
+    return Timeline(uri="long", duration_s=hours * 3600, classes=CLASSES, segments=tuple(rows))
+
+
+def part(tab: Any) -> str:
+    tab.wait_for_timeout(80)
+    return str(tab.locator("#part").inner_text())
+
+
+@pytest.mark.browser
+def test_hours_are_zoomed_by_wheel_keys_and_map(look: Callable[..., Any]) -> None:
+    tab = look(page.render(long_talk()))
+    assert part(tab) != "the whole recording"
+    tab.click("#fit")
+    assert part(tab) == "the whole recording"
+    box = tab.locator("#stage").bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + 60)
+    tab.keyboard.down("Control")
+    tab.mouse.wheel(0, -400)
+    tab.keyboard.up("Control")
+    start_s, stop_s = (float(part(tab).split(" to ")[i].split(":")[0]) for i in (0, 1))
+    assert (start_s, stop_s) == (1, 1), "zoomed by e squared around the middle of three hours"
+    before = part(tab)
+    tab.mouse.wheel(300, 0)
+    assert part(tab) > before
+    tab.mouse.wheel(0, 200)
+    wait_until(tab, "scrollY > 0")  # the wheel alone scrolls the page
+    tab.evaluate("scrollTo(0, 0)")
+    over = tab.locator("#over").bounding_box()
+    tab.mouse.click(over["x"] + over["width"] * 0.9, over["y"] + 8)
+    assert part(tab).startswith("2:")
+    assert tab.locator("#back").is_visible()
+    tab.click("#back")
+    assert part(tab).startswith("0:00")
+    tab.focus("#over")
+    tab.keyboard.press("End")
+    assert part(tab).endswith("3:00:00")
+
+
+@pytest.mark.browser
+def test_two_fingers_zoom_and_one_moves(look: Callable[..., Any]) -> None:
+    tab = look(page.render(long_talk(200, 0.5)), width=390, height=800, has_touch=True, is_mobile=True)
+    tab.click("#fit")
+    assert part(tab) == "the whole recording"
+    box, touch = tab.locator("#lanes").bounding_box(), tab.context.new_cdp_session(tab)
+    y = box["y"] + 60
+
+    def send(kind: str, *at: float) -> None:
+        points = [{"x": box["x"] + px, "y": y, "id": i} for i, px in enumerate(at)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    send("touchStart", 150, 190)
+    for spread in range(0, 100, 10):
+        send("touchMove", 150 - spread, 190 + spread)
+    send("touchEnd")
+    pinched = part(tab)
+    assert pinched != "the whole recording"
+    send("touchStart", 250)
+    for px in range(250, 100, -15):
+        send("touchMove", px)
+    send("touchEnd")
+    assert part(tab) > pinched
+
+
+@pytest.mark.browser
+def test_three_hours_stay_smooth(look: Callable[..., Any]) -> None:
+    html = page.render(long_talk())
+    assert len(html) < 3e6
     tab = look(html)
+    assert tab.locator("tr[data-turn]").count() < 60, "rows out of sight are not in the page"
+    tab.evaluate("document.getElementById('rows').scrollTop = 1e9")
+    wait_until(tab, "document.querySelector('tr[data-turn=\"2499\"]') !== null")
+    assert tab.locator("tr[data-turn]").count() < 60
     tab.keyboard.press("0")
     worst = tab.evaluate(
         """async () => { let worst = 0; for (let i = 0; i < 12; i++) { const t = performance.now();

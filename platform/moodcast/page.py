@@ -25,13 +25,25 @@ from numpy.typing import NDArray
 from moodcast import audio as sounds
 
 if TYPE_CHECKING:
-    from moodcast.timeline import Segment, Timeline
+    from moodcast.timeline import ChunkRow, Segment, Timeline
 
 TEMPLATES = Path(__file__).parent / "templates"
 RATE = 16_000  # Hz, of the sound inside the page
 BIT_RATE = 32_000  # bits a second: three hours make a page of about 60 MB; give an address for longer ones
 PEAKS_PER_S = 20  # loudness values a second behind the lanes
 FLOOR_DB = -45.0  # below the loudest moment nothing is drawn
+SCRIPTS = ("timeline.data.js", "timeline.lanes.js", "timeline.table.js", "timeline.js")  # one script, in this order
+STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # what a column of the shares over time may stand for
+
+# A turn without an emotion says why; a status that is not known here is shown in its own words.
+STATUS_WORDS = {
+    "ok": "no answer",
+    "too_short": "too short to say",
+    "silence": "silence",
+    "non_speech": "not speech",
+    "overlap": "several speak at once",
+    "low_confidence": "not sure enough",
+}
 
 # Far apart for every kind of colour vision (tests/test_page.py measures it): the seven common classes more than 20 CIELAB units under
 # simulated protanopia, deuteranopia and tritanopia. The first is for a light page, the second for a dark one.
@@ -72,71 +84,154 @@ def render(timeline: Timeline, audio: Sound | None = None) -> str:
     )
     environment.filters |= {"clock": clock, "brief": brief, "percent": percent, "shade": shade}
     colours = colours_of(timeline.classes)
+    step_s = step_of(timeline.duration_s)
+    courses = [over_time(timeline, name, step_s) for name in timeline.speakers]
+    most = max((float(course.sum(axis=1).max()) for course in courses), default=0.0)
     return environment.get_template("timeline.html.j2").render(
         timeline=timeline,
         colours=colours,
-        speakers=[speaker_summary(timeline, name) for name in timeline.speakers],
-        heard={segment.emotion for segment in timeline.segments},
+        statuses=statuses_of(timeline),
+        shares=shares_of(timeline),
+        speakers=[
+            {**speaker_summary(timeline, name), "course": columns(course, most)}
+            for name, course in zip(timeline.speakers, courses, strict=True)
+        ],
+        step_s=step_s,
+        bins=len(courses[0]) if courses else 0,
+        marks=marks_of(timeline.duration_s),
         style=Markup((TEMPLATES / "timeline.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "timeline.js").read_text(encoding="utf-8")),
-        data=Markup(script_json(page_data(timeline, colours, track))),
+        script=Markup('"use strict";\n' + "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)),
+        data=Markup(script_json(page_data(timeline, colours, track, courses, step_s))),
         sound=Markup(base64.b64encode(track.data).decode()) if track.data else None,
         address=track.address,
     )
 
 
-def page_data(timeline: Timeline, colours: dict[str, tuple[str, str]], track: Track) -> dict[str, Any]:
+def page_data(
+    timeline: Timeline, colours: dict[str, tuple[str, str]], track: Track, courses: Sequence[NDArray[np.float64]], step_s: float
+) -> dict[str, Any]:
     """What the script draws from, short: classes by index, probabilities in percent, one cell where the turn has no chunk rows."""
     speakers = list(timeline.speakers)
     classes = list(timeline.classes)
+    statuses = statuses_of(timeline)
     rows = []
     for segment in timeline.segments:
-        cells = [[a, b, _top(p, classes), _percents(p, classes)] for a, b, p in cells_of(segment)]
-        rows.append(
-            {
-                "who": speakers.index(segment.speaker),
-                "from": segment.start_s,
-                "to": segment.stop_s,
-                "top": classes.index(segment.emotion) if segment.emotion in classes else -1,
-                "p": _percents(segment.emotions, classes),
-                "status": segment.status,
-                "overlap": segment.overlap,
-                "text": segment.text,
-                "cells": cells,
-            }
-        )
+        top = classes.index(segment.emotion) if segment.emotion in classes else -1
+        row: dict[str, Any] = {
+            "who": speakers.index(segment.speaker),
+            "from": segment.start_s,
+            "to": segment.stop_s,
+            "top": top,
+            "p": _percents(segment.emotions, classes),
+            "sure": None if segment.confidence is None else round(100 * segment.confidence, 1),
+            "cells": [_cell(a, b, row, classes) for a, b, row in cells_of(segment)] if top >= 0 else [],
+        }
+        more = {"raw": _percents(segment.raw, classes), "overlap": segment.overlap, "text": segment.text, "notes": notes_of(segment)}
+        if top < 0:
+            row["no"] = statuses.index(said(segment))
+        rows.append(row | {name: value for name, value in more.items() if value})
     return {
         "duration": timeline.duration_s,
         "classes": classes,
         "colours": [colours[name] for name in classes],
+        "statuses": statuses,
         "speakers": speakers,
         "segments": rows,
+        "courses": [np.round(course, 1).tolist() for course in courses],
+        "courseStep": step_s,
+        "inside": track.data is not None,
         "peaks": base64.b64encode(track.peaks.tobytes()).decode(),
         "peaksPerS": PEAKS_PER_S,
     }
 
 
-def cells_of(segment: Segment) -> list[tuple[float, float, dict[str, float]]]:
-    """The chunks of a turn side by side, (start_s, stop_s, emotions): overlapping neighbours meet midway between their middles."""
+def said(segment: Segment) -> str:
+    """The emotion of a turn, or why there is none, in words."""
+    return segment.emotion or STATUS_WORDS.get(segment.status) or str(segment.status).replace("_", " ")
+
+
+def statuses_of(timeline: Timeline) -> list[str]:
+    """Why turns of this timeline have no emotion, in words, each once. An emotion that is no class of the timeline is one of them."""
+    return sorted({said(segment) for segment in timeline.segments if segment.emotion not in timeline.classes})
+
+
+def notes_of(segment: Segment) -> dict[str, str]:
+    """What else is known of a turn, by name: attributes, and what the answer rests on where that is more than the sound."""
+    notes = {name: f"{value:.2f}" for name, value in segment.attributes.items()}
+    return notes if tuple(segment.modalities) == ("audio",) else {**notes, "from": " and ".join(segment.modalities)}
+
+
+def shares_of(timeline: Timeline) -> dict[str, float]:
+    """The share of all speech by emotion, and by the words of a status where there is none."""
+    total = sum(segment.duration_s for segment in timeline.segments) or 1.0
+    shares: dict[str, float] = {}
+    for segment in timeline.segments:
+        shares[said(segment)] = shares.get(said(segment), 0.0) + segment.duration_s / total
+    return shares
+
+
+def step_of(duration_s: float) -> float:
+    """Seconds of a column of the shares over time: about 60 columns, and a minute each where that makes at most 180."""
+    return next((float(step) for step in STEPS_S if duration_s / step <= (60 if step < 60 else 180)), float(STEPS_S[-1]))
+
+
+def over_time(timeline: Timeline, speaker: str, step_s: float) -> NDArray[np.float64]:
+    """Seconds of one speaker in each stretch of `step_s`, by emotion of the chunks; the last column has no answer. [bins, K + 1]"""
+    classes = list(timeline.classes)
+    seconds = np.zeros((max(1, int(np.ceil(timeline.duration_s / step_s - 1e-9))), len(classes) + 1))
+    for segment in (row for row in timeline.segments if row.speaker == speaker):
+        spans = [(a, b, _top(row.emotions, classes)) for a, b, row in cells_of(segment)] if segment.emotion in classes else []
+        for start_s, stop_s, k in spans or [(segment.start_s, segment.stop_s, -1)]:
+            for i in range(int(start_s / step_s), min(len(seconds), int(np.ceil(stop_s / step_s)))):
+                seconds[i, k] += max(0.0, min(stop_s, (i + 1) * step_s) - max(start_s, i * step_s))
+    return seconds
+
+
+def columns(seconds: NDArray[np.float64], most: float) -> list[tuple[int, str]]:
+    """Stacked columns as SVG paths, (class index, path) in a box of len(seconds) by 100, where `most` seconds are 100 high."""
+    wide = 0.84 if len(seconds) <= 90 else 1.0
+    heights = 100 * seconds / max(most, 1e-9)
+    feet = 100 - np.cumsum(heights, axis=1)
+    paths = []
+    for k in range(seconds.shape[1]):
+        parts = [f"M{i} {feet[i, k]:.1f}h{wide}v{heights[i, k]:.1f}h-{wide}z" for i in np.flatnonzero(heights[:, k] > 0.05)]
+        if parts:
+            paths.append((k, "".join(parts)))
+    return paths
+
+
+def marks_of(duration_s: float) -> list[tuple[float, str]]:
+    """A few round moments below the shares over time: (share of the recording, how it is written)."""
+    step = next((step for step in STEPS_S if duration_s / step <= 6), 7200 if duration_s <= 12 * 3600 else 4 * 3600)
+    return [(i * step / duration_s, brief(i * step)) for i in range(int(duration_s / step) + 1)] if duration_s > 0 else []
+
+
+def cells_of(segment: Segment) -> list[tuple[float, float, ChunkRow | Segment]]:
+    """The chunks of a turn side by side, (start_s, stop_s, chunk): overlapping neighbours meet midway between their middles.
+
+    A turn without chunk rows is one cell, itself; none where it has no answer.
+    """
     if not segment.chunks:
-        return [(segment.start_s, segment.stop_s, segment.emotions)] if segment.emotions else []
+        return [(segment.start_s, segment.stop_s, segment)] if segment.emotions else []
     middles = [(chunk.start_s + chunk.stop_s) / 2 for chunk in segment.chunks]
     meets = [(a + b) / 2 for a, b in pairwise(middles)]
     edges = [
         round(float(t), 3)
         for t in np.maximum.accumulate(np.clip([segment.start_s, *meets, segment.stop_s], segment.start_s, segment.stop_s))
     ]
-    return [(a, b, chunk.emotions) for (a, b), chunk in zip(pairwise(edges), segment.chunks, strict=True) if b > a]
+    return [(a, b, chunk) for (a, b), chunk in zip(pairwise(edges), segment.chunks, strict=True) if b > a]
 
 
 def speaker_summary(timeline: Timeline, speaker: str) -> dict[str, Any]:
-    """One speaker's seconds, share of all speech, and seconds by emotion, most first ("" where there is no answer)."""
+    """One speaker's seconds, share of all speech, share by emotion, most first ("" where there is no answer), and whether answers were
+    centred on the speaker, in words."""
     total = sum(segment.duration_s for segment in timeline.segments) or 1.0
     own = [segment for segment in timeline.segments if segment.speaker == speaker]
     spoken = sum(segment.duration_s for segment in own)
     by_emotion = {name: sum(s.duration_s for s in own if (s.emotion or "") == name) for name in {s.emotion or "" for s in own}}
     shares = sorted(((name, seconds / (spoken or 1.0)) for name, seconds in by_emotion.items()), key=lambda row: (row[0] == "", -row[1]))
-    return {"name": speaker, "seconds": spoken, "share": spoken / total, "turns": len(own), "emotions": shares}
+    why = next((row.why for row in timeline.adaptation if row.speaker == speaker), "")
+    return {"name": speaker, "seconds": spoken, "share": spoken / total, "turns": len(own), "emotions": shares, "adaptation": why}
 
 
 def colours_of(classes: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -226,8 +321,12 @@ def brief(seconds: float) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share as whole percent, "" for None."""
-    return "" if share is None else f"{round(100 * share)} %"
+    """A share as whole percent, "" for None.
+
+    >>> percent(0.254), percent(0.002), percent(0), percent(None)
+    ('25 %', '<1 %', '0 %', '')
+    """
+    return "" if share is None else "<1 %" if 0 < share < 0.005 else f"{round(100 * share)} %"
 
 
 def shade(colour: tuple[str, str]) -> Markup:
@@ -237,6 +336,11 @@ def shade(colour: tuple[str, str]) -> Markup:
 
 def _top(emotions: dict[str, float], classes: Sequence[str]) -> int:
     return max(range(len(classes)), key=lambda k: emotions.get(classes[k], 0.0)) if emotions else -1
+
+
+def _cell(start_s: float, stop_s: float, row: ChunkRow | Segment, classes: Sequence[str]) -> list[Any]:
+    cell = [start_s, stop_s, _top(row.emotions, classes), _percents(row.emotions, classes)]
+    return [*cell, _percents(row.raw, classes)] if row.raw else cell
 
 
 def _percents(emotions: dict[str, float], classes: Sequence[str]) -> list[float]:
