@@ -1,0 +1,42 @@
+"""Chunks of a batch put together again as waves, and cut anew: for what must be done to the sound of a whole stretch on the device.
+
+Shapes: B stretches, C chunks, L samples of a chunk, W samples of the longest stretch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from moodcast.chunks import ChunkPlan, samples_of
+
+
+def joined(chunks: Tensor, samples: Tensor, plan: ChunkPlan, rate: int) -> Tensor:
+    """The waves [B, W] behind chunks [B, C, L], of `samples` [B] samples each; zero behind their ends. Chunks may overlap."""
+    longest = int(samples.max())
+    at = _places(samples, chunks.shape[1], chunks.shape[2], plan, rate).clamp_max(longest)  # one column more takes what is not there
+    waves = chunks.new_zeros(len(chunks), longest + 1)
+    return waves.scatter(1, at.flatten(1), chunks.flatten(1))[:, :longest]
+
+
+def cut(waves: Tensor, samples: Tensor, plan: ChunkPlan, rate: int) -> tuple[Tensor, Tensor]:
+    """Waves [B, W] with `samples` [B] real ones each to chunks [B, C, L] and their lengths [B, C], as `batch.collate` cuts them."""
+    width = max(1, samples_of(plan.length_s, rate))
+    at = _places(samples, None, width, plan, rate)
+    here = at < GONE
+    padded = torch.nn.functional.pad(waves, (0, 1))
+    chunks = padded.gather(1, at.clamp_max(waves.shape[1]).flatten(1)).view(at.shape) * here
+    return chunks, here.sum(-1)
+
+
+GONE = 2**60  # the place of what is no sample
+
+
+def _places(samples: Tensor, count: int | None, width: int, plan: ChunkPlan, rate: int) -> Tensor:
+    """Which sample of its stretch each sample of a chunk is, [B, C, L]; GONE for padding."""
+    spans = [plan.spans(int(size), rate) for size in samples.tolist()]
+    count = max(map(len, spans)) if count is None else count
+    table = [[*found, *[(GONE, GONE)] * (count - len(found))] for found in spans]
+    starts, stops = torch.tensor(table, device=samples.device).unbind(-1)
+    at = starts[..., None] + torch.arange(width, device=samples.device)
+    return torch.where(at < stops[..., None], at, GONE)
