@@ -12,7 +12,7 @@ from moodcast.batch import Batch, collate
 from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
-from moodcast.methods.voiceprint import Voiceprint
+from moodcast.methods.voiceprint import Voiceprint, at_speed, played
 from moodcast.nn.corrupt import NO_DAMAGE
 from moodcast.run import Run, build
 
@@ -95,3 +95,31 @@ def test_voices_never_heard_in_training_are_told_apart():
         found = method.eval()(batch_of([4] * 5 + [5] * 5, 99)).embedding
     near = found @ found.T
     assert min(near[:5, :5].min(), near[5:, 5:].min()) > near[:5, 5:].max()
+
+
+def test_a_stretch_played_faster_is_higher_and_shorter_and_another_speaker():
+    time = torch.arange(RATE) / RATE
+    tone = torch.cat([torch.sin(2 * torch.pi * 400 * time), torch.zeros(8000)])[None, None]
+    fast, lengths = at_speed(tone, torch.tensor([[RATE]]), 1.25)
+    assert abs(int(lengths) - 12800) < 64
+    power = torch.fft.rfft(fast[0, 0, :12800]).abs()
+    assert abs(float(power.argmax()) * RATE / 12800 - 500) < 3
+    assert fast[0, 0, 12900:].abs().max() < 0.05
+    batch = batch_of([0, 1, 2, 3] * 8, 0)
+    torch.manual_seed(0)
+    heard, target = played(batch, batch.target, (1.0, 0.8))
+    slow = target[:, 4:].any(1)
+    assert 4 < int(slow.sum()) < 28
+    torch.testing.assert_close(target[:, :4] + target[:, 4:], batch.target)
+    torch.testing.assert_close(heard.lengths[slow] / batch.lengths[slow], torch.full((int(slow.sum()), 1), 1.25), atol=0.01, rtol=0)
+    torch.testing.assert_close(heard.chunks[~slow][..., :24000], batch.chunks[~slow][..., :24000])
+
+
+def test_voices_at_other_speeds_are_learned_and_not_served():
+    method = made(speeds=(1.0, 0.9, 1.1), **CALM)
+    assert method.speakers.shape[0] == 12
+    assert method.eval()(batch_of([0, 1], 0)).emotion.shape == (2, 4)
+    method.train().losses({"labelled": batch_of([0, 1, 2, 3] * 8, 0)})["classes"].backward()
+    assert (method.speakers.grad.abs().sum(1) > 0).all()
+    with pytest.raises(ValueError, match="speeds begin with 1.0"):
+        Voiceprint.Config(speeds=(0.9, 1.1))

@@ -3,13 +3,14 @@
 Additive angular margin softmax over training speakers (Deng et al., CVPR 2019, eq. 3) on attentive statistics pooling (Okabe et al.,
 Interspeech 2018), the common recipe of speaker recognition at a hundredth of its size. Ours: all robustness is done to log-mel power
 inside the method, in training only (nn/corrupt.py), and a random crop of `min_s` to the whole stretch, because a conversation's turns
-are short. `Labels.source` is "speaker": the K classes are speakers, and what is served is `Prediction.embedding`.
+are short. With few speakers, the same voices played slower and faster stand for more of them (Yamamoto et al., Interspeech 2019): a
+class each, in training only. `Labels.source` is "speaker": the K classes are speakers, and what is served is `Prediction.embedding`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -27,11 +28,14 @@ SCALE = 3.0  # nats, as in the other log-mel methods
 
 
 class Voiceprint(Method):
-    """B stretches, C chunks, T frames, M bands, D width of the embedding, K speakers."""
+    """B stretches, C chunks, L samples, T frames, M bands, D width of the embedding, K speakers, S speeds."""
 
     @dataclass(frozen=True)
     class Config(Method.Config):
-        """Widths, margin (radians, reached after margin_share of training) and scale of the cosines, and training's robustness."""
+        """Widths, margin (radians, reached after margin_share of training) and scale of the cosines, and training's robustness.
+
+        speeds: at which training plays its stretches, one drawn for each; the first is 1, every other one makes K more classes.
+        """
 
         num_mels: int = 64
         width: int = 160
@@ -47,6 +51,11 @@ class Voiceprint(Method):
         hide_bands: int = 8
         hide_s: float = 0.2
         damage: Damage = Damage()
+        speeds: tuple[float, ...] = (1.0,)
+
+        def __post_init__(self) -> None:
+            if not self.speeds or self.speeds[0] != 1.0 or not all(0.5 <= speed <= 2.0 for speed in self.speeds):
+                raise ValueError(f"speeds begin with 1.0 and lie between 0.5 and 2, got {self.speeds}")
 
     config: Config
     progress: Tensor
@@ -57,23 +66,25 @@ class Voiceprint(Method):
         self.encoder = ConvEncoder(config.num_mels, config.width, config.channels, config.layers, config.dropout)
         self.pool = AttentivePool(config.width)
         self.embed = nn.Sequential(nn.LayerNorm(2 * config.width), nn.Linear(2 * config.width, config.embedding))
-        self.speakers = nn.Parameter(nn.init.xavier_normal_(torch.empty(len(spec.classes), config.embedding)))
+        self.speakers = nn.Parameter(nn.init.xavier_normal_(torch.empty(len(config.speeds) * len(spec.classes), config.embedding)))
         self.register_buffer("progress", torch.zeros(()))  # persistent: a resumed run keeps its margin
 
     def forward(self, batch: Batch) -> Prediction:
         """embedding [B, D] of length 1, and emotion [B, K]: log-probabilities of the training speakers."""
         embedding = self._embedded(batch)
-        return Prediction(emotion=(self.config.scale * self._cosines(embedding)).log_softmax(-1), embedding=embedding)
+        cosines = self._cosines(embedding)[:, : len(self.spec.classes)]
+        return Prediction(emotion=(self.config.scale * cosines).log_softmax(-1), embedding=embedding)
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
-        """classes: cross-entropy over speakers with the margin on the true one."""
+        """classes: cross-entropy over speakers (at each speed one) with the margin on the true one."""
         batch = batches["labelled"]
         if batch.target is None:
             raise ValueError('this batch has no target: collate it with labels (source="speaker") and rows')
         share = self.config.margin_share
         margin = self.config.margin * (min(1.0, float(self.progress) / share) if share > 0.0 else 1.0)
-        logits = classes.margin_logits(self._cosines(self._embedded(batch)), batch.target, margin, self.config.scale)
-        return {"classes": classes.cross_entropy(logits.log_softmax(-1), batch.target, batch.weight)}
+        batch, target = played(batch, batch.target, self.config.speeds)
+        logits = classes.margin_logits(self._cosines(self._embedded(batch)), target, margin, self.config.scale)
+        return {"classes": classes.cross_entropy(logits.log_softmax(-1), target, batch.weight)}
 
     def after_step(self, progress: float) -> None:
         """The margin grows with the progress of training: with few speakers the full one stalls fresh weights."""
@@ -94,3 +105,31 @@ class Voiceprint(Method):
 
     def _cosines(self, embedding: Tensor) -> Tensor:
         return embedding @ nn.functional.normalize(self.speakers, dim=-1).T
+
+
+def played(batch: Batch, target: Tensor, speeds: tuple[float, ...]) -> tuple[Batch, Tensor]:
+    """Each stretch at one of `speeds`, drawn from torch's global generator; target [B, K] becomes [B, S K], speed by speed.
+
+    A faster stretch is shorter and higher, voice and words alike.
+    """
+    if len(speeds) == 1:
+        return batch, target
+    drawn = torch.randint(len(speeds), (batch.size,), device=batch.chunks.device)
+    parts = {k: at_speed(batch.chunks[drawn == k], batch.lengths[drawn == k], speed) for k, speed in enumerate(speeds)}
+    chunks = batch.chunks.new_zeros(*batch.lengths.shape, max(part.shape[-1] for part, _ in parts.values()))
+    lengths = torch.zeros_like(batch.lengths)
+    for k, (part, some) in parts.items():
+        chunks[drawn == k, :, : part.shape[-1]] = part
+        lengths[drawn == k] = some
+    spread = nn.functional.one_hot(drawn, len(speeds)).to(target.dtype)[:, :, None] * target[:, None, :]
+    return replace(batch, chunks=chunks, lengths=lengths), spread.flatten(1)
+
+
+def at_speed(chunks: Tensor, lengths: Tensor, speed: float) -> tuple[Tensor, Tensor]:
+    """Chunks [B, C, L] and their lengths [B, C] `speed` times as fast, [B, C, about L / speed], by cutting or filling the spectrum."""
+    total = chunks.shape[-1]
+    size = max(64, 64 * round(total / speed / 64))  # a length that the transform likes
+    if speed == 1.0 or not len(chunks):
+        return chunks, lengths
+    found = torch.fft.irfft(torch.fft.rfft(chunks), n=size) * (size / total)
+    return found, torch.where(lengths > 0, (lengths * size).div(total, rounding_mode="floor").clamp_min(1), 0)
