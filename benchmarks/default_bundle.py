@@ -3,6 +3,9 @@
     python benchmarks/default_bundle.py plain                          # the baseline: plain statistics, logistic regression
     python benchmarks/default_bundle.py run --seeds 0 1 2 --jobs 2     # trains; appends JSON lines to results/, answers to --answers
     python benchmarks/default_bundle.py report                         # the tables from them
+    python benchmarks/default_bundle.py run --tasks refit --seeds 0 --set method.networks=1 ... --out results/default_bundle_trials.jsonl
+    python benchmarks/default_bundle.py trials                         # what such changes do on corpora that are never heard
+    python benchmarks/default_bundle.py speed                          # of the shipped bundle, against real time
     python benchmarks/default_bundle.py ship --bundle runs/default/bundle --answers ANSWERS --into platform/moodcast/bundles/default
 
 A run trains on four folds of cremad + emodb + resd and answers the fifth, or trains on all ("refit") and answers ravdess, nemo and urdu.
@@ -43,6 +46,7 @@ from moodcast.cluster import publish
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.work import provenance_of
 from moodcast.manifest import Utterance
+from moodcast.method import Method
 from moodcast.methods.committee import Committee
 from moodcast.run import Run, build
 from moodcast.step import Trainer, balance_weights, gather
@@ -70,6 +74,32 @@ class Part:
 
     def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
         return self.whole.batches([self.at[indices] for indices in plan], epoch)
+
+
+@dataclass(frozen=True)
+class Taught(Part):
+    """Targets are half the label and half what a teacher answered, [stretches, K]."""
+
+    told: NDArray[np.float32]
+
+    def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
+        for indices, batch in zip(plan, super().batches(plan, epoch), strict=True):
+            soft = torch.from_numpy(self.told[self.at[indices]])
+            yield batch if batch.target is None else replace(batch, target=(batch.target + soft) / 2)
+
+
+def answers_of(folder: Path, whole: CachedStretches) -> NDArray[np.float32]:
+    """What a bundle says of every stretch, [N, K]."""
+    method = bundles.load(folder).method
+    part = Part(whole, np.arange(len(whole)))
+    return np.asarray(gather(method, lambda batch: predicted(method, batch), part, 32).exp().numpy())
+
+
+def predicted(method: Method, batch: Batch) -> Tensor:
+    emotion = method(batch).emotion
+    if not isinstance(emotion, Tensor):
+        raise SystemExit(f"{type(method).__name__} answers no emotion")
+    return emotion
 
 
 def rows_of(names: Sequence[str], run: Run) -> list[Utterance]:
@@ -123,6 +153,8 @@ def one(run: Run, task: str, options: argparse.Namespace) -> dict[str, Any]:
     started = time.monotonic()
     if task == REFIT:
         part = Part(heard, np.arange(len(heard)))
+        if options.teacher:
+            part = Taught(heard, part.at, answers_of(options.teacher, heard))
         method = trained(run, part)
         if options.bundles:
             bundles.save(options.bundles / f"seed{run.train.seed}", method, run, provenance_of(heard, run))
@@ -155,7 +187,7 @@ def scored(run: Run, method: Committee, test: Part, task: str, options: argparse
 def counted(run: Run, rows: Sequence[Utterance], guess: Indices) -> dict[str, dict[str, list[list[int]]]]:
     """By corpus and speaker (dialogue, where a corpus has dialogues), how often each class was answered as which."""
     truth = np.array([run.labels.classes.index(str(run.labels.name(row))) for row in rows])
-    counts = {}
+    counts: dict[str, dict[str, list[list[int]]]] = {}
     for corpus in sorted({row.corpus for row in rows}):
         here = np.flatnonzero([row.corpus == corpus for row in rows])
         speakers = [rows[i].corpus_group for i in here]
@@ -200,7 +232,9 @@ def run_all(options: argparse.Namespace) -> None:
             failed += sum(bool(p.returncode) for p in running if p.poll() is not None)
             running = [p for p in running if p.poll() is None]
         command = [sys.executable, __file__, "one", "--task", task, "--seeds", str(seed), "--out", str(options.out)]
-        command += [word for name in ("answers", "bundles") if (path := getattr(options, name)) for word in (f"--{name}", str(path))]
+        command += [
+            word for name in ("answers", "bundles", "teacher") if (path := getattr(options, name)) for word in (f"--{name}", str(path))
+        ]
         running.append(
             subprocess.Popen([*command, *(["--set", *options.set] if options.set else [])], env={**os.environ, "OMP_NUM_THREADS": "1"})
         )
@@ -229,7 +263,8 @@ def write(options: argparse.Namespace, record: dict[str, Any]) -> None:
 
 def command_of(options: argparse.Namespace, do: str = "run") -> str:
     """What makes such a record: the recipe's changes belong to it."""
-    return shlex.join(["python", "benchmarks/default_bundle.py", do, *(["--set", *options.set] if options.set else [])])
+    changes = [*options.set, *(["teacher"] if options.teacher else [])]
+    return shlex.join(["python", "benchmarks/default_bundle.py", do, *(["--set", *changes] if changes else [])])
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -281,16 +316,9 @@ def compared(known: list[dict[str, Any]], named: list[str]) -> tuple[Any, Any, A
     seeds = finished(known, named)
     if not seeds:
         return None, None, None
-    ours, theirs = [], []
-    for place, corpus in enumerate(named):
-        base = gathered(known, corpus, None)
-        for name in sorted(base):
-            apart = np.zeros((2, len(named), *base[name].shape))
-            apart[0, place] = np.sum([gathered(known, corpus, seed)[name] for seed in seeds], axis=0)
-            apart[1, place] = base[name] * len(seeds)
-            ours.append(apart[0])
-            theirs.append(apart[1])
-    first, second = np.array(ours), np.array(theirs)
+    base = {corpus: gathered(known, corpus, None) for corpus in named}
+    ours = {c: {name: np.sum([gathered(known, c, seed)[name] for seed in seeds], axis=0) for name in base[c]} for c in named}
+    first, second = stacked(ours), stacked(base) * len(seeds)
     return (
         metrics.speaker_bootstrap(mean_uar, first),
         metrics.speaker_bootstrap(mean_uar, second),
@@ -374,6 +402,46 @@ def ship(options: argparse.Namespace) -> None:
     print(f"{options.into}: temperature {sureness.temperature:.2f} from {sureness.num_utterances} answers of the folds")
 
 
+def trials(options: argparse.Namespace) -> None:
+    """Runs with changes to the recipe, each on its own, against the first of the file: mean UAR of the corpora that are never heard."""
+    known = records(options.out.with_name("default_bundle_trials.jsonl"))
+    first = stacked({name: gathered(known[:1], name, known[0]["seed"]) for name in UNHEARD})
+    print(f"| change | {' | '.join(UNHEARD)} | mean of the three | difference to the first |\n|---|---|---|---|---|---|")
+    for record in known:
+        found = {name: gathered([record], name, record["seed"]) for name in UNHEARD}
+        cells = [f"{100 * float(metrics.uar(np.sum(list(counts.values()), axis=0))):.1f}" for counts in found.values()]
+        ours = stacked(found)
+        cells += [str(metrics.speaker_bootstrap(mean_uar, ours)), str(metrics.paired_bootstrap(mean_uar, ours, first))]
+        print(f"| {record['command'].partition('--set ')[2]} | {' | '.join(cells)} |")
+
+
+def stacked(found: dict[str, dict[str, NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """Counts by corpus and speaker as [speakers of all, corpora, K, K]: zero where a speaker is of another corpus."""
+    rows = []
+    for place, by_speaker in enumerate(found.values()):
+        for name in sorted(by_speaker):
+            row = np.zeros((len(found), *by_speaker[name].shape))
+            row[place] = by_speaker[name]
+            rows.append(row)
+    return np.array(rows)
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Seconds of sound answered a second, each recording alone, by the shipped bundle: median of five passes over 100 recordings."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    bundle = bundles.load(options.into)
+    rows = rows_of(HEARD[:1], bundle.run)[:100]
+    store = open_waves(rows, bundle.rate)
+    waves = [np.array(store[i]) for i in range(len(store))]
+    took = []
+    for _ in range(5):
+        started = time.monotonic()
+        for wave in waves:
+            bundle.answer([wave])
+        took.append(time.monotonic() - started)
+    print(f"figure default_bundle_times_real_time {sum(map(len, waves)) / bundle.rate / float(np.median(took)):.0f} goal 100")
+
+
 def of_folds(run: Run, seed: int, folder: Path) -> scores.Answers:
     """What the folds answered, as one."""
     rows = {row.id: row for row in rows_of(HEARD, run)}
@@ -400,7 +468,7 @@ def at_home(answers: scores.Answers) -> scores.Baseline:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("do", choices=("plain", "run", "one", "report", "ship"))
+    parser.add_argument("do", choices=("plain", "run", "one", "report", "ship", "speed", "trials"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=[REFIT, *map(str, range(FOLDS))])
     parser.add_argument("--task", default=REFIT, help=argparse.SUPPRESS)
@@ -409,12 +477,13 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
     parser.add_argument("--answers", type=Path, help="a folder for the probabilities of every utterance")
     parser.add_argument("--bundles", type=Path, help="a folder for the refitted bundles")
+    parser.add_argument("--teacher", type=Path, help="a bundle whose answers are half of the refit's targets")
     parser.add_argument("--bundle", type=Path, help="ship: what the job trained")
     parser.add_argument("--into", type=Path, default=ROOT / "platform" / "moodcast" / "bundles" / "default", help="ship: where it goes")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "default_bundle.jsonl")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    {"plain": plain, "run": run_all, "one": run_one, "report": report, "ship": ship}[options.do](options)
+    {"plain": plain, "run": run_all, "one": run_one, "report": report, "ship": ship, "speed": speed, "trials": trials}[options.do](options)
 
 
 if __name__ == "__main__":
