@@ -309,6 +309,33 @@ def test_the_whole_chain_is_scored_beside_what_the_references_turns_would_buy(
     assert (unsaid.code, "does not say what is scored of talk" in unsaid.err) == (2, True)
 
 
+def test_the_chain_is_scored_on_conversations_put_together(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
+) -> None:
+    from moodcast.manifest import Utterance, write_manifest
+
+    rows = []
+    for i in range(12):
+        path = write_wav(f"{i}.wav", speechlike(0.9, seed=i, hz=(110, 220)[i % 2]))
+        emotion = ("angry", "happy", "neutral", "sad")[i // 2 % 4]
+        rows.append(Utterance(f"u{i}", str(path), corpus="toy", speaker=f"s{i % 2}", emotion=emotion, split="test"))
+    write_manifest(rows, tmp_path / "toy.parquet")
+    words = ("evaluate-podcast", "--simulate", "2", "--seconds", "6", "--bundle", bundle)
+    said = moodcast(*words, "--corpus", tmp_path / "toy.parquet", "--json", tmp_path / "scores.json")
+    assert said.code == 0, said.err
+    assert "reference turns: the right number of speakers in 2 of 2, off by 0.000" in said.out
+    assert "2 conversations of 2 speakers, seed 0" in said.err
+    found = json.loads((tmp_path / "scores.json").read_text())
+    kinds = ("predicted turns", "predicted turns, adapted", "trivial", "reference turns", "reference turns, adapted")
+    assert all({"rates", "speakers", "coverage", "conversations"} <= found[kind].keys() for kind in kinds)
+    assert found["reference turns"]["coverage"][0]["coverage"]["value"] > 0.5
+    assert found["trivial"]["rates"]["uar"]["rate"] in (1 / 2, 1 / 3, 1 / 4)  # chance, by how many classes occur
+    none = moodcast(*words)
+    assert (none.code, "--corpus" in none.err) == (2, True)
+    neither = moodcast("evaluate-podcast", "--bundle", bundle)
+    assert (neither.code, "--simulate N" in neither.err) == (2, True)
+
+
 def test_one_rttm_cannot_describe_two_recordings(moodcast: Command, bundle: Path) -> None:
     said = moodcast("analyze", "a.wav", "b.wav", "--bundle", bundle, "--rttm", "a.rttm")
     assert said.code == 2

@@ -45,7 +45,7 @@ MAY: dict[str, set[str]] = {
     "hub": BUNDLE,
     "export": BUNDLE,
     "evaluate": BUNDLE | {"audit", "scores", "baselines", "study"},
-    "study": BUNDLE | {"diarize", "timeline"},
+    "study": BUNDLE | {"diarize", "timeline", "status"},
     "diarize": BUNDLE,
     "timeline": BUNDLE | {"page"},
     "formats": FLOOR | {"timeline"},

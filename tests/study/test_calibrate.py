@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from moodcast.methods.erm import Erm
 from moodcast.run import Run, build
 from moodcast.study import calibrate
 from moodcast.study.calibrate import fit, temperature_of
+from moodcast.study.talks import SCENE
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 
@@ -98,6 +100,22 @@ def test_a_bundle_that_is_too_sure_is_cooled_and_serves_that(folder: Path, rows:
     assert fit(after, rows, root=tmp_path / "cache").temperature == pytest.approx(found.temperature, rel=1e-3)
 
 
+def test_a_full_disk_leaves_the_old_calibration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, write = load(folder), Path.write_text
+
+    def half(self: Path, text: str, **how: str) -> int:
+        write(self, text[: len(text) // 2] if self.name == "bundle.json" else text, **how)
+        if self.name == "bundle.json":
+            raise OSError("no space left on device")
+        return len(text)
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="no space"):
+        calibrate.store(folder, Calibration(3.0, 24, 6))
+    assert load(folder).sha256 == before.sha256
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
 def test_a_temperature_is_not_fitted_on_speakers_of_training(folder: Path, rows: list[Utterance]) -> None:
     heard = [Utterance(id="x", path=rows[0].path, corpus="toy", speaker="old", emotion="sad", split="dev"), *rows]
     with pytest.raises(ValueError, match="trained on toy/old"):
@@ -130,3 +148,20 @@ def test_answers_of_a_few_utterances_have_no_temperature() -> None:
     assert calibrate.of_answers(np.exp(logs[:-1]), truth[:-1].tolist(), ["a"] * (len(truth) - 1)) == Calibration()
     found = calibrate.of_answers(np.exp(logs), truth.tolist(), ["a", "b"] * (len(truth) // 2))
     assert (found.num_utterances, found.num_speakers) == (calibrate.FEWEST, 2)
+
+
+def test_turns_of_conversations_cool_a_bundle_too_and_choose_what_is_withheld(folder: Path, rows: list[Utterance]) -> None:
+    before = load(folder)
+    scene = replace(SCENE, seconds=15.0)
+    found = calibrate.fit_conversations(before, rows, num=3, scene=scene)
+    assert found.temperature > 2
+    assert found.num_utterances >= 20
+    assert found.min_confidence == 0.0
+    assert calibrate.fit_conversations(before, rows, num=3, scene=scene) == found
+    wanted = calibrate.fit_conversations(before, rows, num=3, scene=scene, accuracy=0.0)
+    assert wanted == found  # nothing need be withheld for that
+    with pytest.raises(ValueError, match="no bound on confidence"):
+        calibrate.fit_conversations(before, rows, num=3, scene=scene, accuracy=1.0)
+    heard = [Utterance(id="x", path=rows[0].path, corpus="toy", speaker="old", emotion="sad", split="dev"), *rows]
+    with pytest.raises(ValueError, match="trained on toy/old"):
+        calibrate.fit_conversations(before, heard)

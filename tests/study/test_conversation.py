@@ -122,6 +122,36 @@ def test_a_reference_that_cannot_be_read_is_explained(tmp_path: Path, name: str,
         read_reference(tmp_path / name)
 
 
+def test_the_number_of_speakers_is_counted():
+    merged = score(REFERENCE, talk(("S1", 0, 8, "happy")))
+    split = score(REFERENCE, talk(("S1", 0, 2, "happy"), ("S2", 2, 4, "happy"), ("S3", 4, 6, "angry"), ("S4", 6, 8, "angry")))
+    off, right = conversation.count_error([merged, split, score(REFERENCE, REFERENCE)])
+    assert off.value == pytest.approx((1 + 2 + 0) / 3)
+    assert right.value == pytest.approx(1 / 3)
+    assert conversation.to_dict([merged, split])["speakers"]["off_by"]["rate"] == 1.5
+
+
+def test_turns_are_judged_and_their_curve_goes_into_the_data():
+    known = {"emotions": {"happy": 0.8, "angry": 0.2}, "confidence": 0.8}
+    found = REFERENCE.model_copy(update={"segments": tuple(row.model_copy(update=known) for row in REFERENCE.segments)})
+    (one,) = [score(REFERENCE, found)]
+    assert [(row.truth, row.right) for row in one.judged] == [("happy", True), ("angry", False)]
+    assert pooled([one])["uar"].value == 0.5
+    data = conversation.to_dict([one])
+    assert data["coverage"][0]["accuracy"]["value"] == 0.5
+    assert "judged" not in data["conversations"][0]
+    json.dumps(data, allow_nan=False)
+
+
+def test_what_knows_nothing_is_one_speaker_in_the_usual_emotion():
+    found = conversation.trivial(REFERENCE, {"happy": 30, "angry": 10, "sad": 60})
+    assert found.speakers == ("anybody",)
+    assert [(row.emotion, row.confidence) for row in found.segments] == [("happy", 0.3), ("happy", 0.3)]  # sad is no class here
+    scored = score(REFERENCE, found)
+    assert scored.errors["der"] == Errors(0.0, 0.0, 4.0, 8.0)
+    assert scored.errors["teer"] == Errors(0.0, 0.0, 4.0, 8.0)
+
+
 def test_rates_of_nothing_are_still_json():
     silent = score(talk(), talk())
     assert math.isnan(pooled([silent])["der"].value)

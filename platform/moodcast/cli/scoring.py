@@ -77,6 +77,13 @@ def calibrate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder; it is changed.")],
     manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests with speakers it was not trained on.")],
     split: Annotated[str, typer.Option(help="Which side the temperature is fitted on.")] = "dev",
+    conversations: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Hear the utterances as turns of N simulated conversations, as a podcast has them.")
+    ] = 0,
+    accuracy: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="With --conversations: withhold what is less sure than it takes to be so often right."),
+    ] = None,
 ) -> None:
     """Fit a temperature on held-out speakers and store it in the bundle, so that what is served is as sure as it is right."""
     import moodcast
@@ -84,64 +91,24 @@ def calibrate(
     from moodcast.manifest import read_manifests
     from moodcast.study import calibrate as study
 
+    if accuracy is not None and not conversations:
+        raise ValueError("--accuracy is about turns of conversations: give --conversations N, too")
     opened = moodcast.load(bundle)
+    rows = read_manifests(manifests)
     with progress("listening") as advance:
-        found = study.fit(opened, read_manifests(manifests), split, progress=advance)
+        found = (
+            study.fit_conversations(opened, rows, split, conversations, accuracy, progress=advance)
+            if conversations
+            else study.fit(opened, rows, split, progress=advance)
+        )
     if not found.num_utterances:
         raise ValueError(
             f"split {split!r} holds fewer than {study.FEWEST} utterances of the bundle's classes; a temperature would be chance"
         )
     study.store(bundle, found)
-    console().print(f"temperature {found.temperature:.3f}, fitted on {found.num_utterances} utterances of {found.num_speakers} speakers")
-
-
-def evaluate_podcast(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of conversations.")],
-    reference: Annotated[
-        Path,
-        typer.Option(
-            "--reference", "-r", help="A folder with STEM.json, .csv or .rttm for each recording, or one file: who spoke, what was felt."
-        ),
-    ],
-    bundle: Annotated[str, typer.Option("--bundle", "-b", metavar="FOLDER", help="The bundle that answers.")] = "default",
-    uem: Annotated[Path | None, typer.Option(help="What is scored of each recording; else all of it.")] = None,
-    collar: Annotated[
-        float, typer.Option(min=0.0, help="Seconds around each reference boundary that do not count, half on each side.")
-    ] = 0.0,
-    overlap: Annotated[bool, typer.Option("--overlap/--no-overlap", help="Score speech of several at once.")] = True,
-    speakers: Annotated[int | None, typer.Option(min=1, help="How many people speak; else it is estimated.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write seconds and rates here, too.")] = None,
-) -> None:
-    """Score the whole chain: who spoke when, what was felt, both, and what perfect turns would buy."""
-    from json import dumps
-
-    from pyannote.database.util import load_uem
-
-    import moodcast
-    from moodcast.cli import show
-    from moodcast.diarize import Given
-    from moodcast.study import conversation
-
-    regions = load_uem(uem) if uem else {}  # type: ignore[no-untyped-call]
-    if absent := [file.stem for file in files if uem and file.stem not in regions]:
-        raise ValueError(f"{uem} does not say what is scored of {absent[0]}; it has {', '.join(sorted(regions)[:12]) or 'nothing'}")
-    if len(files) > 1 and reference.is_file() and reference.suffix.lower() != ".rttm":
-        raise ValueError(f"{reference} is the reference of one recording, but {len(files)} came; name the folder that has one for each")
-    references = [conversation.find_reference(reference, file.stem) for file in files]  # what is missing is told before any work
-    opened = moodcast.load(bundle)
-    scores: dict[str, list[conversation.Score]] = {"predicted turns": [], "reference turns": []}
-    with progress("listening", total=len(files)) as advance:
-        for number, (file, truth) in enumerate(zip(files, references, strict=True), start=1):
-            for kind, diarizer in (("predicted turns", None), ("reference turns", Given(conversation.turns(truth)))):
-                asked = speakers if diarizer is None else None
-                found = opened.timeline(file, diarizer=diarizer, num_speakers=asked)
-                scores[kind].append(conversation.score(truth, found, regions.get(file.stem), collar, overlap))
-            advance(number, len(files))
-    show.conversations(scores, collar, overlap)
-    if json:
-        data = {kind: conversation.to_dict(each) for kind, each in scores.items()}
-        json.write_text(dumps({"collar_s": collar, "overlap": overlap, **data}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        show.written([json])
+    what = "turns" if conversations else "utterances"
+    bound = f"; turns below a confidence of {found.min_confidence:g} get no emotion" if found.min_confidence else ""
+    console().print(f"temperature {found.temperature:.3f}, fitted on {found.num_utterances} {what} of {found.num_speakers} speakers{bound}")
 
 
 def push(

@@ -34,6 +34,10 @@ NAMES_OF_ERRORS = {
     "teer": "TEER: what was felt when",
     "steer": "sTEER: who felt what when",
     "eder": "EDER: what was felt beside neutral",
+    "uar": "UAR of answered turns",
+    "ece": "calibration error of answered turns",
+    "coverage": "seconds of turns with an emotion",
+    "accuracy": "of these, seconds right",
 }
 COLOURS = {
     "angry": "red",
@@ -212,11 +216,12 @@ class Answers:
 
 
 def conversations(scores: Mapping[str, Sequence[ConversationScore]], collar_s: float, overlap: bool) -> None:
-    """Error rates of conversations, a column for each kind of turns, and how many speakers were found."""
-    from moodcast.study.conversation import pooled
+    """Error rates of conversations, a column for each kind of turns; how many speakers were found; accuracy by confidence."""
+    from moodcast.study.conversation import count_error, pooled
+    from moodcast.study.coverage import curve
 
-    table = Table(title=f"errors in %, collar {collar_s:g} s, overlap {'scored' if overlap else 'left out'}, 95 % by conversation")
-    table.add_column("error")
+    table = Table(title=f"in %, collar {collar_s:g} s, overlap {'scored' if overlap else 'left out'}, 95 % by conversation")
+    table.add_column("")
     rates = {kind: pooled(each) for kind, each in scores.items()}
     for kind in scores:
         table.add_column(kind, justify="right")
@@ -225,7 +230,13 @@ def conversations(scores: Mapping[str, Sequence[ConversationScore]], collar_s: f
     console().print(table)
     for kind, each in scores.items():
         right = sum(one.speakers == one.speakers_found for one in each)
-        console().print(f"{kind}: the right number of speakers in {right} of {len(each)}")
+        off = count_error(each)[0]
+        console().print(f"{kind}: the right number of speakers in {right} of {len(each)}, off by {number(off)} in the mean")
+    for kind, each in scores.items():
+        if kind != "trivial" and "coverage" in rates[kind]:
+            points = curve([one.judged for one in each], (0.0, 0.5, 0.7, 0.9))
+            told = (f"{p.min_confidence:g}: {100 * p.accuracy.value:.0f} of {100 * p.coverage.value:.0f}" for p in points)
+            console().print(f"{kind}: % of seconds right, of % answered, from a confidence of {', '.join(told)}")
 
 
 def plain(answer: Answer) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +13,7 @@ from moodcast.cli.words import Advance, fail_on, named, options, progress, say
 
 if TYPE_CHECKING:
     from moodcast.diarize import Diarizer
+    from moodcast.timeline import Timeline
     from moodcast.transcribe import Transcriber
 
 Diarizing = Annotated[
@@ -106,6 +109,133 @@ def analyze(
         say(f"{done} analysed, {skipped} were in {out} already (--again does them anew), {failed} failed", "summary")
     if failed:
         raise typer.Exit(1)
+
+
+def evaluate_podcast(
+    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", help="Recordings of conversations.")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference", "-r", help="A folder with STEM.json, .csv or .rttm for each recording, or one file: who spoke, what was felt."
+        ),
+    ] = None,
+    simulate: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Put N conversations together from the utterances of --corpus instead of FILEs.")
+    ] = 0,
+    corpus: Annotated[
+        list[Path] | None, typer.Option(metavar="MANIFEST", help="With --simulate: whose utterances; may be repeated.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="With --simulate: which side of the manifests.")] = "test",
+    seconds: Annotated[float, typer.Option(min=5.0, help="With --simulate: about how long each is.")] = 120.0,
+    seed: Annotated[int, typer.Option(help="With --simulate: another seed makes other conversations.")] = 0,
+    bundle: Annotated[str, typer.Option("--bundle", "-b", metavar="FOLDER", help="The bundle that answers.")] = "default",
+    diarizer: Diarizing = None,
+    trust_checkpoint: Trusting = False,
+    smooth: Smoothing = "",
+    min_confidence: Sure = None,
+    uem: Annotated[Path | None, typer.Option(help="What is scored of each recording; else all of it.")] = None,
+    collar: Annotated[
+        float, typer.Option(min=0.0, help="Seconds around each reference boundary that do not count, half on each side.")
+    ] = 0.0,
+    overlap: Annotated[bool, typer.Option("--overlap/--no-overlap", help="Score speech of several at once.")] = True,
+    speakers: Annotated[int | None, typer.Option(min=1, help="How many people speak; else it is estimated.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write seconds, rates and curves here, too.")] = None,
+) -> None:
+    """Score the whole chain: who spoke when, what was felt, both, how sure, and what perfect turns would buy."""
+    from json import dumps
+
+    import moodcast
+    from moodcast import podcast
+    from moodcast.cli import show
+    from moodcast.diarize import Given, default_diarizer
+    from moodcast.refine import Refinement, refined
+    from moodcast.study import conversation
+
+    recordings, notes = (
+        simulated_talks(bundle, corpus or [], split, simulate, seconds, seed, diarizer)
+        if simulate
+        else referred_talks(files or [], reference, uem, corpus or [])
+    )
+    opened = moodcast.load(bundle)
+    voices = opened_diarizer(diarizer, trust_checkpoint) or default_diarizer()
+    raw_way, adapted_way = (Refinement(adapt, smooth, min_confidence) for adapt in (False, True))
+    scores: dict[str, list[conversation.Score]] = {}
+    with progress("listening", total=len(recordings)) as advance:
+        for number, (sound, truth, region) in enumerate(recordings, start=1):
+
+            def add(kind: str, found: Timeline, truth: Timeline = truth, region: Any = region) -> None:
+                scores.setdefault(kind, []).append(conversation.score(truth, found, region, collar, overlap))
+
+            for kind, who, asked in (("predicted turns", voices, speakers), ("reference turns", Given(conversation.turns(truth)), None)):
+                raw = opened.timeline(sound(), diarizer=who, num_speakers=asked, refine=Refinement(False, "", 0.0))
+                add(kind, refined(raw, podcast.chosen(opened, raw_way)))
+                add(f"{kind}, adapted", refined(raw, podcast.chosen(opened, adapted_way)))
+                if who is voices:
+                    add("trivial", conversation.trivial(raw, opened.provenance.class_counts))
+            advance(number, len(recordings))
+    show.conversations(scores, collar, overlap)
+    for note in notes:
+        say(note, "note")
+    if json:
+        data = {kind: conversation.to_dict(each) for kind, each in scores.items()}
+        about = {
+            "collar_s": collar,
+            "overlap": overlap,
+            "bundle_sha256": opened.sha256,
+            "diarizer": getattr(voices, "name", ""),
+            "notes": notes,
+        }
+        json.write_text(dumps({**about, **data}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        show.written([json])
+
+
+Recording = tuple[Callable[[], Any], "Timeline", Any]  # what opens the sound, the truth about it, and the region that is scored
+
+
+def referred_talks(
+    files: Sequence[Path], reference: Path | None, uem: Path | None, corpus: Sequence[Path]
+) -> tuple[list[Recording], list[str]]:
+    """Recordings with their references. Raises ValueError, before any work, where one is missing."""
+    from pyannote.database.util import load_uem
+
+    from moodcast.study import conversation
+
+    if not files or reference is None:
+        raise ValueError("give recordings and their --reference, or --simulate N --corpus MANIFEST to put conversations together")
+    if corpus:
+        raise ValueError("--corpus says whose utterances conversations are made of, with --simulate N")
+    regions = load_uem(uem) if uem else {}  # type: ignore[no-untyped-call]
+    if absent := [file.stem for file in files if uem and file.stem not in regions]:
+        raise ValueError(f"{uem} does not say what is scored of {absent[0]}; it has {', '.join(sorted(regions)[:12]) or 'nothing'}")
+    if len(files) > 1 and reference.is_file() and reference.suffix.lower() != ".rttm":
+        raise ValueError(f"{reference} is the reference of one recording, but {len(files)} came; name the folder that has one for each")
+    references = [conversation.find_reference(reference, file.stem) for file in files]
+    return [(partial(str, file), truth, regions.get(file.stem)) for file, truth in zip(files, references, strict=True)], []
+
+
+def simulated_talks(
+    bundle: str, corpus: Sequence[Path], split: str, num: int, seconds: float, seed: int, diarizer: str | None
+) -> tuple[list[Recording], list[str]]:
+    """Conversations put together, and what must be said about them. Raises ValueError where the bundle was trained on their speakers."""
+    from dataclasses import replace
+
+    import moodcast
+    from moodcast import evaluate
+    from moodcast.diarize import VOICEPRINT
+    from moodcast.manifest import read_manifests
+    from moodcast.study.talks import SCENE, simulated
+
+    if not corpus:
+        raise ValueError("--simulate wants --corpus MANIFEST: whose utterances the conversations are made of")
+    opened = moodcast.load(bundle)
+    rows, _ = evaluate.scorable(opened, read_manifests(list(corpus)), split)
+    evaluate.refuse_trained_speakers(opened, rows)
+    talks = list(simulated(rows, opened.run.labels, num, replace(SCENE, seconds=seconds), seed, opened.rate))
+    people = {row.corpus_speaker for row in rows}
+    notes = [f"{num} conversations of {len(people)} speakers, seed {seed}: who speaks in several of them makes intervals too narrow"]
+    if diarizer is None and (known := people & set(moodcast.load(VOICEPRINT).provenance.speakers)):
+        notes.append(f"the embedded diarizer was trained on {len(known)} of these speakers: who spoke when is found too well")
+    return [(partial(tuple, (talk.wave, talk.rate)), talk.reference, None) for talk in talks], notes
 
 
 def opened_diarizer(source: str | None, trust_checkpoint: bool) -> Diarizer | None:

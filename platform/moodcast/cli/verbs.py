@@ -85,7 +85,7 @@ def train(
 
 app.command()(scoring.evaluate)
 app.command()(scoring.calibrate)
-app.command()(scoring.evaluate_podcast)
+app.command()(talks.evaluate_podcast)
 
 
 @app.command()

@@ -1,12 +1,19 @@
 """Temperature scaling: one number, fitted on speakers the method was not trained on, makes a bundle as sure as it is right.
 
 Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017, section 4.2. The temperature that minimises the
-negative log-likelihood of the reference classes; the most probable class never changes. Shapes: N utterances, K classes.
+negative log-likelihood of the reference classes; the most probable class never changes.
+
+`fit` hears utterances as corpora have them; `fit_conversations` hears them as turns of conversations with rooms, noise and others in
+between, which is what a podcast is, and can also choose the bound on confidence below which turns get no emotion.
+Shapes: N utterances, K classes.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +21,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
 from moodcast import bundle as bundles
-from moodcast.bundle import AS_IT_IS, Bundle, Calibration
+from moodcast.bundle import AS_IT_IS, Answer, Bundle, Calibration
 from moodcast.cache import open_waves
+from moodcast.diarize import Turn
 from moodcast.manifest import Utterance
+from moodcast.simulate import Scene
+from moodcast.status import overlap_shares, status_of
+from moodcast.study.coverage import Judged, bound_of
+from moodcast.study.talks import SCENE, simulated
+from moodcast.timeline import Segment
 
 BOUNDS = (0.05, 20.0)  # of a temperature; what wants to lie outside is not a matter of temperature
 FEWEST = 20  # utterances: with fewer, a temperature is chance
@@ -55,10 +68,7 @@ def fit(
     the bundle was trained on speakers, dialogues or recordings of these rows: it is surer of them than of anybody new.
     """
     labels = bundle.run.labels
-    chosen = [row for row in rows if row.split == split and labels.name(row) is not None]
-    trained = {*bundle.provenance.speakers, *bundle.provenance.groups}
-    if heard := sorted({row.corpus_speaker for row in chosen if trained & {row.corpus_speaker, row.corpus_group}}):
-        raise ValueError(f"{bundle.name} was trained on {', '.join(heard[:12])}; a temperature is fitted on speakers it has never heard")
+    chosen = _unheard(bundle, rows, split)
     if len(chosen) < FEWEST:
         return AS_IT_IS
     store = open_waves(chosen, bundle.rate, root, bundle.run.audio.max_hours)
@@ -78,6 +88,51 @@ def fit(
     return of_answers(np.array(found, dtype=np.float64), truth, [row.corpus_speaker for row in chosen])
 
 
+def fit_conversations(
+    bundle: Bundle,
+    rows: Sequence[Utterance],
+    split: str = "dev",
+    num: int = 24,
+    accuracy: float | None = None,
+    scene: Scene = SCENE,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """The calibration on turns of `num` simulated conversations of the speakers of `split`; none on fewer than FEWEST turns.
+
+    accuracy: what the bound on confidence is to buy, as a share of answered seconds; None leaves all turns their emotion. Raises
+    ValueError where the bundle was trained on these speakers, there are too few of them, or no bound gives that accuracy.
+    """
+    plain = Bundle(bundle.run, bundle.method, bundle.provenance, {}, "", bundle.name)
+    found: list[tuple[Answer, Segment]] = []
+    for number, talk in enumerate(simulated(_unheard(bundle, rows, split), bundle.run.labels, num, scene, seed, bundle.rate), start=1):
+        rows_of = talk.reference.segments
+        shares = overlap_shares([Turn(row.speaker, row.start_s, row.stop_s) for row in rows_of])
+        heard = [
+            (wave, row)
+            for row, share in zip(rows_of, shares, strict=True)
+            if status_of(wave := talk.samples(row), talk.rate, overlap=share) == "ok"
+        ]
+        answers = plain.answer([wave for wave, _ in heard]) if heard else []
+        found += [(answer, row) for answer, (_, row) in zip(answers, heard, strict=True) if answer.emotion is not None]
+        if progress is not None:
+            progress(number, num)
+    if len(found) < FEWEST:
+        return AS_IT_IS
+    probabilities = np.array([answer.emotion for answer, _ in found], dtype=np.float64)
+    truth = [bundle.classes.index(str(row.emotion)) for _, row in found]
+    fitted = of_answers(probabilities, truth, [row.speaker for _, row in found])
+    if accuracy is None:
+        return fitted
+    cooled = np.log(np.maximum(probabilities, 1e-12)) / fitted.temperature
+    sure = np.exp(cooled - np.logaddexp.reduce(cooled, axis=1, keepdims=True))
+    judged = [
+        Judged(str(row.emotion), dict(zip(bundle.classes, map(float, p), strict=True)), row.duration_s, True)
+        for p, (_, row) in zip(sure, found, strict=True)
+    ]
+    return replace(fitted, min_confidence=bound_of(judged, accuracy))
+
+
 def of_answers(probabilities: Floats, truth: Sequence[int], speakers: Sequence[str]) -> Calibration:
     """The calibration of answers [N, K] that were not calibrated yet, to utterances with these classes and speakers (N each).
 
@@ -90,8 +145,19 @@ def of_answers(probabilities: Floats, truth: Sequence[int], speakers: Sequence[s
     return Calibration(temperature_of(logs, np.asarray(truth, dtype=np.int64)), len(truth), len(set(speakers)))
 
 
+def _unheard(bundle: Bundle, rows: Sequence[Utterance], split: str) -> list[Utterance]:
+    """The rows of the split with classes of the bundle. Raises ValueError where it was trained on their speakers or dialogues."""
+    chosen = [row for row in rows if row.split == split and bundle.run.labels.name(row) is not None]
+    trained = {*bundle.provenance.speakers, *bundle.provenance.groups}
+    if heard := sorted({row.corpus_speaker for row in chosen if trained & {row.corpus_speaker, row.corpus_group}}):
+        raise ValueError(f"{bundle.name} was trained on {', '.join(heard[:12])}; a temperature is fitted on speakers it has never heard")
+    return chosen
+
+
 def store(folder: str | Path, calibration: Calibration, trust: tuple[str, ...] = ()) -> Path:
-    """The bundle in `folder` with this calibration in place of its own: probe and SHA-256 are made anew, the card stays.
+    """The bundle in `folder` with this calibration in place of its own: probe and SHA-256 are made anew, the rest stays.
+
+    It is made in a folder beside and takes the place of the old one at once: whoever opens the bundle meanwhile finds either.
 
     Raises ValueError where no bundle lies there; one that ships with moodcast is not changed.
     """
@@ -100,4 +166,9 @@ def store(folder: str | Path, calibration: Calibration, trust: tuple[str, ...] =
         raise ValueError(f"{folder} is no folder with a bundle; one that ships with moodcast is copied first, then calibrated")
     bundle = bundles.load(folder, trust)
     card = (folder / bundles.CARD).read_text(encoding="utf-8") if (folder / bundles.CARD).is_file() else ""
-    return bundles.save(folder, bundle.method, bundle.run, bundle.provenance, bundle.scores, card, calibration)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as place:
+        half = bundles.save(Path(place) / folder.name, bundle.method, bundle.run, bundle.provenance, bundle.scores, card, calibration)
+        if (half / bundles.WEIGHTS).read_bytes() != (folder / bundles.WEIGHTS).read_bytes():  # of another release of safetensors
+            os.replace(half / bundles.WEIGHTS, folder / bundles.WEIGHTS)
+        os.replace(half / bundles.SETTINGS, folder / bundles.SETTINGS)
+    return folder

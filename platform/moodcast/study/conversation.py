@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from pyannote.metrics.identification import IdentificationErrorRate
 
 from moodcast import metrics
 from moodcast.diarize import Turn, read_rttm
+from moodcast.study import coverage
+from moodcast.study.coverage import Judged, judge, measures
 from moodcast.timeline import Segment as Row
 from moodcast.timeline import Timeline
 
@@ -59,7 +61,7 @@ class Errors:
 class Score:
     """One conversation: errors by what was asked of it ("der", "teer", "steer", "eder", "teer, overlapped speech", ...).
 
-    jaccard: summed 1 - intersection / union, and the number of reference speakers.
+    jaccard: summed 1 - intersection / union, and the number of reference speakers. judged: the found turns beside their true emotion.
     """
 
     uri: str
@@ -67,6 +69,7 @@ class Score:
     jaccard: tuple[float, float]
     speakers: int
     speakers_found: int
+    judged: tuple[Judged, ...] = ()
 
 
 def score(reference: Timeline, found: Timeline, region: Region | None = None, collar_s: float = 0.0, overlap: bool = True) -> Score:
@@ -90,6 +93,7 @@ def score(reference: Timeline, found: Timeline, region: Region | None = None, co
         (float(jaccard["speaker error"]), float(jaccard["speaker count"])),
         len(said.crop(scored).labels()),
         len(heard.crop(scored).labels()),
+        judge(reference, found) if "teer" in errors else (),
     )
 
 
@@ -160,11 +164,43 @@ def rate(sums: metrics.Counts) -> metrics.Counts:
 
 
 def pooled(scores: Sequence[Score]) -> dict[str, metrics.Interval]:
-    """Error rates of all conversations together, with a 95 % interval by bootstrap over conversations; "jer" beside those of `Score`."""
+    """Error rates of all conversations together, with a 95 % interval by bootstrap over conversations.
+
+    "jer" beside those of `Score`, and of judged turns "uar", "ece", "coverage" and "accuracy" (`coverage.measures`).
+    """
     names = dict.fromkeys(name for one in scores for name in one.errors)
     sums = {name: np.stack([one.errors[name].array for one in scores if name in one.errors]) for name in names}
     found = {name: metrics.speaker_bootstrap(rate, values, bounds=(0.0, np.inf)) for name, values in sums.items()}
-    return found | {"jer": metrics.speaker_bootstrap(metrics.mean, np.array([one.jaccard for one in scores]))}
+    found["jer"] = metrics.speaker_bootstrap(metrics.mean, np.array([one.jaccard for one in scores]))
+    classes = sorted(
+        {row.truth for one in scores for row in one.judged} | {name for one in scores for row in one.judged for name in row.emotions}
+    )
+    return found | measures([one.judged for one in scores], classes)
+
+
+def count_error(scores: Sequence[Score]) -> tuple[metrics.Interval, metrics.Interval]:
+    """By how many the number of speakers is off in the mean, and the share of conversations with the right number."""
+    off = np.array([abs(one.speakers_found - one.speakers) for one in scores], dtype=np.float64)
+    return (
+        metrics.speaker_bootstrap(metrics.mean, metrics.with_count(off), bounds=(0.0, np.inf)),
+        metrics.speaker_bootstrap(metrics.mean, metrics.with_count(off == 0)),
+    )
+
+
+def trivial(found: Timeline, class_counts: Mapping[str, int]) -> Timeline:
+    """What knows nothing of voices: the same speech said by one speaker, in the class that is most frequent in training."""
+    total = sum(class_counts.values()) or 1
+    emotions = {name: class_counts.get(name, 0) / total for name in found.classes}
+    best = max(emotions, key=lambda name: emotions[name], default=None)
+    told = {
+        "speaker": "anybody",
+        "emotion": best,
+        "emotions": emotions,
+        "confidence": emotions.get(best or ""),
+        "status": "ok",
+        "chunks": (),
+    }
+    return found.model_copy(update={"segments": tuple(row.model_copy(update=told) for row in found.segments)})
 
 
 def read_reference(path: str | Path, uri: str | None = None) -> Timeline:
@@ -205,8 +241,17 @@ def to_dict(scores: Sequence[Score]) -> dict[str, Any]:
         return value if math.isfinite(value) else None
 
     found = pooled(scores).items()
-    rates = {name: {"rate": known(one.value), "low": known(one.low), "high": known(one.high)} for name, one in found}
-    return {"rates": rates, "conversations": [asdict(one) for one in scores]}
+
+    def told(one: metrics.Interval) -> dict[str, float | None]:
+        return {"rate": known(one.value), "low": known(one.low), "high": known(one.high)}
+
+    off, right = count_error(scores)
+    return {
+        "rates": {name: told(one) for name, one in found},
+        "speakers": {"off_by": told(off), "right": told(right)},
+        "coverage": coverage.to_dict(coverage.curve([one.judged for one in scores])),
+        "conversations": [{name: value for name, value in asdict(one).items() if name != "judged"} for one in scores],
+    }
 
 
 def turns(reference: Timeline) -> tuple[Turn, ...]:
