@@ -4,13 +4,15 @@ import csv
 import io
 import json
 
+import audformat
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyannote.database.util import load_rttm
 
-from moodcast.formats import write
-from moodcast.timeline import SCHEMA, ChunkRow, Segment, Timeline
+from moodcast.formats import FORMATS, write
+from moodcast.timeline import SCHEMA, STATUSES, Adaptation, ChunkRow, Segment, Timeline
 
 CLASSES = ("angry", "happy")
 
@@ -123,3 +125,26 @@ def test_write_makes_the_folder_and_four_files(tmp_path) -> None:
     assert [path.name for path in paths] == ["talk.json", "talk.csv", "talk.rttm", "talk.html"]
     assert Timeline.from_json(paths[0].read_text()).speakers == ("A",)
     assert "<html" in paths[3].read_text()
+
+
+def test_the_documentation_names_every_field_and_status(root) -> None:
+    text = (root / "docs" / "timeline.md").read_text()
+    names = {field.alias or name for kind in (Timeline, Segment, ChunkRow, Adaptation) for name, field in kind.model_fields.items()}
+    assert sorted(name for name in {*names, *STATUSES} if f"`{name}`" not in text) == []
+    schema = Timeline.model_json_schema()
+    assert schema["$defs"]["Segment"]["properties"]["status"]["enum"] == list(STATUSES)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_status_goes_through_every_form(status: str, tmp_path) -> None:
+    rows = segment("A", 0, 1.5), segment("B", 2, 3, status=status, emotion="happy" if status == "ok" else None)
+    made = timeline(*rows)
+    assert Timeline.from_json(made.to_json()).segments[1].status == status
+    assert list(csv.DictReader(io.StringIO(made.to_csv())))[1]["status"] == status
+    for path in write(made, tmp_path, "talk", formats=tuple(FORMATS)):
+        assert path.exists()
+    words = "happy 75 %" if status == "ok" else f"({status.replace('_', ' ')})"
+    for name in ("talk.labels.txt", "talk.TextGrid", "talk.eaf", "talk.vtt"):
+        assert words in (tmp_path / name).read_text()
+    assert pq.read_table(tmp_path / "talk.parquet").column("status").to_pylist() == ["ok", status]
+    assert audformat.Database.load(str(tmp_path / "talk.audformat"))["timeline"]["status"].get().tolist() == ["ok", status]
