@@ -11,7 +11,7 @@ import soundfile
 
 from moodcast import evaluate as evaluation
 from moodcast.audio import fingerprint, read
-from moodcast.bundle import Bundle, Provenance
+from moodcast.bundle import Bundle, ChosenOn, Provenance
 from moodcast.evaluate import evaluate
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
@@ -110,6 +110,18 @@ def test_what_training_let_through_stands_in_every_score_without_being_asked(row
     honest = evaluate(bundle_of(), rows, plain=False)
     assert not any("LEAK" in scores.guard for scores in honest.slices)
     assert honest.notes[0].startswith("speaker-independent")
+
+
+def test_a_side_that_chose_the_epoch_is_scored_with_a_flag(rows: list[Utterance]) -> None:
+    by_name = evaluate(bundle_of(Provenance(chosen_on=ChosenOn(speakers=("toy/s5",)))), rows, plain=False)
+    assert all("CHOSEN ON 1 OF THESE SPEAKERS, DIALOGUES OR RECORDINGS (TOY/S5)" in scores.guard for scores in by_name.slices)
+    assert not by_name.notes[0].startswith("speaker-independent")
+    mark = fingerprint(read(next(row for row in rows if row.id == "s5_sad").path))
+    by_sound = evaluate(bundle_of(Provenance(chosen_on=ChosenOn(fingerprints=(mark,)))), rows, plain=False)
+    assert "chosen on 1 of these" in by_sound.flags[0]
+    assert "(s5_sad)" in by_sound.flags[0]
+    elsewhere = evaluate(bundle_of(Provenance(chosen_on=ChosenOn(speakers=("toy/s9",), fingerprints=("0" * 64,)))), rows, plain=False)
+    assert elsewhere.flags == ()
 
 
 def test_what_the_rows_give_away_stands_beside_the_scores(rows: list[Utterance]) -> None:

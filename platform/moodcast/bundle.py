@@ -50,10 +50,20 @@ Wave = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class ChosenOn:
+    """The utterances by which one of several states of a method became the bundle: speakers, groups and fingerprints as in Provenance."""
+
+    speakers: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What a bundle was trained on: enough to refuse a score on the same speakers or recordings.
 
     speakers and groups as "corpus/name"; fingerprints of decoded audio (`audio.fingerprint`). leaks: what train.allow_leaks let through.
+    chosen_on: what it was not trained on, but its epoch and its temperature were chosen on (the dev side), apart.
     """
 
     corpora: tuple[str, ...] = ()
@@ -64,6 +74,7 @@ class Provenance:
     hours: float = 0.0
     made_with: dict[str, str] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
+    chosen_on: ChosenOn = ChosenOn()
 
 
 @dataclass(frozen=True)

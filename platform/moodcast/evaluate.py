@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def evaluate(
     flags = [*flags, *audit.guard(audit.leaks_among(rows), allow_leaks, ALLOW)]
     known, skipped = scorable(bundle, rows, split)
     for each in (bundle, against) if against is not None else (bundle,):
-        flags += [*each.provenance.leaks, *heard_before(each, known, allow_leaks)]
+        flags += [*each.provenance.leaks, *heard_before(each, known, allow_leaks), *chosen_before(each, known)]
     answers = answer(bundle, known, progress, allow_leaks)
     other = None
     if against is not None:
@@ -88,12 +89,18 @@ def scorable(bundle: Bundle, rows: Sequence[Utterance], split: str) -> tuple[lis
     return known, dict(Counter(str(row.emotion) for row in chosen if bundle.run.labels.name(row) is None))
 
 
-def answer(bundle: Bundle, rows: Sequence[Utterance], progress: Progress | None = None, allow_leaks: bool = False) -> Answers:
-    """What a bundle says of each row, alone by alone.
+def answer(
+    bundle: Bundle,
+    rows: Sequence[Utterance],
+    progress: Progress | None = None,
+    allow_leaks: bool = False,
+    root: Path | None = None,
+) -> Answers:
+    """What a bundle says of each row, alone by alone. root: where decoded audio is kept.
 
     Raises ValueError where it was trained on one of these recordings, unless allow_leaks.
     """
-    store = open_waves(rows, bundle.rate, max_hours=bundle.run.audio.max_hours)
+    store = open_waves(rows, bundle.rate, root, bundle.run.audio.max_hours)
     if not allow_leaks:
         refuse_trained_recordings(bundle, rows, store.fingerprints)
     probabilities, attributes = _answered(bundle, store, progress)
@@ -112,8 +119,8 @@ def answer(bundle: Bundle, rows: Sequence[Utterance], progress: Progress | None 
     )
 
 
-def trivial(answers: Answers, train: Sequence[Utterance], bundle: Bundle, plain: bool = True) -> list[Baseline]:
-    """The baselines that can be had: plain statistics need training rows of every class."""
+def trivial(answers: Answers, train: Sequence[Utterance], bundle: Bundle, plain: bool = True, root: Path | None = None) -> list[Baseline]:
+    """The baselines that can be had: plain statistics need training rows of every class. root: where decoded audio is kept."""
     labels, truth = bundle.run.labels, answers.truth
     found: list[Baseline | None] = [
         baselines.majority(bundle.classes, bundle.provenance.class_counts, truth),
@@ -121,7 +128,7 @@ def trivial(answers: Answers, train: Sequence[Utterance], bundle: Bundle, plain:
     ]
     if plain and len({labels.name(row) for row in train}) == len(bundle.classes):
         hours = bundle.run.audio.max_hours
-        sides = [baselines.statistics_of(open_waves(side, baselines.RATE, max_hours=hours)) for side in (train, answers.rows)]
+        sides = [baselines.statistics_of(open_waves(side, baselines.RATE, root, hours)) for side in (train, answers.rows)]
         known = np.array([bundle.classes.index(str(labels.name(row))) for row in train])
         found.append(baselines.plain_statistics(sides[0], known, sides[1]))
     return [baseline for baseline in found if baseline is not None]
@@ -159,6 +166,20 @@ def heard_before(bundle: Bundle, rows: Sequence[Utterance], allow_leaks: bool) -
         for what, names in heard.items()
         if names
     ]
+
+
+def chosen_before(bundle: Bundle, rows: Sequence[Utterance], root: Path | None = None) -> list[str]:
+    """A flag where the bundle's epoch or temperature was chosen on some of these speakers or recordings: the score flatters it."""
+    chosen = bundle.provenance.chosen_on
+    known = {*chosen.speakers, *chosen.groups}
+    names = {name for row in rows for name in (row.corpus_speaker, row.corpus_group) if name in known}
+    if not names and chosen.fingerprints:
+        marks = open_waves(rows, bundle.rate, root, bundle.run.audio.max_hours).fingerprints
+        names = {row.id for row, mark in zip(rows, marks, strict=True) if mark in set(chosen.fingerprints)}
+    if not names:
+        return []
+    what = f"{len(names)} of these speakers, dialogues or recordings ({_some(sorted(names), 6)})"
+    return [f"chosen on what is scored: epoch and temperature of {bundle.name} were chosen on {what}, so that the score flatters it"]
 
 
 def refuse_trained_speakers(bundle: Bundle, rows: Sequence[Utterance]) -> None:
@@ -210,7 +231,7 @@ def _answered(bundle: Bundle, store: WaveStore, progress: Progress | None) -> tu
 
 def notes(rows: Sequence[Utterance], train: Sequence[Utterance], plain: bool = True, leaks: bool = False) -> tuple[str, ...]:
     """What a reader of the scores must know beside them; leaks: whether some were let through."""
-    split = "NOT independent of what was trained on, see the flags" if leaks else "speaker-independent"
+    split = "NOT independent of what was trained or chosen on, see the flags" if leaks else "speaker-independent"
     found = [f"{split}; intervals: 95 % bootstrap over speakers, 2000 draws"]
     if any(row.speaker is None for row in rows):
         found.append("some utterances name no speaker and count as speakers of their own: their intervals are too narrow")

@@ -97,9 +97,9 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     return rows
 
 
-def read_manifests(paths: Iterable[str | Path]) -> list[Utterance]:
-    """The rows of several manifests together. Raises ValueError for none, or an id that two of them use."""
-    rows = [row for path in paths for row in read_manifest(path)]
+def read_manifests(items: Iterable[str | Path | Utterance]) -> list[Utterance]:
+    """The rows of several manifests together, or rows as they are. Raises ValueError for none, or an id that two of them use."""
+    rows = [row for item in items for row in ([item] if isinstance(item, Utterance) else read_manifest(item))]
     if not rows:
         raise ValueError("no manifest came; `moodcast prepare CORPUS FOLDER` writes one")
     _check_ids(rows, "these manifests together")

@@ -35,7 +35,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def report(rows: list[Utterance], home: Path, local_ray: None) -> Report:
-    return cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", progress=False)
+    found = cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", progress=False, cache=home / "given")
+    assert not (home / "cache").exists(), "what is decoded lies where it was asked for"
+    return found
 
 
 def test_every_utterance_is_answered_once_by_a_bundle_that_has_not_heard_its_speaker(

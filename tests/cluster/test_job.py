@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moodcast.bundle import Provenance, load, save
-from moodcast.cluster.job import _typed, prepared, rows_of, speaker_split, with_split
+from moodcast.cluster.job import _typed, prepared, speaker_split, with_split
 from moodcast.cluster.publish import equal_error_rate, publish
 from moodcast.cluster.watch import duration, epoch_line
 from moodcast.config import leaves, replace_at
 from moodcast.labels import Labels
-from moodcast.manifest import Utterance, leaks, read_manifest, write_manifest
+from moodcast.manifest import Utterance, leaks, read_manifest, read_manifests, write_manifest
 from moodcast.run import build, run_from_dict, run_to_dict
 from tests.cluster.tiny import tiny_run
 
@@ -52,11 +52,12 @@ def test_manifests_are_read_together_and_ids_must_differ(tmp_path: Path) -> None
     rows = table()
     write_manifest(rows[:30], tmp_path / "a.jsonl")
     write_manifest(rows[30:], tmp_path / "b.csv")
-    assert [row.id for row in rows_of([tmp_path / "a.jsonl", tmp_path / "b.csv"])] == [row.id for row in rows]
-    with pytest.raises(ValueError, match="two rows have the id 'u0'"):
-        rows_of([tmp_path / "a.jsonl", str(tmp_path / "a.jsonl")])
+    assert [row.id for row in read_manifests([tmp_path / "a.jsonl", tmp_path / "b.csv"])] == [row.id for row in rows]
+    with pytest.raises(ValueError, match="the id 'u0' comes twice"):
+        read_manifests([tmp_path / "a.jsonl", str(tmp_path / "a.jsonl")])
+    assert read_manifests([tmp_path / "a.jsonl", *rows[30:]])[30:] == rows[30:]
     with pytest.raises(ValueError, match="no manifest"):
-        rows_of([])
+        read_manifests([])
 
 
 def test_speakers_as_classes_are_those_of_training_and_their_other_utterances_choose_the_epoch() -> None:

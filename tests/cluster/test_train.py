@@ -116,6 +116,10 @@ def test_a_bundle_knows_whom_it_was_trained_on(two: tuple[Fit, set[str]], corpus
     assert set(provenance.speakers) == {row.corpus_speaker for row in train}
     assert len(provenance.fingerprints) == len(train)
     assert provenance.class_counts == {"high": len(train) // 2, "low": len(train) // 2}
+    dev = [row for row in corpus if row.split == "dev"]
+    assert set(provenance.chosen_on.speakers) == {row.corpus_speaker for row in dev}
+    assert len(provenance.chosen_on.fingerprints) == len(dev)
+    assert not set(provenance.chosen_on.fingerprints) & set(provenance.fingerprints)
 
 
 def test_metrics_are_told_as_json_lines_and_to_tensorboard(two: tuple[Fit, set[str]]) -> None:
@@ -238,6 +242,7 @@ def test_a_bundle_has_heard_whom_the_one_it_started_from_has_heard(
     assert set(heard.speakers) == {*before.speakers, *(row.corpus_speaker for row in others)}
     assert set(heard.corpora) == {*before.corpora, "others"}
     assert set(before.fingerprints) <= set(heard.fingerprints)
+    assert heard.chosen_on == before.chosen_on, "this training had no dev side of its own"
 
 
 def test_weights_are_taken_by_the_beginning_of_their_names(two: tuple[Fit, set[str]]) -> None:

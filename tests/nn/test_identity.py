@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from moodcast.nn import frontends
+from moodcast.nn import identity as named
 from moodcast.nn.identity import identity
 
 
@@ -34,3 +36,14 @@ def test_a_change_of_code_makes_another_name(tmp_path: Path, monkeypatch: pytest
         spec.loader.exec_module(module)
         names |= {identity(module.Part()), identity(nn.Identity(), code=(module,))}
     assert len(names) == 4
+
+
+def test_a_change_of_what_feeds_every_encoder_makes_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert frontends in named.FED_BY
+    path, names = tmp_path / "frontends.py", set()
+    for body in ("waves", "waves * 2"):
+        path.write_text(f"def standardised(waves, lengths):\n    return {body}\n")
+        spec = importlib.util.spec_from_file_location("frontends", path)
+        monkeypatch.setattr(named, "FED_BY", (importlib.util.module_from_spec(spec),))
+        names.add(identity(nn.Linear(1, 1, bias=False).requires_grad_(False).apply(lambda part: nn.init.zeros_(part.weight))))
+    assert len(names) == 2

@@ -186,9 +186,9 @@ def _fold(run: Run, rows: list[Utterance], home: Path, test: int, workers: int, 
         raise Interrupted(f"interrupted in fold {test}; the same command goes on from its last checkpoint ({folder})") from None
     bundle = bundles.load(trained.bundle, trust_of(run))
     known, _ = evaluation.scorable(bundle, rows, "test")
-    answers = evaluation.answer(bundle, known, allow_leaks=run.train.allow_leaks)
+    answers = evaluation.answer(bundle, known, allow_leaks=run.train.allow_leaks, root=cache)
     train = [row for row in rows if row.split == "train" and run.labels.name(row) is not None]
-    besides = [found for found in evaluation.trivial(answers, train, bundle, plain) if found.name != "speaker's name"]
+    besides = [found for found in evaluation.trivial(answers, train, bundle, plain, cache) if found.name != "speaker's name"]
     votes = evaluation.votes_mean(run.labels, train)
     fold = Fold(
         ids=tuple(row.id for row in known),
@@ -239,10 +239,8 @@ def _read(path: Path) -> Fold:
 
 def _rows(run: Run, manifests: Sequence[str | Path] | Sequence[Utterance]) -> list[Utterance]:
     """The rows of which folds are made: those with a class or a target, without a split."""
-    given = [item for item in manifests if isinstance(item, Utterance)]
-    rows = given or read_manifests([item for item in manifests if not isinstance(item, Utterance)])
     labels = run.labels
-    rows = [row for row in rows if labels.name(row) is not None]
+    rows = [row for row in read_manifests(manifests) if labels.name(row) is not None]
     if not rows:
         raise ValueError(f"none of the rows has one of the classes {labels.classes}; there is nothing to train on")
     return _unsplit(rows)

@@ -20,7 +20,7 @@ from moodcast import config
 from moodcast.cluster import folder as files
 from moodcast.cluster.publish import publish
 from moodcast.cluster.train import Fit, Interrupted, fit, trust_of
-from moodcast.manifest import Utterance, read_manifest, split_by_group
+from moodcast.manifest import Utterance, read_manifest, read_manifests, split_by_group
 from moodcast.run import Run
 
 
@@ -43,24 +43,9 @@ def train(
     """
     if resume is not None and not manifests:
         manifests = [Path(resume) / files.MANIFEST]
-    run, rows = prepared(run, rows_of(manifests))
+    run, rows = prepared(run, read_manifests(manifests))
     command = _typed(sys.orig_argv, resume) if progress else None
     return fit(run, rows, out, name=name, workers=workers, gpu=gpu, resume=resume, progress=progress, cache=cache, command=command)
-
-
-def rows_of(manifests: Sequence[str | Path] | Sequence[Utterance]) -> list[Utterance]:
-    """The rows of all manifests. Raises ValueError for none, or an id that two of them use."""
-    if not manifests:
-        raise ValueError("no manifest to train on; `moodcast prepare CORPUS FOLDER` writes one")
-    rows: list[Utterance] = []
-    for item in manifests:
-        rows.extend([item] if isinstance(item, Utterance) else read_manifest(item))
-    seen: set[str] = set()
-    for row in rows:
-        if row.id in seen:
-            raise ValueError(f"two rows have the id {row.id!r}; give each manifest only once, and ids a prefix by corpus")
-        seen.add(row.id)
-    return rows
 
 
 def with_split(rows: Sequence[Utterance]) -> list[Utterance]:
@@ -93,7 +78,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
             changes = config.parse_overrides(word for word in words or [] if word not in manifests)
             rows: Sequence[str] | Sequence[Utterance] = manifests
             if held_out is not None and manifests:
-                rows = [replace(row, split="test" if held_out(row) else "train") for row in rows_of(manifests)]
+                rows = [replace(row, split="test" if held_out(row) else "train") for row in read_manifests(manifests)]
             done = train(config.replace_at(run, changes), rows, out=out, name=name, workers=workers, gpu=gpu, resume=resume)
             if into is not None:
                 publish(done.bundle, read_manifest(done.folder / files.MANIFEST), into, notes, trust_of(run))

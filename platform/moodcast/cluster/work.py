@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ class Worker:
     def provenance(self) -> bundle.Provenance:
         """Who and what this run is trained on, and what the bundle was that it started from."""
         if not hasattr(self, "_provenance"):
-            own = provenance_of(self.data, self.run, self.leaks())
+            own = provenance_of(self.data, self.run, self.leaks(), self.dev)
             before = max(files.checkpoints(self.folder).values(), default=None) or self._start_from
             self._provenance = inherited(own, bundle.load(before, self._trust, verify=False).provenance) if before else own
         return self._provenance
@@ -251,19 +251,27 @@ def sides(rows: Sequence[Utterance], run: Run) -> tuple[list[Utterance], list[Ut
     return train, dev
 
 
-def provenance_of(data: CachedStretches, run: Run, leaks: tuple[str, ...] = ()) -> bundle.Provenance:
-    """What a bundle says it was trained on, and which leaks were let through."""
+def provenance_of(data: CachedStretches, run: Run, leaks: tuple[str, ...] = (), dev: CachedStretches | None = None) -> bundle.Provenance:
+    """What a bundle says it was trained on, what its epoch and temperature were chosen on, and which leaks were let through."""
     rows = data.rows
+    speakers, groups, fingerprints = _heard(data)
     return bundle.Provenance(
         corpora=tuple(sorted({row.corpus for row in rows})),
-        speakers=tuple(sorted({row.corpus_speaker for row in rows})),
-        groups=tuple(sorted({row.corpus_group for row in rows})),
-        fingerprints=tuple(sorted(set(data.store.fingerprints))),
+        speakers=speakers,
+        groups=groups,
+        fingerprints=fingerprints,
         class_counts=dict(sorted(Counter(str(run.labels.name(row)) for row in rows).items())),
         hours=round(float(data.seconds.sum()) / 3600, 3),
         made_with={"ray": ray.__version__},
         leaks=leaks,
+        chosen_on=bundle.ChosenOn() if dev is None else bundle.ChosenOn(*_heard(dev)),
     )
+
+
+def _heard(side: CachedStretches) -> tuple[tuple[str, ...], ...]:
+    """Speakers, groups and fingerprints of a side, each once."""
+    found = ({row.corpus_speaker for row in side.rows}, {row.corpus_group for row in side.rows}, set(side.store.fingerprints))
+    return tuple(tuple(sorted(names)) for names in found)
 
 
 def inherited(own: bundle.Provenance, given: bundle.Provenance) -> bundle.Provenance:
@@ -275,6 +283,9 @@ def inherited(own: bundle.Provenance, given: bundle.Provenance) -> bundle.Proven
         groups=tuple(sorted({*own.groups, *given.groups})),
         fingerprints=tuple(sorted({*own.fingerprints, *given.fingerprints})),
         leaks=tuple(dict.fromkeys((*given.leaks, *own.leaks))),
+        chosen_on=bundle.ChosenOn(
+            *(tuple(sorted({*one, *other})) for one, other in zip(astuple(own.chosen_on), astuple(given.chosen_on), strict=True))
+        ),
     )
 
 
