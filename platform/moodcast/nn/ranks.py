@@ -1,0 +1,34 @@
+"""Losses that compare utterances with each other, when a batch is spread over ranks: each rank sees everybody's embeddings.
+
+Without it two ranks would compare within halves of a batch and learn something else than one rank does. Shapes: R rows of a rank, W ranks.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def num_ranks() -> int:
+    """How many ranks train together, 1 where nobody else does."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def everybody(values: Tensor) -> Tensor:
+    """The rows [R, ...] of all ranks in their order, [W R, ...]; only one's own carry a gradient. Every rank must call it, with equal R."""
+    if num_ranks() == 1:
+        return values
+    parts = [torch.empty_like(values) for _ in range(num_ranks())]
+    dist.all_gather(parts, values.detach().contiguous())
+    parts[dist.get_rank()] = values
+    return torch.cat(parts)
+
+
+def shared(term: Tensor) -> Tensor:
+    """A scalar that every rank computed of `everybody`: the same value, and the gradient W times as large.
+
+    A rank has the gradient of its own rows alone. The distributed module averages over ranks what must be summed: W mends that.
+    """
+    count = num_ranks()
+    return term if count == 1 else count * term - (count - 1) * term.detach()
