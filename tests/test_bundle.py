@@ -156,7 +156,7 @@ def test_a_method_outside_moodcast_needs_trust_by_name(tmp_path: Path, monkeypat
 def test_a_bundle_cannot_make_us_import_what_it_likes(folder: Path, name: str) -> None:
     settings = json.loads((folder / "bundle.json").read_text())
     settings["run"]["method"]["class"] = name
-    settings["sha256"] = bundles._digest(settings, folder / "weights.safetensors")
+    settings["sha256"] = bundles.digest(settings, folder / "weights.safetensors")
     (folder / "bundle.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=r"refusing|not a Method|cannot be imported"):
         load(folder)
@@ -174,7 +174,7 @@ def test_a_bundle_of_the_first_format_opens_and_is_not_calibrated(folder: Path) 
     settings = json.loads((folder / "bundle.json").read_text())
     settings["format"] = 1
     del settings["calibration"]
-    settings["sha256"] = bundles._digest(settings, folder / "weights.safetensors")
+    settings["sha256"] = bundles.digest(settings, folder / "weights.safetensors")
     (folder / "bundle.json").write_text(json.dumps(settings))
     assert load(folder).calibration == Calibration(temperature=1.0)
 
@@ -210,7 +210,7 @@ def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
 def test_weights_of_another_shape_are_refused(folder: Path, tmp_path: Path, run: Run) -> None:
     settings = json.loads((folder / "bundle.json").read_text())
     settings["run"]["labels"]["classes"] = ["a", "b", "c"]
-    settings["sha256"] = bundles._digest(settings, folder / "weights.safetensors")
+    settings["sha256"] = bundles.digest(settings, folder / "weights.safetensors")
     (folder / "bundle.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match="weights do not fit"):
         load(folder)
@@ -264,7 +264,7 @@ def test_settings_that_lack_a_part_or_hold_another_thing_are_one_sentence(folder
     del settings[part]
     if instead is not None:
         settings[part] = instead
-    settings["sha256"] = bundles._digest(settings, folder / "weights.safetensors")
+    settings["sha256"] = bundles.digest(settings, folder / "weights.safetensors")
     (folder / "bundle.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=r"lacks a part|dictionary update sequence"):
         load(folder)

@@ -20,6 +20,7 @@ import yaml
 
 from moodcast import bundle as bundles
 from moodcast import hub
+from moodcast.augment import Augment, Noise, Room
 from moodcast.bundle import Provenance, load, probe_signal, save
 from moodcast.methods.erm import Erm
 from moodcast.run import Run, build
@@ -62,6 +63,47 @@ def test_a_bundle_comes_back_from_a_folder_as_it_went(bundle: Path, pushed: Path
     assert json.loads((back / "bundle.json").read_text()) == json.loads((bundle / "bundle.json").read_text())
     wave = probe_signal(16_000)
     np.testing.assert_array_equal(load(back).predict((wave, 16_000)).emotion, load(bundle).predict((wave, 16_000)).emotion)
+
+
+def test_paths_of_this_machine_do_not_travel(tmp_path: Path) -> None:
+    home = tmp_path / "ann" / "secret"
+    augment = Augment(noise=Noise(folder=str(home / "noise")), room=Room(folder="recordings/rooms"))
+    run = Run(method=Erm.Config(width=16, channels=4), augment=augment, start_from=str(home / "first" / "bundle"))
+    card = f"# mine\n\nIt started from {home / 'first' / 'bundle'} with noise of {home / 'noise'}.\n"
+    bundle = save(tmp_path / "mine", build(run), run, Provenance(), {}, card)
+    pushed = Path(hub.push(bundle, str(tmp_path / "pushed")))
+    for path in pushed.iterdir():
+        assert b"secret" not in path.read_bytes(), path.name
+    back = load(hub.pull(str(pushed), tmp_path / "back"))
+    assert (back.run.start_from, back.run.augment.noise.folder, back.run.augment.room.folder) == ("bundle", "noise", "rooms")
+    assert back.sha256 != load(bundle).sha256
+    assert "It started from bundle with noise of noise." in (pushed / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("typed", "published"),
+    [
+        ("openai/whisper-base", "openai/whisper-base"),
+        ("random:wav2vec2", "random:wav2vec2"),
+        ("/home/ann/whisper-base/", "whisper-base"),
+        ("~/models/wavlm", "wavlm"),
+        ("../wavlm", "wavlm"),
+        ("folder/of/an/encoder", "encoder"),
+        ("C:\\Users\\ann\\wavlm", "wavlm"),
+    ],
+)
+def test_a_hub_s_name_is_no_path(typed: str, published: str) -> None:
+    run = {"method": {"class": "moodcast.methods.pretrained:Pretrained", "encoder": typed}, "labels": {"classes": ["a/b/c"]}}
+    found, paths = hub.without_paths(run)
+    assert found == {"method": {"class": "moodcast.methods.pretrained:Pretrained", "encoder": published}, "labels": {"classes": ["a/b/c"]}}
+    assert paths == ({} if typed == published else {typed: published})
+
+
+def test_an_encoder_s_config_does_not_say_where_it_lay() -> None:
+    told = hub._of_names('{"_name_or_path": "/home/ann/whisper", "width": 3}', "encoder/config.json")
+    assert json.loads(told) == {"_name_or_path": "whisper", "width": 3}
+    as_it_was = '{"_name_or_path": "openai/whisper-base"}'
+    assert hub._of_names(as_it_was, "encoder/config.json") == as_it_was
 
 
 def test_a_pushed_folder_has_the_form_that_hubs_know(pushed: Path) -> None:

@@ -281,7 +281,7 @@ def save(
         "probe": probe,
     }
     settings = json.loads(json.dumps(settings))  # what is hashed is what will be read back
-    settings["sha256"] = _digest(settings, path / WEIGHTS)
+    settings["sha256"] = digest(settings, path / WEIGHTS)
     (path / SETTINGS).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     plain = " ".join(["A moodcast bundle; it has no model card yet.", method.terms()]).rstrip()
     (path / CARD).write_text(card or f"# {path.name}\n\n{plain}\n", encoding="utf-8")
@@ -296,7 +296,7 @@ def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool
     """
     folder = folder_of(path)
     settings = _settings(folder)
-    if settings.get("sha256") != _digest(settings, folder / WEIGHTS):
+    if settings.get("sha256") != digest(settings, folder / WEIGHTS):
         raise ValueError(f"{folder}: settings or weights were changed after the bundle was saved (SHA-256 differs); take a fresh copy")
     try:
         run = run_from_dict(settings["run"], trust)
@@ -372,7 +372,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-def _digest(settings: Mapping[str, Any], weights: Path) -> str:
+def digest(settings: Mapping[str, Any], weights: Path) -> str:
     """SHA-256 over the canonical settings (without the digest itself) and the bytes of the weights."""
     canonical = json.dumps({k: v for k, v in settings.items() if k != "sha256"}, sort_keys=True, ensure_ascii=False)
     digest = hashlib.sha256(canonical.encode())

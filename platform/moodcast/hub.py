@@ -31,6 +31,8 @@ from moodcast.run import run_to_dict
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the hub's client is imported, which happens below, and late
 CONFIG, MODEL, PREPROCESSOR, CARD = "config.json", "model.safetensors", "preprocessor_config.json", "README.md"
 KEY = "moodcast"  # of config.json, under which bundle.json lies
+TYPED = ("method", "augment", "start_from")  # parts of a run where people type paths
+FOLDERS = ("folder", "start_from")  # fields that are nothing else
 LICENSES = ("other", "apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odbl")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -99,18 +101,27 @@ def pull(
 def export(
     source: str | Path, folder: str | Path, *, license_name: str = "other", trust: tuple[str, ...] = (), name: str | None = None
 ) -> Path:
-    """Write a bundle in the Hugging Face form into `folder`. Raises ValueError for what is no bundle or no known licence."""
+    """Write a bundle in the Hugging Face form into `folder`; of paths that were typed on this machine only the names go along.
+
+    Its SHA-256 is another where there were such paths. Raises ValueError for what is no bundle or no known licence.
+    """
     if license_name not in LICENSES:
         raise ValueError(f"the hub knows no licence {license_name!r} for weights of ours; wanted one of {', '.join(LICENSES)}")
     opened = bundles.load(source, trust)
     home, out = bundles.folder_of(source), Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     settings = json.loads((home / bundles.SETTINGS).read_text(encoding="utf-8"))
-    _write_json(out / CONFIG, config(opened, settings))
+    text = (home / bundles.CARD).read_text(encoding="utf-8") if (home / bundles.CARD).is_file() else f"# {opened.name}\n"
+    run, typed = without_paths(settings["run"])
+    texts = {key: _of_names(value, key) for key, value in bundles.carried(home).items()}
+    changed = {**settings, "run": run, "files": write_files(out, texts)}
+    if changed != settings:
+        changed["sha256"] = bundles.digest(changed, home / bundles.WEIGHTS)
+    for path, last in sorted(typed.items(), key=lambda pair: -len(pair[0])):
+        text = text.replace(path, last)
+    _write_json(out / CONFIG, config(opened, changed))
     _write_json(out / PREPROCESSOR, preprocessor(opened))
     shutil.copyfile(home / bundles.WEIGHTS, out / MODEL)
-    write_files(out, bundles.carried(home))
-    text = (home / bundles.CARD).read_text(encoding="utf-8") if (home / bundles.CARD).is_file() else f"# {opened.name}\n"
     (out / CARD).write_text(card(opened, text, name or opened.name, license_name), encoding="utf-8")
     return out
 
@@ -152,6 +163,52 @@ def card(bundle: Bundle, text: str, name: str, license_name: str = "other") -> s
         eval_results=results or None,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{_without_header(text)}"
+
+
+def without_paths(run: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings of a run with names in place of paths, and those paths with their names.
+
+    Looked at are the method's settings, augmentation and start_from; a hub's owner/name is no path.
+    """
+    typed: dict[str, str] = {}
+
+    def public(value: Any, field: str) -> Any:
+        if isinstance(value, Mapping):
+            return {key: public(inner, key) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [public(inner, field) for inner in value]
+        if not isinstance(value, str) or not (field in FOLDERS or is_path(value)) or last_name(value) == value:
+            return value
+        typed[value] = last_name(value)
+        return typed[value]
+
+    return {key: public(value, key) if key in TYPED else value for key, value in run.items()}, typed
+
+
+def is_path(text: str) -> bool:
+    """Whether a setting is a path on some machine and neither a word nor a hub's owner/name."""
+    plain = text.replace("\\", "/")
+    return plain.startswith((".", "/", "~")) or plain.count("/") > 1 or bool(re.match(r"[A-Za-z]:/", plain)) or Path(text).is_dir()
+
+
+def last_name(path: str) -> str:
+    """The last part of a path, whichever system it is of.
+
+    >>> last_name("/home/ann/noise/"), last_name("C:\\\\Users\\\\ann\\\\whisper"), last_name("default")
+    ('noise', 'whisper', 'default')
+    """
+    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+def _of_names(text: str, name: str) -> str:
+    """A text of an encoder without the path that its library wrote down when it was saved."""
+    if not name.endswith(".json"):
+        return text
+    data = json.loads(text)
+    path = data.get("_name_or_path") if isinstance(data, dict) else None
+    if not isinstance(path, str) or not is_path(path):
+        return text
+    return json.dumps({**data, "_name_or_path": last_name(path)}, indent=2, ensure_ascii=False) + "\n"
 
 
 def is_local(place: str) -> bool:
