@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,12 @@ def test_any_number_of_ranks_sees_the_same_global_batches(shares: int, each: int
         shards = [part[g] for part in parts]
         assert len({len(shard) for shard in shards}) == 1
         assert np.stack(shards, axis=1).ravel().tolist() == batch.tolist()
+        assert np.stack([part.draws[g] for part in parts], axis=1).ravel().tolist() == whole.draws[g].tolist()
+    seen: Counter[int] = Counter()
+    for batch, draws in zip(whole, whole.draws, strict=True):
+        for i, before in zip(batch.tolist(), draws.tolist(), strict=True):
+            assert before == seen[i]
+            seen[i] += 1
 
 
 @given(st.integers(1, 80), st.integers(1, 20))

@@ -10,7 +10,7 @@ import hashlib
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -39,6 +39,14 @@ class Diverged(Stopped):
     """The loss or its gradient is no longer a number."""
 
 
+class Plan(list[Indices]):
+    """The batches of an epoch, and in `draws`, of the same shape, how often each stretch was drawn before in this epoch, by any rank."""
+
+    def __init__(self, batches: Iterable[Indices], draws: Iterable[Indices]) -> None:
+        super().__init__(batches)
+        self.draws = list(draws)
+
+
 class Stretches(Protocol):
     """What training reads from: N stretches in manifest order."""
 
@@ -48,7 +56,10 @@ class Stretches(Protocol):
         """Utterance ids, for messages."""
 
     def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
-        """One batch for each entry of the plan: for training in `epoch`, augmented where the run says so, or (None) as recorded."""
+        """One batch for each entry of the plan: for training in `epoch`, augmented where the run says so, or (None) as recorded.
+
+        A stretch that comes again in an epoch is augmented anew where the plan is a Plan, which knows that it does.
+        """
 
 
 # ---------------------------------------------------------------------------------------------------- order
@@ -69,7 +80,7 @@ def balance_weights(rows: Sequence[Utterance], labels: Labels, balance: str) -> 
 
 def epoch_batches(
     num: int, batch_size: int, seed: int, epoch: int, world: int = 1, rank: int = 0, weights: NDArray[np.float64] | None = None
-) -> list[Indices]:
+) -> Plan:
     """The batches of indices that `rank` of `world` sees in an epoch; a pure function of its arguments.
 
     Without `weights` a permutation of `num`, with them (shape [num], not negative) `num` draws with replacement. Global batch g is the
@@ -85,7 +96,23 @@ def epoch_batches(
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(num) if weights is None else rng.choice(num, size=num, p=_probabilities(weights, num))
     size = batch_size if num >= batch_size else num - num % world
-    return [order[start + rank : start + size : world] for start in range(0, num - size + 1, size)]
+    share = [slice(start + rank, start + size, world) for start in range(0, num - size + 1, size)]
+    before = drawn_before(order)
+    return Plan([order[part] for part in share], [before[part] for part in share])
+
+
+def drawn_before(order: Indices) -> Indices:
+    """How often each entry stands earlier in `order`.
+
+    >>> drawn_before(np.array([4, 2, 4, 4, 2]))
+    array([0, 0, 1, 2, 1])
+    """
+    by_value = np.argsort(order, kind="stable")
+    values = order[by_value]
+    firsts = np.searchsorted(values, values)  # of each run of equal entries
+    before = np.empty(len(order), dtype=np.int64)
+    before[by_value] = np.arange(len(order)) - firsts
+    return before
 
 
 def num_steps(num: int, batch_size: int) -> int:

@@ -24,7 +24,7 @@ from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.methods.pretrained import Pretrained
 from moodcast.run import Run, build
-from moodcast.step import Trainer, weights_digest
+from moodcast.step import Indices, Trainer, epoch_batches, weights_digest
 from tests.cluster.tiny import Tiny, tiny_run
 
 
@@ -145,6 +145,23 @@ def test_augmented_training_hears_another_sound_each_epoch_and_dev_never_does(co
         assert torch.equal(a.lengths, wanted.lengths)
     shares = [torch.cat([batch.chunks for batch in data.batches([plan[0][rank::2]], 0)]) for rank in (0, 1)]
     assert torch.equal(torch.stack(shares, 1).flatten(0, 1), first[0].chunks)  # two workers hear what one does
+
+
+def test_what_an_epoch_draws_twice_it_hears_in_two_ways(corpus: list[Utterance], cache: Path) -> None:
+    data = CachedStretches(corpus, replace(tiny_run(), augment=Augment(gain=Gain(1.0))), cache)
+    often = np.where(np.arange(len(data)) < 3, 1.0, 0.0)  # three stretches, again and again
+
+    def heard(plan: Sequence[Indices]) -> list[bytes]:
+        batches = data.batches(plan, 0)
+        return [chunks[lengths > 0].numpy().tobytes() for b in batches for chunks, lengths in zip(b.chunks, b.lengths, strict=True)]
+
+    plan = epoch_batches(len(data), 16, 0, 0, weights=often)
+    whole, drawn = heard(plan), np.concatenate(list(plan))
+    assert len(set(whole)) == len(drawn), "no draw sounds like another"
+    first = [whole[int(np.flatnonzero(drawn == i)[0])] for i in range(3)]
+    assert first == heard([np.arange(3)]), "the first draw is that of an epoch that draws each once"
+    shares = [heard(epoch_batches(len(data), 16, 0, 0, 2, rank, often)) for rank in (0, 1)]
+    assert [sound for pair in zip(*shares, strict=True) for sound in pair] == whole, "two workers hear what one does"
 
 
 def test_a_resumed_run_with_augmentation_equals_an_undisturbed_one(corpus: list[Utterance], cache: Path) -> None:

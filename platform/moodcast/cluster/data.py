@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ from moodcast.chunks import samples_of, split_evenly
 from moodcast.config import to_dict
 from moodcast.manifest import Utterance
 from moodcast.run import Run
-from moodcast.step import Indices
+from moodcast.step import Indices, Plan
 
+T = TypeVar("T")
 AUGMENTING = min(4, os.cpu_count() or 1)  # threads that change the sound of training utterances
 AHEAD = 2  # batches that wait ready: enough to hide collating, little memory
 
@@ -82,13 +84,17 @@ class CachedStretches:
         """Utterance ids."""
         return [self.rows[self.stretches[i].row].id for i in indices]
 
-    def fetch(self, indices: Indices, epoch: int | None = None) -> Batch:
-        """One collated batch with targets, and features where `keep_features` has found them; in a training `epoch`, augmented."""
+    def fetch(self, indices: Indices, epoch: int | None = None, draws: Indices | None = None) -> Batch:
+        """One collated batch with targets, and features where `keep_features` has found them; in a training `epoch`, augmented.
+
+        draws: how often each was drawn before in this epoch (never, where it is None); each draw is augmented in its own way.
+        """
         wanted = [self.stretches[i] for i in indices]
         waves = [self.store[stretch.row][stretch.start : stretch.stop] for stretch in wanted]
         rows = [self.rows[stretch.row] for stretch in wanted]
         if epoch is not None and self.run.augment.active:
-            seed, names = self.run.train.seed, [f"{row.id}:{stretch.start}" for row, stretch in zip(rows, wanted, strict=True)]
+            seed, drawn = self.run.train.seed, np.zeros(len(indices), dtype=np.int64) if draws is None else draws
+            names = [f"{row.id}:{stretch.start}" + f"#{n}" * bool(n) for row, stretch, n in zip(rows, wanted, drawn, strict=True)]
             waves = list(self._pool.map(lambda wave, name: self._augmented(wave, seed, epoch, name), waves, names))
         batch = collate(waves, self.run.chunks, self.run.audio.rate, self.run.labels, rows)
         if self.features is None:
@@ -103,7 +109,8 @@ class CachedStretches:
 
     def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
         """One batch for each entry of the plan, made ahead in a thread; an error there is raised here."""
-        return ahead(lambda indices: self.fetch(indices, epoch), plan)
+        draws = plan.draws if isinstance(plan, Plan) else [None] * len(plan)
+        return ahead(lambda batch: self.fetch(batch[0], epoch, batch[1]), list(zip(plan, draws, strict=True)))
 
     def _augmented(self, wave: Wave, seed: int, epoch: int, name: str) -> Wave:
         """As an epoch hears it, by this thread's own augmenter; made late, because it opens a library that takes seconds."""
@@ -126,7 +133,7 @@ def padded(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
     return out
 
 
-def ahead(fetch: Callable[[Indices], Batch], plan: Sequence[Indices]) -> Iterator[Batch]:
+def ahead(fetch: Callable[[T], Batch], plan: Sequence[T]) -> Iterator[Batch]:
     """`fetch` of each entry in order, AHEAD of them computed before they are asked for."""
     ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=AHEAD)
     stop = threading.Event()
