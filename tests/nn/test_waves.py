@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from moodcast.batch import collate
 from moodcast.chunks import ChunkPlan
-from moodcast.nn.waves import cut, joined
+from moodcast.nn.waves import cut, joined, samples_in
 
 RATE = 1000
 PLANS = {
@@ -28,6 +28,7 @@ def test_waves_come_back_from_their_chunks_and_are_cut_as_collate_cuts_them(plan
     rng = np.random.default_rng(seed)
     waves = [rng.standard_normal(size).astype(np.float32) for size in samples]
     batch = collate(waves, plan, RATE)
+    assert samples_in(batch.lengths, batch.seconds, plan, RATE).tolist() == samples
     found = joined(batch.chunks, torch.tensor(samples), plan, RATE)
     assert found.shape == (len(samples), max(samples))
     for row, wave in zip(found, waves, strict=True):
@@ -57,3 +58,10 @@ def test_a_wave_that_grew_is_cut_into_more_chunks():
     assert lengths.tolist() == [[400, 0, 0], [500, 500, 200]]
     assert torch.equal(chunks[1, 2, :200], waves[1, 1000:])
     assert not chunks[0, 1:].any()
+
+
+def test_the_samples_of_a_stretch_of_many_minutes_are_counted_although_its_seconds_are_rounded():
+    plan, count = ChunkPlan(length_s=30.0, hop_s=30.0), 16_000 * 4000 + 1
+    lengths = torch.tensor([[480_000] * 133 + [160_001]])
+    assert round(float(torch.tensor(count / 16_000)) * 16_000) != count
+    assert samples_in(lengths, torch.tensor([count / 16_000]), plan, 16_000).tolist() == [count]

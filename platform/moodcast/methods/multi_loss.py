@@ -6,11 +6,11 @@ energy (nn/mixup.py); frames look at each other and learned vectors gather them 
 dense layer answers. The loss is a_kl KL(y || p) + a_f focal(y, p) + a_c centre(f) + a_s contrast(f / |f|): objectives/classes.py,
 focal.py and contrast.py name the equations. Centres are parameters with a learning rate of their own.
 
-The paper's text and code could not be had: formulas of the mixup are those of a preprint by the same first author (RRPO, Algorithm 1);
-the weights 1, 0.5, 0.002, 0.1, the range of -5 to 5 dB (their SeeNet's) and mixing half of the utterances are ours, and so is the wiring
-of the attention. Where we leave the paper: an encoder of log-mel trained from scratch unless another is named (theirs is WavLM-Large);
-attention within a chunk, so that a chunk has an answer of its own; utterances whose target is more than 0.3 another's are left out of the
-contrast, where they would draw classes together; the latent has no activation behind it, as nobody says that it has.
+The paper was read at second hand, and its code is not public: formulas of the mixup are those of a preprint by the same first author
+(RRPO, Algorithm 1); the weights 1, 0.5, 0.002, 0.1, the range of -5 to 5 dB (their SeeNet's) and mixing half of the utterances are ours,
+and so is the wiring of the attention. Where we leave the paper: an encoder of log-mel trained from scratch unless another is named
+(theirs is WavLM-Large); attention within a chunk, so that a chunk has an answer of its own; utterances whose target is more than 0.3
+another's are left out of the contrast, where they would draw classes together; utterances of all ranks are contrasted with each other.
 Reported there, split unknown: RAVDESS, 8 classes, 92.3 % UAR; IEMOCAP, 4 classes, 79.1 %. Reached here: not measured yet;
 benchmarks/multi_loss.py compares mixups and losses, speakers apart.
 """
@@ -35,7 +35,7 @@ from moodcast.nn.mixup import Mix, beta_shares, blended, mixed, partners
 from moodcast.nn.pool import placed
 from moodcast.nn.pretrained import RANDOM, SpeechEncoder, open_encoder
 from moodcast.nn.ranks import everybody, num_ranks, shared
-from moodcast.nn.waves import cut, joined
+from moodcast.nn.waves import cut, joined, samples_in
 from moodcast.objectives import classes, contrast
 from moodcast.objectives.focal import focal
 
@@ -158,7 +158,7 @@ class MultiLoss(Method):
         if not self.training or not self.config.mix.of_sound or batch.target is None:
             return batch, batch.seconds.new_zeros(batch.size)
         plan, rate = self.spec.plan, self.spec.rate
-        samples = (batch.seconds.double() * rate).round().long()
+        samples = samples_in(batch.lengths, batch.seconds, plan, rate)
         made = mixed(joined(batch.chunks, samples, plan, rate), samples, self.config.mix)
         chunks, lengths = cut(made.waves, made.lengths, plan, rate)
         target = blended(batch.target, made.partner, made.share)

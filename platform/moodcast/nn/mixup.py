@@ -102,8 +102,9 @@ def energy_mixed(
     """Add `size` samples of the partner, from its `partner_start` on, at `start` and at `snr_db`: waves [B, L] and share [B].
 
     The partner is scaled by sqrt(P_i / (10^(r/10) P_j)), P the mean square of the reference; share = (size / length) / (1 + 10^(r/10)),
-    which is size over length times the partner's part of the energy. Where one of them is silent nothing is mixed and share is 0.
-    What exceeds full scale afterwards is made softer as a whole. All but waves are [B]; segments must lie inside their utterances.
+    which is size over length times the partner's part of the energy (RRPO has the ratio the other way round, -r). Where one of them is
+    silent nothing is mixed and share is 0. What exceeds full scale afterwards is made softer as a whole. All but waves are [B]; segments
+    must lie inside their utterances.
     """
     here = torch.arange(waves.shape[1], device=waves.device) - start[:, None]
     inside = (here >= 0) & (here < size[:, None])

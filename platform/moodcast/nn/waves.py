@@ -11,6 +11,17 @@ from torch import Tensor
 from moodcast.chunks import ChunkPlan, samples_of
 
 
+def samples_in(lengths: Tensor, seconds: Tensor, plan: ChunkPlan, rate: int) -> Tensor:
+    """How many samples each stretch has, [B], of the lengths [B, C] of its chunks or, under a counted plan, of its `seconds` [B].
+
+    Seconds in 32 bits are exact to the sample for some minutes only.
+    """
+    if plan.count is not None:
+        return (seconds.double() * rate).round().long()
+    before = (lengths > 0).sum(1) - 1
+    return before * max(1, samples_of(plan.hop_s or plan.length_s, rate)) + lengths.gather(1, before[:, None])[:, 0]
+
+
 def joined(chunks: Tensor, samples: Tensor, plan: ChunkPlan, rate: int) -> Tensor:
     """The waves [B, W] behind chunks [B, C, L], of `samples` [B] samples each; zero behind their ends. Chunks may overlap."""
     longest = int(samples.max())
