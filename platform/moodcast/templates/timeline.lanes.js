@@ -110,7 +110,7 @@ function drawTurn(pen, s, top) {
   if (right - left > 24 && wanted(s.key)) {
     pen.font = `600 11.5px ${theme.sans}`;
     if (!widths.has(s.said)) widths.set(s.said, pen.measureText(s.said).width);
-    if (right - Math.max(left, 0) > widths.get(s.said) + 14) {
+    if (Math.min(right, width) - Math.max(left, 0) > widths.get(s.said) + 14) {
       pen.fillStyle = s.top < 0 ? theme.soft : theme.ink;
       pen.fillText(s.said, Math.max(left, 0) + 6, top + 15);
     }
