@@ -276,16 +276,21 @@ def report(options: argparse.Namespace) -> None:
     every = records(options.out)
     verdicts = []
     for corpus in options.corpora:
-        for title, arms, others in (
-            ("mixup (all losses, attention)", list(MIXUPS), ["none", "length"]),
-            ("losses (energy mixup, attention)", list(LOSSES), ["kl"]),
-            ("pooling (energy mixup, all losses)", list(POOLINGS), ["mean pooling", "max pooling"]),
+        for title, full, arms, others in (
+            ("mixup (all losses, attention)", FULL, list(MIXUPS), ["none", "length"]),
+            (
+                "losses (energy mixup, attention)",
+                "kl + focal + centre + contrast",
+                list(LOSSES),
+                ["kl", "kl + focal", "kl + focal + centre"],
+            ),
+            ("pooling (energy mixup, all losses)", "attention", list(POOLINGS), ["mean pooling", "max pooling"]),
         ):
             known = known_of(corpus, every, arms, card_of(corpus, options).asked)
             if known is None:
                 print(f"{corpus}, {title}: not finished\n")
                 continue
-            print("\n".join([*table(known, title, arms, others), ""]))
+            print("\n".join([*table(known, title, full, arms, others), ""]))
             if "length" in others:
                 verdicts.append((corpus, known.minus(FULL, "length")))
     for corpus, gain in verdicts:
@@ -295,7 +300,8 @@ def report(options: argparse.Namespace) -> None:
         print(f"energy-adaptive over length-aware: {'holds' if passed else 'does not hold'} on {', '.join(name for name, _ in verdicts)}")
 
 
-def table(known: Known, title: str, arms: Sequence[str], others: Sequence[str]) -> list[str]:
+def table(known: Known, title: str, full: str, arms: Sequence[str], others: Sequence[str]) -> list[str]:
+    """One comparison; `full` is what the arm with everything is called in it."""
     speakers, num_classes, _ = known.stacked(arms[0]).shape
     utterances, seeds = int(known.stacked(arms[0]).sum()) // len(known.seeds), list(known.seeds)
     lines = [
@@ -307,7 +313,7 @@ def table(known: Known, title: str, arms: Sequence[str], others: Sequence[str]) 
     ]
     for arm in arms:
         gains = [str(known.minus(arm, other)) if arm != other else "-" for other in others]
-        lines.append(f"| {arm} | {known.uar(arm)} | {' | '.join(gains)} | {known.by_seed(arm)} |")
+        lines.append(f"| {full if arm == FULL else arm} | {known.uar(arm)} | {' | '.join(gains)} | {known.by_seed(arm)} |")
     if known.counts("plain statistics", (None,)):
         gains = [str(known.minus("plain statistics", other)) for other in others]
         lines.append(f"| plain statistics | {known.uar('plain statistics')} | {' | '.join(gains)} | |")
