@@ -38,8 +38,9 @@ from moodcast.config import replace_at
 from moodcast.manifest import Utterance, read_manifest, write_manifest
 from moodcast.method import Method
 from moodcast.methods.erm import Erm
+from moodcast.order import epoch_batches
 from moodcast.run import Run, build
-from moodcast.step import LossModule, epoch_batches, lr_factor, make_optimizer, train_step
+from moodcast.step import LossModule, lr_factor, make_optimizer, train_step
 
 TIMES = "MOODCAST_BENCHMARK_TIMES"  # the folder where a step writes when it ended
 BATCH = 32

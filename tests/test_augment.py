@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from moodcast import augment as module
 from moodcast.augment import Augment, Augmenter, Codec, Gain, Hide, Noise, Pitch, Room, active_effects, check, hidden, recordings
 from moodcast.config import leaves, replace_at
 from moodcast.methods.erm import Erm
@@ -231,7 +230,7 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     def absent(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(module.importlib, "import_module", absent)
+    monkeypatch.setattr("importlib.import_module", absent)
     with pytest.raises(ValueError, match=r"audiomentations: pip install 'moodcast\[augment\]'"):
         check(Augment(gain=Gain(0.5)))
     check(Augment())

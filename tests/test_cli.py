@@ -7,49 +7,23 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from moodcast import cli
 from moodcast.bundle import save
 from moodcast.cli import words
 from moodcast.methods.erm import Erm
 from moodcast.run import Run, build
 from moodcast.speech import one_thread
-
-
-@dataclass(frozen=True)
-class Said:
-    """What one call of the command said and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
+from tests.typed import Command, command
 
 
 @pytest.fixture
 def moodcast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`moodcast("predict", file)` in this process, through the same door as the installed command."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("MOODCAST_DEBUG", raising=False)
-
-    def call(*parts: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["moodcast", *map(str, parts)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else int(left.code is not None)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-    return call
+    """`moodcast("predict", file)`."""
+    return command(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from moodcast import cli, load
+from moodcast import load
 from moodcast.bundle import save
 from moodcast.manifest import Utterance, write_manifest
 from moodcast.methods.erm import Erm
 from moodcast.run import Run, build
+from tests.typed import Command, command
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
 @pytest.fixture
 def moodcast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """`moodcast("evaluate", ...)` in this process, through the same door as the installed command."""
-    monkeypatch.setenv("COLUMNS", "220")
+    """`moodcast("evaluate", ...)` in a folder of its own."""
     monkeypatch.setenv("MOODCAST_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-
-    def call(*parts: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["moodcast", *map(str, parts)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else int(left.code is not None)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-    return call
+    return command(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 
 # Each line: these parts may import what stands beside them, of moodcast. "x.*" is any module below x; a part may always import itself
 # and what lies beside it in the same folder, except in methods/ (no method imports another method).
-FLOOR = {"config", "chunks", "audio", "carried", "containers", "manifest", "metrics", "labels", "simulate"}
+FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manifest", "metrics", "labels", "simulate"}
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
-TOOLS = {"audit", "corpora", "step", "transfer", "scores", "baselines", "evaluate", "report", "study", "hub", "export", "formats"}
+TOOLS = {"audit", "corpora", "order", "step", "scores", "baselines", "evaluate", "report", "study", "hub", "export", "formats"}
 TOOLS |= {"diarize", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
@@ -37,8 +37,8 @@ MAY: dict[str, set[str]] = {
     "bundle": MODEL,
     "audit": FLOOR | {"cache"},
     "corpora": FLOOR | {"cache"},
-    "step": BUNDLE,
-    "transfer": BUNDLE,
+    "order": {"labels", "manifest"},
+    "step": BUNDLE | {"order"},
     "scores": {"metrics", "manifest"},
     "baselines": MODEL | {"scores"},
     "report": FLOOR | {"scores", "page"},
@@ -67,8 +67,7 @@ LATE = {"moodcast": {"bundle"}, "bundle": {"podcast", "timeline", "study"}}
 # Libraries that only some parts may import: the floor stays light, and Ray stays in one folder.
 LIBRARIES = {
     "ray": {"cluster", "serve_apps", "tune_spaces"},
-    "torch": set(MAY)
-    - {"moodcast", "config", "chunks", "audio", "carried", "containers", "manifest", "labels", "simulate", "page", "cli", "tune_spaces"},
+    "torch": set(MAY) - (FLOOR - {"metrics"}) - {"moodcast", "page", "cli", "tune_spaces"},
 }
 
 

@@ -20,16 +20,14 @@ from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.method import Method, Spec, View
+from moodcast.order import balance_weights, epoch_batches, num_steps
 from moodcast.run import Train
 from moodcast.step import (
     Diverged,
     LossModule,
     Trainer,
     TrainingView,
-    balance_weights,
-    epoch_batches,
     lr_factor,
-    num_steps,
     predict_emotion,
     seed_everything,
     train_step,

@@ -9,7 +9,6 @@ Shapes: N samples, T frames, M bins.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from moodcast.extras import library
 
 Wave = NDArray[np.float32]
 Draw = np.random.Generator
@@ -128,17 +129,17 @@ class Augmenter:
         self.rooms = recordings(augment.room.folder, "augment.room.folder") if augment.room.share else []
         self.durations: dict[str, float] = {}
         self.effects: dict[str, Any] = {}
-        library = _library("audiomentations") if {n for n in active_effects(augment)} - {"hide"} else None
+        effects = _library("audiomentations") if {n for n in active_effects(augment)} - {"hide"} else None
         if augment.codec.share:
             _library("fast_mp3_augment")
-        if library is not None:
+        if effects is not None:
             warnings.filterwarnings("ignore", message=".* had to be resampled", module="audiomentations")  # once a file and epoch
             self.effects = {
-                "pitch": library.PitchShift(p=1.0),
-                "gain": library.Gain(p=1.0),
-                "codec": library.Mp3Compression(p=1.0),
-                **({"noise": library.AddBackgroundNoise(self.noises, p=1.0)} if self.noises else {}),
-                **({"room": library.ApplyImpulseResponse(self.rooms, p=1.0)} if self.rooms else {}),
+                "pitch": effects.PitchShift(p=1.0),
+                "gain": effects.Gain(p=1.0),
+                "codec": effects.Mp3Compression(p=1.0),
+                **({"noise": effects.AddBackgroundNoise(self.noises, p=1.0)} if self.noises else {}),
+                **({"room": effects.ApplyImpulseResponse(self.rooms, p=1.0)} if self.rooms else {}),
             }
 
     def __call__(self, wave: Wave, seed: int, epoch: int, name: str) -> Wave:
@@ -255,8 +256,4 @@ def _rms(wave: Wave) -> float:
 
 
 def _library(name: str) -> Any:
-    """A library of the extra "augment"."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(f"augmentation needs the library {name}: pip install 'moodcast[augment]'") from error
+    return library(name, "augment", "augmentation needs the library")

@@ -16,7 +16,6 @@ In tiers of one speaker nothing may overlap, so where a turn begins before the s
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from moodcast.extras import library
 from moodcast.timeline import STATUSES, Segment, Timeline
 
 Sound = str | bytes | tuple[NDArray[np.float32], int]
@@ -45,8 +45,8 @@ def write(timeline: Timeline, folder: str | Path, stem: str, audio: Sound | None
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ValueError(f"there is no format {unknown[0]!r}; known: {', '.join(FORMATS)}")
     for name in formats:
-        if library := NEEDS.get(name):
-            _library(library, name)
+        if module := NEEDS.get(name):
+            _library(module, name)
     if isinstance(audio, str) and Path(audio).is_file():
         timeline = timeline.model_copy(update={"provenance": {**timeline.provenance, MADE_OF: _digest(Path(audio))}})
     path = Path(folder)
@@ -122,8 +122,8 @@ def to_textgrid(timeline: Timeline) -> str:
 
 def to_eaf(timeline: Timeline, sound: Path | None = None) -> str:
     """ELAN's annotation format: the tiers of `to_textgrid`, times in milliseconds; `sound` is linked by its name."""
-    library = _library("pympi", "eaf")
-    eaf = library.Elan.Eaf(author="moodcast")
+    pympi = _library("pympi", "eaf")
+    eaf = pympi.Elan.Eaf(author="moodcast")
     eaf.remove_tier("default")
     if sound is not None:
         eaf.add_linked_file(sound.name, relpath=f"./{sound.name}", mimetype="audio/*")
@@ -223,10 +223,7 @@ def _clock(seconds: float) -> str:
 
 
 def _library(module: str, name: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"the format {name!r} needs {module.partition('.')[0]}: pip install 'moodcast[formats]'") from error
+    return library(module, "formats", f"the format {name!r} needs")
 
 
 Writer = Callable[[Timeline, Path, Sound | None], None]

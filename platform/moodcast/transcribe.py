@@ -10,9 +10,7 @@ repository brings is never run, and of its config only plain settings are kept. 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import os
 import re
 import threading
 import warnings
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 
 from moodcast import audio
 from moodcast.chunks import samples_of, split_evenly
+from moodcast.extras import library
 from moodcast.nn.pretrained import NOT_KEPT
 
 Wave = NDArray[np.float32]
@@ -102,17 +101,17 @@ def open_transcriber(source: str | Path, language: str | None = None) -> Transcr
     kind = _kind(settings, source)
     if not list(folder.glob("*.safetensors")):
         raise ValueError(f"{source} has no *.safetensors, and moodcast opens no pickle (.bin, .pt), which may run code; convert it first")
-    library = _library()
+    hf = _library()
     plain = {name: value for name, value in settings.items() if name not in NOT_KEPT and name != "model_type"}
     here = {"trust_remote_code": False, "local_files_only": True}
     try:
         with quiet():
-            config = library.AutoConfig.for_model(settings["model_type"], **plain)
-            made = library.AutoModelForCTC if kind == "ctc" else library.AutoModelForSpeechSeq2Seq
+            config = hf.AutoConfig.for_model(settings["model_type"], **plain)
+            made = hf.AutoModelForCTC if kind == "ctc" else hf.AutoModelForSpeechSeq2Seq
             model, told = made.from_pretrained(
                 folder, config=config, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **here
             )
-            extractor, tokenizer = (part.from_pretrained(folder, **here) for part in (library.AutoFeatureExtractor, library.AutoTokenizer))
+            extractor, tokenizer = (part.from_pretrained(folder, **here) for part in (hf.AutoFeatureExtractor, hf.AutoTokenizer))
     except Exception as error:  # the library refuses what it reads by errors of many names
         reason = " ".join(str(error).split())[:240]
         raise ValueError(f"{source} cannot be opened as a speech recogniser ({reason}); take a whole copy, with its tokenizer") from error
@@ -138,11 +137,7 @@ def quiet() -> Iterator[None]:
 
 
 def _library() -> Any:
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise ValueError("a transcriber needs the library transformers: pip install 'moodcast[encoders]'") from error
+    return library("transformers", "encoders", "a transcriber needs the library")
 
 
 def _settings(folder: Path, source: str) -> dict[str, Any]:
@@ -174,7 +169,7 @@ def _kind(settings: dict[str, Any], source: str) -> str:
 def _fetched(source: str) -> Path:
     if not HUB_NAME.fullmatch(source):
         raise ValueError(f"{source!r} is no transcriber: wanted a folder in the Hugging Face layout, or a hub id (owner/name)")
-    hub: Any = importlib.import_module("huggingface_hub")
+    hub = library("huggingface_hub", "encoders", "a transcriber needs the library")
     try:
         return Path(hub.snapshot_download(source, allow_patterns=list(WANTED)))
     except (ValueError, OSError) as error:  # what the hub's client raises is one of these

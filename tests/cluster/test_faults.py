@@ -21,7 +21,7 @@ from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.train import Fit, fit
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance, write_manifest
-from moodcast.step import epoch_batches
+from moodcast.order import epoch_batches
 from tests.cluster.tiny import tiny_run
 
 pytestmark = pytest.mark.ray

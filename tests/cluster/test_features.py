@@ -23,8 +23,9 @@ from moodcast.cluster.work import sides
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.methods.pretrained import Pretrained
+from moodcast.order import Indices, epoch_batches
 from moodcast.run import Run, build
-from moodcast.step import Indices, Trainer, epoch_batches, weights_digest
+from moodcast.step import Trainer, weights_digest
 from tests.cluster.tiny import Tiny, tiny_run
 
 

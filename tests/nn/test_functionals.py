@@ -105,6 +105,6 @@ def test_without_opensmile_the_message_says_what_it_costs(monkeypatch: pytest.Mo
     def absent(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(functionals.importlib, "import_module", absent)
+    monkeypatch.setattr("importlib.import_module", absent)
     with pytest.raises(ValueError, match=r"moodcast\[functionals\].*research and private use only.*features=plain"):
         opensmile_set("egemaps")

@@ -24,8 +24,8 @@ from moodcast.cache import ArrayStore, WaveStore, open_waves
 from moodcast.chunks import samples_of, split_evenly
 from moodcast.config import to_dict
 from moodcast.manifest import Utterance
+from moodcast.order import Indices, Plan
 from moodcast.run import Run
-from moodcast.step import Indices, Plan
 
 T = TypeVar("T")
 AUGMENTING = min(4, os.cpu_count() or 1)  # threads that change the sound of training utterances

@@ -24,8 +24,9 @@ from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
 from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method
+from moodcast.order import balance_weights
 from moodcast.run import Run, build, run_from_dict
-from moodcast.step import Stopped, Trainer, balance_weights, gather_objects, predict_emotion, weights_digest
+from moodcast.step import Stopped, Trainer, gather_objects, predict_emotion, weights_digest
 from moodcast.study import calibrate
 
 EVERY_S = 0.3  # how often a step is told to whoever watches

@@ -70,10 +70,8 @@ class ChunkAttention(Method):
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """classes: cross-entropy of the sentence against the target distribution, weighted by utterance."""
         batch = batches["labelled"]
-        if batch.target is None:
-            raise ValueError("this batch has no target: collate it with labels and rows")
         answer = self.head(self.aggregator(*self._vectors(batch))).log_softmax(-1)
-        return {"classes": classes.cross_entropy(answer, batch.target, batch.weight)}
+        return {"classes": classes.labelled(answer, batch.target, batch.weight)}
 
     def _vectors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Chunk vectors [B, C, D] and which chunks exist [B, C]."""

@@ -76,10 +76,7 @@ class Functionals(Method):
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """classes: cross-entropy against the target distribution, weighted by utterance."""
         batch = batches["labelled"]
-        answer, target = self(batch).emotion, batch.target
-        if answer is None or target is None:
-            raise ValueError("this batch has no target: collate it with labels and rows")
-        return {"classes": classes.cross_entropy(answer, target, batch.weight, self.config.smoothing)}
+        return {"classes": classes.labelled(self(batch).emotion, batch.target, batch.weight, self.config.smoothing)}
 
     def frozen(self, batch: Batch) -> Tensor:
         """The features of every stretch, [B, 1, F]."""

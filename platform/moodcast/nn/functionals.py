@@ -10,13 +10,13 @@ short-term analysis of the fundamental frequency", IFA Proceedings 17, 1993, wit
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moodcast.chunks import samples_of
+from moodcast.extras import library
 
 Array = NDArray[np.float64]
 
@@ -120,13 +120,10 @@ def opensmile_set(name: str) -> Any:
     Raises ValueError where opensmile is not installed. Its licence allows research and private use, not commercial use.
     """
     try:
-        library = importlib.import_module("opensmile")
-    except ImportError as error:
-        raise ValueError(
-            f"the features {name!r} need opensmile: pip install 'moodcast[functionals]'. Its licence allows research and private use only; "
-            "method.features=plain needs nothing"
-        ) from error
-    return library.Smile(feature_set=getattr(library.FeatureSet, OPENSMILE[name]), feature_level=library.FeatureLevel.Functionals)
+        smile = library("opensmile", "functionals", f"the features {name!r} need")
+    except ValueError as error:
+        raise ValueError(f"{error}. Its licence allows research and private use only; method.features=plain needs nothing") from error
+    return smile.Smile(feature_set=getattr(smile.FeatureSet, OPENSMILE[name]), feature_level=smile.FeatureLevel.Functionals)
 
 
 def opensmile_features(extractor: Any, wave: NDArray[np.float32], rate: int, least_s: float = 1.0) -> NDArray[np.float32]:

@@ -12,9 +12,7 @@ Shapes: N waves, L samples, S states (embedding and layers), T frames, D width.
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from moodcast.extras import library
 from moodcast.nn.frontends import HEARD, KaldiFilterbank, MaskedGroupNorm, WhisperLogMel, real, standardised
 
 CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
@@ -238,11 +237,7 @@ def _plain(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _library(name: str) -> Any:
     """A library of the extra "encoders"; a second to import, and only by who uses it."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(f"pre-trained encoders need the library {name.split('.')[0]}: pip install 'moodcast[encoders]'") from error
+    return library(name, "encoders", "pre-trained encoders need the library")
 
 
 def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:

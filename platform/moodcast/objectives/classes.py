@@ -22,6 +22,13 @@ def cross_entropy(log_probs: Tensor, target: Tensor, weight: Tensor | None = Non
     return _weighted_mean(-(target * log_probs).sum(-1), weight)
 
 
+def labelled(log_probs: Tensor | None, target: Tensor | None, weight: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+    """`cross_entropy` of what a method answers to a batch. Raises ValueError where there is no answer, or the batch has no target."""
+    if log_probs is None or target is None:
+        raise ValueError("this batch has no target: collate it with labels and rows")
+    return cross_entropy(log_probs, target, weight, smoothing)
+
+
 def divergence(log_probs: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Kullback-Leibler divergence KL(target || p): cross-entropy less the target's own entropy, so that 0 is perfect."""
     return _weighted_mean(torch.special.xlogy(target, target).sum(-1) - (target * log_probs).sum(-1), weight)
