@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from moodcast.augment import Augment, Augmenter, Codec, Gain, Hide, Noise, Pitch, Room, active_effects, check, hidden, recordings
+from moodcast.augment import Augment, Augmenter, Codec, Crop, Gain, Hide, Noise, Pitch, Room, active_effects, check, hidden, recordings
 from moodcast.config import leaves, replace_at
 from moodcast.methods.erm import Erm
 from moodcast.nn.functionals import pitch_track
@@ -245,3 +245,21 @@ def test_the_given_recordings_of_noise_and_rooms_can_be_used(corpora: Path, voic
     assert len(augmenter.rooms) == 21
     for epoch in range(8):
         assert augmenter(voice, 0, epoch, "u").shape == voice.shape
+
+
+def test_a_crop_is_a_window_of_the_utterance_drawn_anew_each_epoch_and_leaves_other_effects_alone(voice: Wave):
+    augmenter, ramp = Augmenter(Augment(crop=Crop(1.0, 0.5)), RATE), np.arange(2 * RATE, dtype=np.float32)
+    found = [augmenter(ramp, 0, epoch, "u") for epoch in range(40)]
+    assert all(len(wave) == RATE // 2 and (np.diff(wave) == 1).all() for wave in found)
+    starts = [int(wave[0]) for wave in found]
+    assert min(starts) < 4_000
+    assert max(starts) > 20_000
+    assert np.array_equal(augmenter(ramp, 0, 7, "u"), found[7])
+    assert np.array_equal(augmenter(ramp[:5_000], 0, 0, "u"), ramp[:5_000])  # shorter: whole
+    louder = Augmenter(Augment(gain=Gain(1.0, 6.0, 6.0), crop=Crop(1.0, 0.5)), RATE)
+    np.testing.assert_allclose(louder(voice, 0, 3, "u"), 10**0.3 * augmenter(voice, 0, 3, "u"), rtol=1e-4)
+
+
+def test_a_crop_without_length_is_refused():
+    with pytest.raises(ValueError, match="crop.seconds must be positive"):
+        Augment(crop=Crop(1.0, 0.0))

@@ -1,4 +1,4 @@
-"""Augmentation of sound, in training alone: pitch, room, noise, gain, codec and hidden bands and spans, drawn anew for each epoch.
+"""Augmentation of sound, in training alone: a window of it, pitch, room, noise, gain, codec, hidden bands and spans, new in each epoch.
 
 Effects are those of the audiomentations library; what is drawn for them comes from a generator of our own, seeded by the run, the epoch
 and the utterance, so that any number of workers and a resumed run hear the same. Nothing here is met by dev, test or serving.
@@ -87,8 +87,16 @@ class Hide:
 
 
 @dataclass(frozen=True)
+class Crop:
+    """Only a window of `seconds` of it, wherever it lies; an utterance that is not longer stays whole. Epochs become cheaper, too."""
+
+    share: float = 0.0
+    seconds: float = 3.0
+
+
+@dataclass(frozen=True)
 class Augment:
-    """What may happen to an utterance in training, in this order: pitch, room, noise, gain, codec, hide. Shares are in [0, 1]; 0 is off."""
+    """What may happen to an utterance in training: a crop, then the others in this order. Shares are in [0, 1]; 0 is off."""
 
     pitch: Pitch = Pitch()
     room: Room = Room()
@@ -96,6 +104,7 @@ class Augment:
     gain: Gain = Gain()
     codec: Codec = Codec()
     hide: Hide = Hide()
+    crop: Crop = Crop()
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -108,6 +117,8 @@ class Augment:
         ):
             if low > high:
                 raise ValueError(f"augment.{name}={low} is above its maximum, {high}")
+        if not self.crop.seconds > 0:
+            raise ValueError(f"augment.crop.seconds must be positive, got {self.crop.seconds}")
         if self.codec.share and not any(self.codec.min_kbps <= rate <= self.codec.max_kbps for rate in BITRATES):
             raise ValueError(f"MP3 has no bit rate between {self.codec.min_kbps} and {self.codec.max_kbps} kbit/s; it has {BITRATES}")
 
@@ -129,7 +140,7 @@ class Augmenter:
         self.rooms = recordings(augment.room.folder, "augment.room.folder") if augment.room.share else []
         self.durations: dict[str, float] = {}
         self.effects: dict[str, Any] = {}
-        effects = _library("audiomentations") if {n for n in active_effects(augment)} - {"hide"} else None
+        effects = _library("audiomentations") if {n for n in active_effects(augment)} - {"hide", "crop"} else None
         if augment.codec.share:
             _library("fast_mp3_augment")
         if effects is not None:
@@ -143,16 +154,24 @@ class Augmenter:
             }
 
     def __call__(self, wave: Wave, seed: int, epoch: int, name: str) -> Wave:
-        """The utterance `name` [N] as epoch `epoch` of a run with `seed` hears it, [N]: a pure function of all these."""
+        """The utterance `name` [N] as epoch `epoch` of a run with `seed` hears it, [N] or a window of it: a pure function of all these."""
         draw = drawing(seed, epoch, name)
+        # Each effect has draws of its own, so that a change of one leaves the others alone.
+        draws = {field.name: np.random.default_rng(draw.integers(2**63)) for field in fields(self.augment)}
+        crop = draws.pop("crop")
+        wave = self._crop(wave, crop) if crop.random() < self.augment.crop.share else wave
         heard = wave
-        for effect in ("pitch", "room", "noise", "gain", "codec", "hide"):
-            one = np.random.default_rng(draw.integers(2**63))  # of its own, so that a change of one effect leaves the others alone
+        for effect, one in draws.items():
             if one.random() < getattr(self.augment, effect).share:
                 heard = getattr(self, f"_{effect}")(heard, one)
         if heard.shape != wave.shape or not np.isfinite(heard).all():
             raise ValueError(f"augmentation made {heard.shape} of {name} {wave.shape}, or what is not finite; look at it")
         return np.asarray(heard, dtype=np.float32)
+
+    def _crop(self, wave: Wave, draw: Draw) -> Wave:
+        size = max(1, round(self.augment.crop.seconds * self.rate))
+        start = int(draw.integers(max(0, len(wave) - size) + 1))
+        return wave[start : start + size]
 
     def _pitch(self, wave: Wave, draw: Draw) -> Wave:
         return self._apply("pitch", wave, num_semitones=float(draw.uniform(-1, 1)) * self.augment.pitch.semitones)
