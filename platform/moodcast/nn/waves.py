@@ -34,10 +34,9 @@ def cut(waves: Tensor, samples: Tensor, plan: ChunkPlan, rate: int) -> tuple[Ten
     """Waves [B, W] with `samples` [B] real ones each to chunks [B, C, L] and their lengths [B, C], as `batch.collate` cuts them."""
     width = max(1, samples_of(plan.length_s, rate))
     at = _places(samples, None, width, plan, rate)
-    here = at < GONE
-    padded = torch.nn.functional.pad(waves, (0, 1))
-    chunks = padded.gather(1, at.clamp_max(waves.shape[1]).flatten(1)).view(at.shape) * here
-    return chunks, here.sum(-1)
+    padded = torch.nn.functional.pad(waves, (0, 1))  # what is no sample is read from behind the end
+    chunks = padded.gather(1, at.clamp_max(waves.shape[1]).flatten(1)).view(at.shape)
+    return chunks, (at < GONE).sum(-1)
 
 
 GONE = 2**60  # the place of what is no sample
