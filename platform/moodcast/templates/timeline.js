@@ -5,12 +5,16 @@ let now = 0, hover = -1, following = true, shownCell = null;
 
 // ---- sound: base64 after everything else in the file, made ready in slices once the page stands ----
 const sound = { slices: [], at: 0, text: null, ready: !data.inside, play: false };
+function bytesOf(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const raw = atob(text), bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return bytes;
+}
 function decode(most) {
   sound.text ??= $("sound").textContent.trim();
   for (let n = 0; n < most && sound.at < sound.text.length; n++, sound.at += 1 << 22) {
-    const raw = atob(sound.text.slice(sound.at, sound.at + (1 << 22))), bytes = new Uint8Array(raw.length);
-    for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-    sound.slices.push(bytes);
+    sound.slices.push(bytesOf(sound.text.slice(sound.at, sound.at + (1 << 22))));
   }
   if (sound.at < sound.text.length) return;
   audio.src = URL.createObjectURL(new Blob(sound.slices, { type: "audio/mpeg" }));
