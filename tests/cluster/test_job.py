@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodcast.bundle import Provenance, load, save
+from moodcast.bundle import ChosenOn, Provenance, load, save
+from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.job import _typed, prepared, speaker_split, with_split
 from moodcast.cluster.publish import equal_error_rate, publish
 from moodcast.cluster.watch import duration, epoch_line
+from moodcast.cluster.work import inherited, provenance_of, sides
 from moodcast.config import leaves, replace_at
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance, leaks, read_manifest, read_manifests, write_manifest
 from moodcast.run import build, run_from_dict, run_to_dict
-from tests.cluster.tiny import tiny_run
+from tests.cluster.tiny import tiny_corpus, tiny_run
 
 
 def table(num: int = 60, speakers: int = 6) -> list[Utterance]:
@@ -37,6 +39,21 @@ def test_every_job_holds_a_run_that_builds_and_survives_json(name: str) -> None:
 def test_a_choice_that_is_called_none_can_be_typed() -> None:
     run = replace_at(tiny_run(), {"train.balance": "none", "train.keep": "last"})
     assert (run.train.balance, run.train.keep) == ("none", "last")
+
+
+def test_whom_the_epoch_was_chosen_on_stands_apart_from_whom_it_was_trained_on(tmp_path: Path) -> None:
+    rows, run = tiny_corpus(tmp_path / "corpus", num=32), tiny_run()
+    train, dev = (CachedStretches(side, run, tmp_path / "cache") for side in sides(rows, run))
+    told = provenance_of(train, run, (), dev)
+    assert told.chosen_on.speakers == ("tiny/s0", "tiny/s1")
+    assert len(told.chosen_on.fingerprints) == len(dev.rows) == 8
+    assert not set(told.chosen_on.speakers) & set(told.speakers)
+    assert not set(told.chosen_on.fingerprints) & set(told.fingerprints)
+    later = provenance_of(train, run)
+    assert later.chosen_on == ChosenOn()
+    assert inherited(later, told).chosen_on == told.chosen_on
+    folder = save(tmp_path / "bundle", build(run, ("tests",)), run, told)
+    assert load(folder, trust=("tests",)).provenance.chosen_on == told.chosen_on
 
 
 def test_rows_without_a_split_get_one_and_some_without_are_refused() -> None:
