@@ -262,7 +262,8 @@ class Known:
 
 def known_of(corpus: str, every: list[dict[str, Any]], arms: Sequence[str], folds: Sequence[int]) -> Known | None:
     """What is finished of a corpus for all of `arms`; None where no seed is."""
-    mine = [r for r in every if r["corpus"] == corpus]
+    # a run whose driver was killed may end after another driver has started it again: the last one counts, once
+    mine = list({(r["arm"], r["seed"], r["fold"]): r for r in every if r["corpus"] == corpus}.values())
     done = {(r["arm"], r["seed"], r["fold"]) for r in mine}
     seeds = [
         seed
