@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from moodcast.features import mel_filters
-from moodcast.nn import functionals
 from moodcast.nn.functionals import LEVELS, PITCHES, levels, num_plain, opensmile_features, opensmile_set, pitch_track, pitches, plain
 
 RATE = 16_000
