@@ -129,6 +129,8 @@ def test_a_temperature_is_not_fitted_on_recordings_of_training_under_other_names
     known = Bundle(bundle.run, bundle.method, Provenance(fingerprints=(mark,)), {}, "", "b")
     with pytest.raises(ValueError, match=f"trained on the recordings {chosen[0].id}"):
         fit(known, rows)
+    with pytest.raises(ValueError, match=f"trained on the recordings {chosen[0].id}"):
+        calibrate.fit_conversations(known, rows)
 
 
 def test_a_bundle_that_ships_is_not_calibrated_into_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

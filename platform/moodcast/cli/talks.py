@@ -233,6 +233,9 @@ def simulated_talks(
     talks = list(simulated(rows, opened.run.labels, num, replace(SCENE, seconds=seconds), seed, opened.rate))
     people = {row.corpus_speaker for row in rows}
     notes = [f"{num} conversations of {len(people)} speakers, seed {seed}: who speaks in several of them makes intervals too narrow"]
+    chosen = opened.provenance.chosen_on
+    if tuned := people & {*chosen.speakers, *chosen.groups}:
+        notes.append(f"epoch and temperature of the bundle were chosen on {len(tuned)} of these speakers: emotions are found too well")
     if diarizer is None and (known := people & set(moodcast.load(VOICEPRINT).provenance.speakers)):
         notes.append(f"the embedded diarizer was trained on {len(known)} of these speakers: who spoke when is found too well")
     return [(partial(tuple, (talk.wave, talk.rate)), talk.reference, None) for talk in talks], notes

@@ -72,9 +72,7 @@ def fit(
     if len(chosen) < FEWEST:
         return AS_IT_IS
     store = open_waves(chosen, bundle.rate, root, bundle.run.audio.max_hours)
-    old = set(bundle.provenance.fingerprints)
-    if same := [row.id for row, mark in zip(chosen, store.fingerprints, strict=True) if mark in old]:
-        raise ValueError(f"{bundle.name} was trained on the recordings {', '.join(same[:12])} under these or other names; take new ones")
+    _refuse_recordings(bundle, chosen, store.fingerprints)
     plain = Bundle(bundle.run, bundle.method, bundle.provenance, {}, "", bundle.name)
     found: list[NDArray[np.float32]] = []
     for start in range(0, len(store), BATCH):
@@ -96,16 +94,21 @@ def fit_conversations(
     accuracy: float | None = None,
     scene: Scene = SCENE,
     seed: int = 0,
+    root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """The calibration on turns of `num` simulated conversations of the speakers of `split`; none on fewer than FEWEST turns.
 
-    accuracy: what the bound on confidence is to buy, as a share of answered seconds; None leaves all turns their emotion. Raises
-    ValueError where the bundle was trained on these speakers, there are too few of them, or no bound gives that accuracy.
+    accuracy: what the bound on confidence is to buy, as a share of answered seconds; None leaves all turns their emotion. root: where
+    decoded audio is kept. Raises ValueError where the bundle was trained on these speakers or recordings, there are too few of them, or no
+    bound gives that accuracy.
     """
+    chosen = _unheard(bundle, rows, split)
+    if bundle.provenance.fingerprints and chosen:
+        _refuse_recordings(bundle, chosen, open_waves(chosen, bundle.rate, root, bundle.run.audio.max_hours).fingerprints)
     plain = Bundle(bundle.run, bundle.method, bundle.provenance, {}, "", bundle.name)
     found: list[tuple[Answer, Segment]] = []
-    for number, talk in enumerate(simulated(_unheard(bundle, rows, split), bundle.run.labels, num, scene, seed, bundle.rate), start=1):
+    for number, talk in enumerate(simulated(chosen, bundle.run.labels, num, scene, seed, bundle.rate), start=1):
         rows_of = talk.reference.segments
         shares = overlap_shares([Turn(row.speaker, row.start_s, row.stop_s) for row in rows_of])
         heard = [
@@ -152,6 +155,13 @@ def _unheard(bundle: Bundle, rows: Sequence[Utterance], split: str) -> list[Utte
     if heard := sorted({row.corpus_speaker for row in chosen if trained & {row.corpus_speaker, row.corpus_group}}):
         raise ValueError(f"{bundle.name} was trained on {', '.join(heard[:12])}; a temperature is fitted on speakers it has never heard")
     return chosen
+
+
+def _refuse_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: Sequence[str]) -> None:
+    """Raises ValueError where the bundle was trained on the same sound, whatever it is called here."""
+    old = set(bundle.provenance.fingerprints)
+    if same := [row.id for row, mark in zip(rows, fingerprints, strict=True) if mark in old]:
+        raise ValueError(f"{bundle.name} was trained on the recordings {', '.join(same[:12])} under these or other names; take new ones")
 
 
 def store(folder: str | Path, calibration: Calibration, trust: tuple[str, ...] = ()) -> Path:
