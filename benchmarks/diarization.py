@@ -7,9 +7,10 @@ Diarization error rate: collar 0, overlap scored, the scored region (UEM) respec
 over files. Missed speech, false alarm and speaker confusion are shares of reference speech.
 
 Sets. conversations: ten 30 s excerpts of AMI meetings and a telephone sample. resd: two-speaker dialogues put back together from their
-turns (dialogues 41 and up). cremad: made of clips of 1 to 4 speakers (1087 to 1091). tune_resd (dialogues 31 to 40) and tune_cremad
-(speakers 1081 to 1086) are where settings were chosen. The voiceprint has heard none of these speakers, except that resd's actors return
-in other dialogues without a published identity. A turn's inner pauses count as speech in the rebuilt references.
+turns (dialogues 41 and up). cremad: made of clips of 1 to 4 speakers (1087 to 1091). tune_resd (dialogues 31 to 40), tune_cremad (speakers
+1081 to 1086) and tune_far (the same speakers in conversations by moodcast.simulate: far from the microphone, in noise, some speaking much
+more than others) are where settings were chosen. The voiceprint has heard none of these speakers, except that resd's actors return in
+other dialogues without a published identity. A turn's inner pauses count as speech in the rebuilt references.
 
 The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
 """
@@ -21,7 +22,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,34 @@ from pyannote.database.util import load_rttm, load_uem
 from pyannote.metrics.diarization import DiarizationErrorRate
 from scipy.signal import butter, sosfilt
 
-from moodcast import audio, corpora
+from moodcast import audio, corpora, simulate
 from moodcast.diarize import Embedded, Turn, default_diarizer
 from moodcast.manifest import Utterance
+from moodcast.simulate import trimmed
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16_000
 REPORTED = ("conversations", "resd", "cremad")
 PARTS = ("missed detection", "false alarm", "confusion")
 Wave = NDArray[np.float32]
+FAR = simulate.Scene(
+    seconds=45.0,
+    evenness=0.7,
+    utterances=2.5,
+    gap_s=0.5,
+    overlap_share=0.3,
+    overlap_s=1.2,
+    word_share=0.25,
+    level_db=4.0,
+    room_share=1.0,
+    t60_s=(0.3, 0.8),
+    distance_m=(1.0, 4.0),
+    noise_share=0.8,
+    snr_db=(10.0, 25.0),
+    hiss_db=(25.0, 45.0),
+    line_share=0.0,
+    loudness_dbfs=(-50.0, -30.0),
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +88,7 @@ def talks(name: str, folder: Path) -> Iterator[Talk]:
         "resd": lambda: dialogues(folder / "resd", range(41, 100)),
         "cremad": lambda: mixtures(folder / "cremad", range(1087, 1092), 24, seed=2),
         "tune_resd": lambda: dialogues(folder / "resd", range(31, 41)),
+        "tune_far": lambda: simulated(folder / "cremad", range(1081, 1087), 30, seed=7),
         "tune_cremad": lambda: mixtures(folder / "cremad", range(1081, 1087), 24, seed=1),
     }
     return makers[name]()
@@ -115,12 +136,18 @@ def mixtures(folder: Path, speakers: range, count: int, seed: int) -> Iterator[T
         yield joined(f"cremad_{i:02d}_{len(names)}", pieces, rng)
 
 
-def trimmed(wave: Wave, below_db: float = 25.0) -> Wave:
-    """Without the silence at both ends: 20 ms frames more than `below_db` below the loudest."""
-    frames = wave[: len(wave) // 320 * 320].reshape(-1, 320)
-    power = np.mean(frames.astype(float) ** 2, axis=1)
-    loud = np.flatnonzero(power > power.max() * 10 ** (-below_db / 10))
-    return wave[loud[0] * 320 : (loud[-1] + 1) * 320]
+def simulated(folder: Path, speakers: range, count: int, seed: int) -> Iterator[Talk]:
+    """`count` conversations of 45 s by 1 to 4 speakers far from the microphone, some of whom speak much more than others."""
+    clips: dict[str, list[Utterance]] = {}
+    for row in corpora.read("cremad", folder):
+        if row.speaker and int(row.speaker) in speakers:
+            clips.setdefault(row.speaker, []).append(row)
+    for i in range(count):
+        made = simulate.conversation(clips, replace(FAR, speakers=(1 + i % 4, 1 + i % 4)), (seed, i))
+        reference = Annotation(uri=f"far_{i:02d}_{1 + i % 4}")
+        for k, one in enumerate(made.said):
+            reference[Segment(one.start_s, one.stop_s), k] = one.speaker
+        yield Talk(f"far_{i:02d}_{1 + i % 4}", made.wave, reference, Timeline([Segment(0, made.duration_s)], uri=reference.uri))
 
 
 def joined(uri: str, pieces: Sequence[tuple[str, Wave]], rng: np.random.Generator) -> Talk:
@@ -157,6 +184,12 @@ def rates(scores: Sequence[Score]) -> NDArray[np.float64]:
     return np.array([errors.sum(), *errors]) / sum(score.total for score in scores)
 
 
+def over(ours: Sequence[Score], baseline: Sequence[Score], rows: Iterable[int]) -> float:
+    """Confusion of these files over the baseline's."""
+    chosen = list(rows)
+    return float(rates([ours[i] for i in chosen])[3] / max(rates([baseline[i] for i in chosen])[3], 1e-9))
+
+
 def interval(values: Callable[[Sequence[int]], float], count: int, draws: int = 2000) -> tuple[float, float]:
     """95 % bootstrap interval over files."""
     rng = np.random.default_rng(0)
@@ -185,12 +218,16 @@ def measure(name: str, folder: Path, diarizer: Embedded, telephone: bool = False
             f"{label:14s}{der:7.1f} [{low:4.1f}, {high:4.1f}]{missed:9.1f}{false_alarm:10.1f}"
             f"{confused:7.1f} [{worst[0]:4.1f}, {worst[1]:4.1f}]"
         )
-    right = float(np.mean([score.found == score.speakers for score in ours]))
-    print(f"right number of speakers: {100 * right:.0f} %\n")
+    counted = [score.found == score.speakers for score in ours]
+    right = float(np.mean(counted))
+    low, high = (100 * x for x in interval(lambda rows: float(np.mean([counted[i] for i in rows])), len(counted)))
+    print(f"right number of speakers: {100 * right:.0f} [{low:.0f}, {high:.0f}] %")
+    low, high = interval(lambda rows: over(ours, baseline, rows), len(ours))
+    print(f"confusion over that of one speaker: {over(ours, baseline, range(len(ours))):.2f} [{low:.2f}, {high:.2f}]\n")
     return {
         "der": float(rates(ours)[0]),
         "der_of_baseline": float(rates(baseline)[0]),
-        "confusion_ratio": float(rates(ours)[3] / max(rates(baseline)[3], 1e-9)),
+        "confusion_ratio": over(ours, baseline, range(len(ours))),
         "speakers_right": right,
         "rtfx": seconds / spent,
     }

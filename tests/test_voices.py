@@ -19,7 +19,7 @@ def people(counts: list[int], spread: float = 0.35, width: int = 64, seed: int =
     return voices.unit(centres[truth] + spread * noise), voices.by_appearance(truth)
 
 
-@pytest.mark.parametrize("counts", [[40], [30, 30], [50, 10], [25, 30, 20], [20, 20, 20, 20], [300, 40, 120]])
+@pytest.mark.parametrize("counts", [[40], [30, 30], [50, 10], [25, 30, 20], [20, 20, 20, 20], [300, 60, 120]])
 def test_speakers_far_apart_are_found_and_counted(counts: list[int]) -> None:
     rows, truth = people(counts)
     assert voices.assign(rows).tolist() == truth.tolist()
@@ -28,6 +28,53 @@ def test_speakers_far_apart_are_found_and_counted(counts: list[int]) -> None:
 def test_more_windows_than_are_compared_pairwise_are_all_given_a_speaker() -> None:
     rows, truth = people([voices.MAX_POINTS, voices.MAX_POINTS // 2, 900])
     assert voices.assign(rows).tolist() == truth.tolist()
+
+
+def test_a_small_share_is_a_speaker_where_it_is_long_enough() -> None:
+    rows, truth = people([1000, 70])
+    assert voices.assign(rows, min_share=0.1, enough=60).tolist() == truth.tolist()
+    assert set(voices.assign(rows, min_share=0.1, enough=80).tolist()) == {0}
+    assert voices.assign(rows, min_share=0.05, enough=80).tolist() == truth.tolist()
+
+
+def test_groups_of_one_speaker_are_joined_and_a_scattered_recording_asks_for_less() -> None:
+    for spread in (0.3, 1.2):
+        rows, truth = people([60, 60], spread=spread)
+        split = 2 * truth + (np.arange(120) % 2)  # each speaker in two halves
+        found = voices.joined(rows, split, np.arange(120.0), 1.0, 0.68, 2)
+        assert found.tolist() == truth.tolist()
+    one, _ = people([120], spread=1.2)
+    assert set(voices.joined(one, np.arange(120) % 3, np.arange(120.0), 1.0, 0.68, 2).tolist()) == {0}
+
+
+def test_windows_that_share_sound_do_not_make_a_group_look_alike() -> None:
+    """Two runs of one speaker's overlapping windows: within a run they resemble each other because they hold the same words."""
+    rng = np.random.default_rng(0)
+    voice = voices.unit(rng.standard_normal((1, 64)))
+    words = np.repeat(voices.unit(rng.standard_normal((20, 64))), 4, axis=0)  # four windows of each word
+    rows = voices.unit(voice + words + 0.05 * rng.standard_normal((80, 64)))
+    halves = (np.arange(80) % 8 < 4).astype(np.int64)  # words in turns
+    assert set(voices.joined(rows, halves, np.arange(80.0), 4.0, 0.68, 2).tolist()) == {0}
+    blocks = np.arange(80) // 4
+    assert len(set(voices.joined(rows, blocks, np.arange(80.0), 0.0, 0.68, 2).tolist())) > 1
+
+
+def test_a_small_group_joins_the_most_alike_even_where_it_is_not_alike() -> None:
+    rows, truth = people([50, 40, 6])
+    found = voices.joined(rows, truth, np.arange(96.0), 0.0, 0.68, 10)
+    assert set(found.tolist()) == {0, 1}
+    assert voices.joined(rows, truth, np.arange(96.0), 0.0, 0.68, 5).tolist() == truth.tolist()
+
+
+def test_similarities_and_centres_are_those_of_all_windows_at_once() -> None:
+    rows, truth = people([4000, 1500, 600])  # more than one part
+    centres = voices.centroids(rows.astype(np.float32), truth)
+    wanted = voices.unit(np.stack([rows[truth == k].mean(axis=0) for k in range(3)]))
+    np.testing.assert_allclose(centres, wanted, atol=1e-6)
+    found = voices.similarities(rows.astype(np.float32), centres)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, rows @ wanted.T, atol=1e-5)
+    assert (voices.nearest(rows, centres) == truth).all()
 
 
 @pytest.mark.parametrize("num", [1, 2, 3, 5])
