@@ -303,7 +303,7 @@ def test_the_chain_is_scored_on_conversations_put_together(
     kinds = ("predicted turns", "predicted turns, adapted", "trivial", "reference turns", "reference turns, adapted")
     assert all({"rates", "speakers", "coverage", "conversations"} <= found[kind].keys() for kind in kinds)
     assert found["reference turns"]["coverage"][0]["coverage"]["value"] > 0.5
-    assert found["trivial"]["rates"]["uar"]["rate"] in (1 / 2, 1 / 3, 1 / 4)  # chance, by how many classes occur
+    assert {one["speakers_found"] for one in found["trivial"]["conversations"]} == {1}
     none = moodcast(*words)
     assert (none.code, "--corpus" in none.err) == (2, True)
     neither = moodcast("evaluate-podcast", "--bundle", bundle)
