@@ -17,7 +17,7 @@ from moodcast import bundle, config
 from moodcast.batch import Batch, collate
 from moodcast.chunks import ChunkPlan
 from moodcast.methods.multi_loss import MultiLoss, Weights
-from moodcast.nn.mixup import Mix
+from moodcast.nn.mixup import Mix, beta_shares, blended, partners
 from moodcast.nn.waves import joined
 from moodcast.objectives import classes
 from moodcast.run import Run, Train, build, run_from_dict, run_to_dict
@@ -184,12 +184,17 @@ def test_utterances_that_are_too_much_another_s_are_not_contrasted():
         assert bool(losses(method, batch)["contrast"] > 0) == contrasted
 
 
-def test_manifold_mixup_of_equal_utterances_changes_nothing_and_targets_follow_the_vectors():
-    """The head is linear in what is pooled: without dropout a mixed vector has the mixed logits."""
-    method = made(ONE, mix=Mix("manifold", 1.0, alpha=1.0)).train()
-    same = batch_of((1.0, 1.0), (1, 1), ONE)
-    same.chunks[1] = same.chunks[0]
-    torch.testing.assert_close(losses(method, same)["kl"], losses(method.eval(), same)["kl"])
+def test_manifold_mixup_mixes_vectors_and_their_targets_alike():
+    """Behind what is pooled all is linear up to the softmax: without dropout a mixed vector has the mixed logits."""
+    method, batch = made(ONE, mix=Mix("manifold", 1.0, alpha=1.0)), batch_of(plan=ONE)
+    logits = method.head(method.eval()(batch).embedding)
+    found = losses(method.train(), batch, seed=3)["kl"]
+    torch.manual_seed(3)
+    partner, chosen = partners(4, 1.0, torch.device("cpu"))
+    share = beta_shares(4, 1.0, torch.device("cpu"))
+    assert chosen.all()
+    wanted = classes.divergence(blended(logits, partner, share).log_softmax(-1), blended(batch.target, partner, share))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_weights_of_utterances_are_mixed_as_targets_are():
