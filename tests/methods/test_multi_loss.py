@@ -186,10 +186,10 @@ def test_utterances_that_are_too_much_another_s_are_not_contrasted():
 
 def test_manifold_mixup_mixes_vectors_and_their_targets_alike():
     """Behind what is pooled all is linear up to the softmax: without dropout a mixed vector has the mixed logits."""
-    method, batch = made(ONE, mix=Mix("manifold", 1.0, alpha=1.0)), batch_of(plan=ONE)
-    logits = method.head(method.eval()(batch).embedding)
-    found = losses(method.train(), batch, seed=3)["kl"]
+    method, batch = made(ONE, mix=Mix("manifold", 1.0, alpha=1.0)).train(), batch_of(plan=ONE)
+    found = losses(method, batch, seed=3)["kl"]
     torch.manual_seed(3)
+    logits = method.head(method(batch).embedding)  # masks are drawn first, though they hide nothing
     partner, chosen = partners(4, 1.0, torch.device("cpu"))
     share = beta_shares(4, 1.0, torch.device("cpu"))
     assert chosen.all()
