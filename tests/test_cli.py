@@ -306,6 +306,8 @@ def test_the_chain_is_scored_on_conversations_put_together(
     assert {one["speakers_found"] for one in found["trivial"]["conversations"]} == {1}
     none = moodcast(*words)
     assert (none.code, "--corpus" in none.err) == (2, True)
+    both = moodcast(*words, "--corpus", tmp_path / "toy.parquet", "--reference", tmp_path)
+    assert (both.code, "leave out recordings" in both.err) == (2, True)
     neither = moodcast("evaluate-podcast", "--bundle", bundle)
     assert (neither.code, "--simulate N" in neither.err) == (2, True)
 

@@ -151,6 +151,8 @@ def evaluate_podcast(
     from moodcast.refine import Refinement, refined
     from moodcast.study import conversation
 
+    if simulate and (files or reference or uem):
+        raise ValueError("--simulate makes conversations and their references itself: leave out recordings, --reference and --uem")
     recordings, notes = (
         simulated_talks(bundle, corpus or [], split, simulate, seconds, seed, diarizer)
         if simulate
