@@ -26,6 +26,7 @@ import torch
 
 from moodcast import corpora, simulate
 from moodcast.diarize import Diarizer, default_diarizer
+from moodcast.manifest import Utterance
 from moodcast.simulate import Scene, Wave
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +37,7 @@ GOAL_PERCENT, GOAL_SPEED = 20.0, 10.0
 
 def conversations(folder: Path, minutes: float) -> Wave:
     """Some minutes of four people, [N]."""
-    rows: dict[str, list[simulate.Utterance]] = {}
+    rows: dict[str, list[Utterance]] = {}
     for row in corpora.read("cremad", folder):
         if row.speaker in SPEAKERS:
             rows.setdefault(str(row.speaker), []).append(row)
