@@ -335,6 +335,8 @@ def members(known: list[dict[str, Any]]) -> list[str]:
     """Each network alone with the statistics, on the folds."""
     rows = [r for r in known if r.get("alone") and r["task"] != REFIT]
     names = sorted({(r["seed"], name) for r in rows for name in r["alone"]})
+    if all(len(r["alone"]) == 1 for r in rows):
+        return []  # there is only one
     lines = [
         "One network with the statistics, other speakers, UAR in %:",
         "",
@@ -386,7 +388,8 @@ def ship(options: argparse.Namespace) -> None:
     )
     far = evaluation.evaluate(bundle, [*sides[0], *sides[1]], "test")
     counts = counted(run, sides[1], np.array(evaluation.answer(bundle, sides[1]).guess))
-    write(options, {"task": REFIT, "seed": seed, "counts": counts, "minutes": None})
+    if not any((r["task"], r["seed"]) == (REFIT, seed) for r in records(options.out)):
+        write(options, {"task": REFIT, "seed": seed, "counts": counts, "minutes": None})
     told = {
         f"The recipe in {FOLDS} folds, seed {seed} (answers of speakers that a run had not heard; the refit on everybody is what ships):": (
             pages.markdown(near)

@@ -25,10 +25,10 @@ Do not use it to decide about people.
 Corpora: CREMA-D (ODbL), EMO-DB (CC0), RESD (MIT).
 """
 RUN = Run(
-    method=Committee.Config(networks=3, blind=(0.0, 0.5, 0.0), crop_s=3.0, bfloat16=True),
+    method=Committee.Config(networks=1, crop_s=3.0, bfloat16=True),
     labels=Labels(("angry", "happy", "neutral", "sad")),
     chunks=ChunkPlan(length_s=3.0, hop_s=3.0),
-    train=Train(epochs=16, batch_size=64, lr=2e-3, weight_decay=1e-2, balance="corpus_class", keep="last"),
+    train=Train(epochs=36, batch_size=64, lr=2e-3, weight_decay=1e-2, balance="corpus_class", keep="last"),
 )
 
 

@@ -116,11 +116,12 @@ class Committee(Method):
             chunks, lengths = features.random_window(batch.chunks, batch.lengths, samples_of(config.crop_s, self.spec.rate))
             batch = replace(batch, chunks=chunks, lengths=lengths)
         frames, mask, exist = self._frames(batch)
+        heard = [self._damaged(frames, mask, exist) for _ in self.networks]  # the statistics hear what the first network does
         terms = []
-        for network in self.networks:
-            answer, _, _ = network(self._hidden(frames, mask, exist), mask, exist)
+        for network, given in zip(self.networks, heard, strict=True):
+            answer, _, _ = network(self._hidden(given, mask), mask, exist)
             terms.append(classes.cross_entropy(answer, target, weight, config.smoothing))
-        whole, _ = self._moments(self._damaged(frames, mask, exist), mask, exist)
+        whole, _ = self._moments(heard[0], mask, exist)
         statistics = classes.cross_entropy(self.statistics(whole).log_softmax(-1), target, weight, config.smoothing)
         return {"classes": torch.stack(terms).mean(), "statistics": statistics}
 
@@ -141,11 +142,11 @@ class Committee(Method):
             return frames
         return features.level_normalised(damaged(frames, mask, self.log_mel.peaks_hz, self.config.damage), mask, exist)
 
-    def _hidden(self, frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
-        """What a network sees in training: damage and masks of its own."""
+    def _hidden(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """In training, bands and spans of time are hidden from a network."""
         if not self.training:
             return frames
-        return features.band_and_time_masked(self._damaged(frames, mask, exist), mask, self.config.hide_bands, self.config.hide_s)
+        return features.band_and_time_masked(frames, mask, self.config.hide_bands, self.config.hide_s)
 
     def _moments(self, frames: Tensor, mask: Tensor, exist: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised moments of stretches [B, F] and of chunks [B, C, F]."""
