@@ -122,8 +122,8 @@ class Settings:
     speaker costs in units of cosine times seconds; a change while the speech probability is low costs down to pause_share of it. Turns of
     one speaker less than join_s apart are one.
 
-    Chosen on the tune_ sets of benchmarks/diarization.py, which it does not report: `alike` and `min_share` are where their dialogues and
-    mixtures have least confusion. Two settings lie elsewhere: threshold above what they prefer, because rebuilt talks hold no sounds that
+    Chosen on the tune_ sets of benchmarks/diarization.py, which it does not report: `alike` and `voices.SPLIT` lie in the middle of where
+    dialogues, mixtures and far talks together have least confusion; `min_share` matters little. Two settings lie elsewhere: threshold above what they prefer, because rebuilt talks hold no sounds that
     could be taken for speech, and enough_s beyond their length, because in an hour somebody with half a minute is no stray.
     """
 
@@ -134,7 +134,7 @@ class Settings:
     hop_s: float = 0.25
     step_s: float = 0.1
     alike: float = 0.68
-    min_share: float = 0.1
+    min_share: float = 0.06
     enough_s: float = 30.0
     switch: float = 0.25
     pause_share: float = 0.15

@@ -14,7 +14,7 @@ from sklearn.cluster import AgglomerativeClustering  # type: ignore[import-untyp
 
 MAX_SPEAKERS = 20  # found unless more are asked for
 MAX_POINTS = 2000  # windows that are compared pairwise; the others join the nearest speaker
-SPLIT = 0.2  # Ward's distance at which groups are first made, over the root of the number of windows: well more groups than speakers
+SPLIT = 0.33  # Ward's distance at which groups are first made, over the root of the number of windows: where speakers close by are found
 Array = NDArray[np.float64]
 Rows = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
@@ -26,14 +26,14 @@ def assign(
     min_speakers: int | None = None,
     max_speakers: int | None = None,
     alike: float = 0.68,
-    min_share: float = 0.1,
+    min_share: float = 0.06,
     enough: int = 120,
     middles_s: Sequence[float] | None = None,
     window_s: float = 0.0,
 ) -> Labels:
     """Speaker index [N] of each window, 0-based in the order of first appearance.
 
-    Ward's clustering (JASA 1963) makes many groups, and those that sound most alike are joined again (`joined`) while the cosine across
+    Ward's clustering (JASA 1963) makes groups, and those that sound most alike are joined again (`joined`) while the cosine across
     two of them is at least `alike` times that inside them, or one has less than `min_share` of the windows and less than `enough` of them.
     That number of speakers is kept between min_speakers and max_speakers; where it has to change, or `num_speakers` is given, Ward's
     clustering makes as many groups.
