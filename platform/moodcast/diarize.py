@@ -123,8 +123,9 @@ class Settings:
     one speaker less than join_s apart are one.
 
     Chosen on the tune_ sets of benchmarks/diarization.py, which it does not report: `alike` and `voices.SPLIT` lie in the middle of where
-    dialogues, mixtures and far talks together have least confusion; `min_share` matters little. Two settings lie elsewhere: threshold above what they prefer, because rebuilt talks hold no sounds that
-    could be taken for speech, and enough_s beyond their length, because in an hour somebody with half a minute is no stray.
+    dialogues, mixtures and far talks together have least confusion; `min_share` matters little. Two settings lie elsewhere: threshold
+    above what they prefer, because rebuilt talks hold no sounds that could be taken for speech, and enough_s beyond their length, because
+    in an hour somebody with half a minute is no stray.
     """
 
     threshold: float = 0.35
