@@ -8,6 +8,9 @@ speakers, and the paired difference to raw. "guard" is how far it believed that 
 plain centring with no check. Two controls are made of the first corpus: only recordings of the scored one's own emotion are given
 ("one emotion"), or of that and one other ("two emotions").
 
+--folds takes the answers that benchmarks/default_bundle.py keeps of its speaker folds, for corpora that the bundle itself was trained on: a
+speaker's recordings are all answered by one run of the recipe, which had not heard them.
+
 The guard was designed on held-out speakers of cremad, emodb and resd; on whatever else it is only reported. The bundle must not have been
 trained on what is scored. Log-probabilities are kept (--cache), so that a second call takes seconds.
 """
@@ -56,10 +59,17 @@ class Row:
     guard: float
 
 
-def heard(bundle: Bundle, rows: Sequence[Utterance], split: str, folder: Path) -> Iterator[Heard]:
-    """The answers by corpus, from the cache where they are there."""
+def heard(bundle: Bundle, rows: Sequence[Utterance], split: str, folder: Path, folds: Path | None = None) -> Iterator[Heard]:
+    """The answers by corpus, from the folds or the cache where they are there."""
+    told = answers_of(folds) if folds else {}
     for corpus in sorted({row.corpus for row in rows}, key=[row.corpus for row in rows].index):
         part = [row for row in rows if row.corpus == corpus]
+        if by_folds := [row for row in part if row.id in told]:
+            labels = bundle.run.labels
+            truth = np.array([labels.classes.index(str(labels.name(row))) for row in by_folds])
+            logs = np.log(np.maximum([told[row.id] for row in by_folds], 1e-12))
+            yield Heard(f"{corpus} (folds)", logs, truth, np.array([row.corpus_speaker for row in by_folds]))
+            continue
         known, _ = evaluate.scorable(bundle, part, split)
         evaluate.refuse_trained_speakers(bundle, known)
         kept = folder / f"{bundle.sha256[:16]}-{corpus}-{split}.npz"
@@ -72,6 +82,15 @@ def heard(bundle: Bundle, rows: Sequence[Utterance], split: str, folder: Path) -
         if found["ids"].tolist() != [row.id for row in known]:
             raise ValueError(f"{kept} holds other recordings than the manifest; remove it")
         yield Heard(corpus, found["logs"], found["truth"], found["speakers"])
+
+
+def answers_of(folder: Path) -> dict[str, Floats]:
+    """Probabilities [K] by utterance id."""
+    found: dict[str, Floats] = {}
+    for path in sorted(folder.glob("[0-9]-0.npz")):
+        with np.load(path, allow_pickle=False) as kept:
+            found |= dict(zip(kept["ids"].tolist(), kept["committee"].astype(np.float64), strict=True))
+    return found
 
 
 def score(part: Heard, number: int | None, draws: int, same: int = 0) -> tuple[Floats, Floats, float]:
@@ -129,6 +148,7 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, default=Path(os.environ.get("MOODCAST_CACHE") or Path.home() / ".cache" / "moodcast") / "answers"
     )
+    parser.add_argument("--folds", type=Path, help="answers of speaker folds, seed 0, for the corpora that they cover")
     parser.add_argument("--json", type=Path, help="write the rows here, one JSON object a line")
     asked = parser.parse_args()
     bundle = load(asked.bundle)
@@ -136,7 +156,7 @@ def main() -> None:
     lines: list[dict[str, Any]] = []
     print(f"bundle {bundle.name} {bundle.sha256[:12]}, split {asked.split}, draws {asked.draws} (seeds 0 to {asked.draws - 1})\n")
     print("| corpus | speakers | given | UAR % | minus raw | unguarded minus raw | guard |\n|---|---|---|---|---|---|---|")
-    for number, part in enumerate(heard(bundle, rows, asked.split, asked.cache)):
+    for number, part in enumerate(heard(bundle, rows, asked.split, asked.cache, asked.folds)):
         for row in table(part, asked.draws, controls=number == 0):
             told = ("", "", "") if row.given == "raw" else (signed(row.difference), signed(row.unguarded), f"{row.guard:.2f}")
             print(f"| {row.corpus} | {len(set(part.speakers.tolist()))} | {row.given} | {row.uar} | {' | '.join(told)} |", flush=True)
