@@ -194,7 +194,7 @@ def is_path(text: str) -> bool:
 def last_name(path: str) -> str:
     """The last part of a path, whichever system it is of.
 
-    >>> last_name("/home/ann/noise/"), last_name("C:\\\\Users\\\\ann\\\\whisper"), last_name("default")
+    >>> last_name("/data/ann/noise/"), last_name("C:\\\\Users\\\\ann\\\\whisper"), last_name("default")
     ('noise', 'whisper', 'default')
     """
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
