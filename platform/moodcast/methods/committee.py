@@ -109,9 +109,6 @@ class Committee(Method):
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """classes and statistics: cross-entropy of each member against the target distribution, weighted by utterance."""
         batch, config = batches["labelled"], self.config
-        target, weight = batch.target, batch.weight
-        if target is None:
-            raise ValueError("this batch has no target: collate it with labels and rows")
         if self.training and config.crop_s:
             chunks, lengths = features.random_window(batch.chunks, batch.lengths, samples_of(config.crop_s, self.spec.rate))
             batch = replace(batch, chunks=chunks, lengths=lengths)
@@ -120,9 +117,9 @@ class Committee(Method):
         terms = []
         for network, given in zip(self.networks, heard, strict=True):
             answer, _, _ = network(self._hidden(given, mask), mask, exist)
-            terms.append(classes.cross_entropy(answer, target, weight, config.smoothing))
+            terms.append(classes.labelled(answer, batch.target, batch.weight, config.smoothing))
         whole, _ = self._moments(heard[0], mask, exist)
-        statistics = classes.cross_entropy(self.statistics(whole).log_softmax(-1), target, weight, config.smoothing)
+        statistics = classes.labelled(self.statistics(whole).log_softmax(-1), batch.target, batch.weight, config.smoothing)
         return {"classes": torch.stack(terms).mean(), "statistics": statistics}
 
     def fit_once(self, view: View) -> None:
