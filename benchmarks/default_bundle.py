@@ -44,7 +44,7 @@ from moodcast.batch import Batch
 from moodcast.bundle import Bundle
 from moodcast.cache import open_waves
 from moodcast.cluster import publish
-from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.work import provenance_of
 from moodcast.manifest import Utterance
 from moodcast.method import Method
@@ -58,23 +58,6 @@ HEARD, UNHEARD = ("cremad", "emodb", "resd"), ("ravdess", "nemo", "urdu")
 FOLDS = 5
 REFIT = "refit"
 Indices = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some stretches of a whole, as a trainer reads them."""
-
-    whole: CachedStretches
-    at: Indices
-
-    def __len__(self) -> int:
-        return len(self.at)
-
-    def names(self, indices: Indices) -> list[str]:
-        return self.whole.names(self.at[indices])
-
-    def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
-        return self.whole.batches([self.at[indices] for indices in plan], epoch)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from moodcast import baselines, config, corpora, manifest, metrics
-from moodcast.batch import Batch
-from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.data import CachedStretches, Part
 from moodcast.labels import CLASSES, Labels
 from moodcast.manifest import Utterance
 from moodcast.order import balance_weights
@@ -73,23 +72,6 @@ LOSSES = {
 }
 POOLINGS = {f"{name} pooling": [f"method.pool={name}"] for name in ("mean", "max")} | {FULL: []}
 ARMS: dict[str, list[str]] = {**MIXUPS, **LOSSES, **POOLINGS, FULL: []}
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some stretches of a whole, as a trainer reads them."""
-
-    whole: CachedStretches
-    at: Indices
-
-    def __len__(self) -> int:
-        return len(self.at)
-
-    def names(self, indices: Indices) -> list[str]:
-        return self.whole.names(self.at[indices])
-
-    def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
-        return self.whole.batches([self.at[indices] for indices in plan], epoch)
 
 
 def card_of(corpus: str, options: argparse.Namespace) -> Card:

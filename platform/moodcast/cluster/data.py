@@ -125,6 +125,25 @@ class CachedStretches:
         return ThreadPoolExecutor(AUGMENTING, thread_name_prefix="augment")
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some stretches of a whole, at [N], as a trainer reads them; see `moodcast.step.Stretches`."""
+
+    whole: CachedStretches
+    at: Indices
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def names(self, indices: Indices) -> list[str]:
+        """Utterance ids."""
+        return self.whole.names(self.at[indices])
+
+    def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
+        """Batches of the part; how often a stretch was drawn before is not counted."""
+        return self.whole.batches([self.at[indices] for indices in plan], epoch)
+
+
 def padded(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
     """Arrays [C_i, ...] as one tensor [B, C, ...], zero where one has fewer rows."""
     out = torch.zeros(len(arrays), max(len(array) for array in arrays), *arrays[0].shape[1:])

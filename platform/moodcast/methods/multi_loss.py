@@ -33,14 +33,13 @@ from moodcast.nn.flam import pooling
 from moodcast.nn.identity import identity
 from moodcast.nn.mixup import Mix, beta_shares, blended, mixed, partners
 from moodcast.nn.pool import placed
-from moodcast.nn.pretrained import RANDOM, SpeechEncoder, open_encoder
+from moodcast.nn.pretrained import FOLDER, RANDOM, encoder_of, open_encoder
 from moodcast.nn.ranks import everybody, num_ranks, shared
 from moodcast.nn.waves import cut, joined, samples_in
 from moodcast.objectives import classes, contrast
 from moodcast.objectives.focal import focal
 
 LOG_MEL = "log_mel"
-FOLDER = "encoder/"  # where a named encoder's files travel in a bundle
 SCALE = 3.0  # nats, as in the other log-mel methods
 
 
@@ -249,14 +248,7 @@ class NamedFrames(nn.Module):
 
     def __init__(self, config: MultiLoss.Config, spec: Spec) -> None:
         super().__init__()
-        weights = None
-        if spec.files is None:
-            files, weights = open_encoder(config.encoder, config.revision)
-        else:
-            files = {name.removeprefix(FOLDER): text for name, text in spec.files.items() if name.startswith(FOLDER)}
-        self.encoder = SpeechEncoder(files, spec.rate, weights)
-        if spec.plan.length_s > self.encoder.max_s:
-            raise ValueError(f"this encoder takes chunks of at most {self.encoder.max_s:g} s, got chunks.length_s={spec.plan.length_s:g}")
+        self.encoder = encoder_of(config.encoder, config.revision, spec.files, spec.rate, spec.plan.length_s)
         self.layer, count = config.layer, self.encoder.num_layers
         if self.layer is not None and not 0 <= self.layer <= count:
             raise ValueError(f"method.layer must be 0 (the embedding) to {count} (the last layer) for this encoder, got {self.layer}")

@@ -24,10 +24,9 @@ from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec, View
 from moodcast.nn.identity import identity
 from moodcast.nn.pool import placed
-from moodcast.nn.pretrained import RANDOM, SpeechEncoder, open_encoder
+from moodcast.nn.pretrained import FOLDER, RANDOM, encoder_of, open_encoder
 from moodcast.objectives import classes
 
-FOLDER = "encoder/"  # where the encoder's files travel in a bundle
 FLOOR = 1e-6  # smallest variance: keeps the gradient of its root finite
 
 
@@ -60,14 +59,7 @@ class Pretrained(Method):
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
-        weights = None
-        if spec.files is None:
-            files, weights = open_encoder(config.encoder, config.revision)
-        else:
-            files = {name.removeprefix(FOLDER): text for name, text in spec.files.items() if name.startswith(FOLDER)}
-        self.encoder = SpeechEncoder(files, spec.rate, weights)
-        if spec.plan.length_s > self.encoder.max_s:
-            raise ValueError(f"this encoder takes chunks of at most {self.encoder.max_s:g} s, got chunks.length_s={spec.plan.length_s:g}")
+        self.encoder = encoder_of(config.encoder, config.revision, spec.files, spec.rate, spec.plan.length_s)
         if config.tune == "lora":
             self.encoder.adapt(config.lora_rank, config.lora_alpha, config.lora_dropout)
         elif config.tune == "full":

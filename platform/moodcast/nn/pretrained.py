@@ -179,6 +179,25 @@ class SpeechEncoder(nn.Module):
         return [*states[:-1], model.layer_norm(states[-1])]
 
 
+FOLDER = "encoder/"  # where an encoder's files travel in a bundle
+
+
+def encoder_of(source: str, revision: str, carried: Mapping[str, str] | None, rate: int, length_s: float) -> SpeechEncoder:
+    """The encoder of a method: opened by its name, or built of the files that a bundle carries, whose weights come later.
+
+    Raises ValueError where `open_encoder` does, or it does not take chunks of `length_s` seconds.
+    """
+    weights = None
+    if carried is None:
+        files, weights = open_encoder(source, revision)
+    else:
+        files = {name.removeprefix(FOLDER): text for name, text in carried.items() if name.startswith(FOLDER)}
+    encoder = SpeechEncoder(files, rate, weights)
+    if length_s > encoder.max_s:
+        raise ValueError(f"this encoder takes chunks of at most {encoder.max_s:g} s, got chunks.length_s={length_s:g}")
+    return encoder
+
+
 def open_encoder(source: str, revision: str = "main") -> tuple[dict[str, str], Path | None]:
     """The describing files of an encoder and the folder of its weights (None: "random/FAMILY"); see the module docstring.
 
