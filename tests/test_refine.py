@@ -71,7 +71,7 @@ def test_where_the_guard_says_no_nothing_is_changed_and_the_verdict_is_told() ->
     assert found.segments[:8] == tuple(rows)
     assert "too much alike" in found.adaptation[0].why
     assert found.adaptation[0].mixed == 0.0
-    assert found.adaptation[1].why.startswith("1 recordings of this speaker say nothing")
+    assert found.adaptation[1].why.startswith("one recording of this speaker says nothing")
 
 
 def test_turns_without_an_answer_are_neither_learnt_from_nor_changed() -> None:

@@ -53,7 +53,8 @@ class Usual:
     def why(self) -> str:
         """The verdict in words."""
         if self.num < 2:
-            return f"{self.num} recordings of this speaker say nothing of what is usual: answers are as they were"
+            given = "one recording of this speaker says" if self.num else "no recordings of this speaker say"
+            return f"{given} nothing of what is usual: answers are as they were"
         told = f"{self.num} recordings that differ by {self.information:.2f} nats"
         if self.mixed <= 0:
             return f"{told} are too much alike to be of mixed emotions: answers are as they were"
