@@ -10,7 +10,7 @@ import torch
 
 from moodcast.batch import Batch, collate
 from moodcast.chunks import ChunkPlan
-from moodcast.methods.committee import Committee
+from moodcast.methods.committee import Committee, merged
 from moodcast.nn.corrupt import NO_DAMAGE
 from moodcast.run import Run, build
 
@@ -135,3 +135,31 @@ def test_bfloat16_is_for_training_alone_and_changes_little():
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in rough.networks.parameters())
     with torch.no_grad():
         assert torch.equal(exact.eval()(batch).emotion, rough.eval()(batch).emotion)
+
+
+@torch.no_grad()
+def test_merged_committees_answer_as_the_product_of_theirs():
+    committees = []
+    for seed in range(3):
+        committees.append(made(networks=2, share=0.7).eval())
+        committees[-1].centre.fill_(0.3)
+        torch.manual_seed(seed)
+        for weight in committees[-1].parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    batch = batch_of()
+    answers = [committee(batch) for committee in committees]
+    whole = merged(committees).eval()(batch)
+    for name in ("emotion", "chunk_emotion"):
+        apart = torch.stack([getattr(answer, name) for answer in answers])
+        assert not torch.allclose(apart[0], apart[1], atol=1e-2)
+        torch.testing.assert_close(getattr(whole, name), apart.mean(0).log_softmax(-1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("other", [{"share": 0.6}, {"share": 0.7, "moved": True}])
+def test_committees_of_another_recipe_are_not_merged(other: dict[str, object]):
+    moved = other.pop("moved", False)
+    mine, theirs = made(share=0.7), made(**other)
+    if moved:
+        theirs.centre.fill_(1.0)
+    with pytest.raises(ValueError, match="same data" if moved else "same settings"):
+        merged([mine, theirs])

@@ -11,8 +11,9 @@ al., Interspeech 2019) and damage to log-mel power in training (nn/corrupt.py). 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -174,3 +175,40 @@ class Network(nn.Module):
             encoded, mask = self.encoder(frames / SCALE, mask)
         whole, parts = self.pool(encoded.float(), mask, exist)
         return self.head(whole).log_softmax(-1), self.head(parts).log_softmax(-1), whole
+
+
+@torch.no_grad()
+def merged(committees: Sequence[Committee]) -> Committee:
+    """One committee that answers as several of the same settings do together: the normalised product of theirs, each to the power 1/N.
+
+    Their networks sit side by side, and so do the hidden layers of their statistics, so that it is a committee as any other. Raises
+    ValueError where settings, or centre and scale of the moments, differ: then they were not trained by one recipe on the same data.
+    """
+    first = committees[0]
+    config = first.config
+    for other in committees[1:]:
+        if other.config != config:
+            raise ValueError(f"wanted committees of the same settings, got {config} and {other.config}")
+        if not (torch.allclose(other.centre, first.centre, atol=1e-4) and torch.allclose(other.scale, first.scale, rtol=1e-4)):
+            raise ValueError("centre and scale of the moments differ: these committees were not trained on the same data")
+    num = len(committees)
+    own = [cast(Network, network) for committee in committees for network in committee.networks]
+    wide = replace(config, networks=len(own), hidden=num * config.hidden, blind=tuple(network.blind for network in own))
+    whole = Committee(wide, first.spec)
+    whole.log_mel.load_state_dict(first.log_mel.state_dict())
+    whole.centre.copy_(first.centre)
+    whole.scale.copy_(first.scale)
+    for mine, theirs in zip(whole.networks, own, strict=True):
+        mine.load_state_dict(theirs.state_dict())
+    into, out = linears(whole)
+    before, after = zip(*(linears(committee) for committee in committees), strict=True)
+    into.weight.copy_(torch.cat([layer.weight for layer in before]))
+    into.bias.copy_(torch.cat([layer.bias for layer in before]))
+    out.weight.copy_(torch.cat([layer.weight for layer in after], dim=1) / num)
+    out.bias.copy_(torch.stack([layer.bias for layer in after]).mean(0))
+    return whole
+
+
+def linears(committee: Committee) -> tuple[nn.Linear, nn.Linear]:
+    """The two layers of the classifier of moments that hold weights."""
+    return cast(nn.Linear, committee.statistics[0]), cast(nn.Linear, committee.statistics[-1])
