@@ -6,15 +6,12 @@
     python benchmarks/default_bundle.py run --tasks refit --seeds 0 --set method.networks=1 ... --out results/default_bundle_trials.jsonl
     python benchmarks/default_bundle.py trials                         # what such changes do on corpora that are never heard
     python benchmarks/default_bundle.py speed                          # of the shipped bundle, against real time
-    python benchmarks/default_bundle.py ship --bundle runs/default/bundle --answers ANSWERS --into platform/moodcast/bundles/default
 
 A run trains on four folds of cremad + emodb + resd and answers the fifth, or trains on all ("refit") and answers ravdess, nemo and urdu; a
 task named by one of the three leaves that corpus out and answers it, for choosing what matters on sounds that are far from training.
 Folds are by speaker, by dialogue for resd, and never choose anything: no dev split, the last epoch counts. Runs are processes of their
 own, `--jobs` at once, on the GPU where there is one; a second call makes only what is missing. The audio is not part of this repository:
-MOODCAST_CORPORA, or shared/corpora beside the repository, holds it. `ship` takes the bundle that jobs/default_bundle.py trained on all
-with the first seed, lets it answer what it never heard (the row "refit" of that seed), fits its calibration on the folds' answers, and
-writes it with a card.
+MOODCAST_CORPORA, or shared/corpora beside the repository, holds it. ship_default_bundle.py makes the bundle that ships.
 """
 
 from __future__ import annotations
@@ -36,14 +33,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moodcast import baselines, config, corpora, manifest, metrics, scores
+from moodcast import baselines, config, corpora, manifest, metrics
 from moodcast import bundle as bundles
-from moodcast import evaluate as evaluation
-from moodcast import report as pages
 from moodcast.batch import Batch
-from moodcast.bundle import Bundle
 from moodcast.cache import open_waves
-from moodcast.cluster import publish
 from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.work import provenance_of
 from moodcast.manifest import Utterance
@@ -51,13 +44,13 @@ from moodcast.method import Method
 from moodcast.methods.committee import Committee
 from moodcast.run import Run, build
 from moodcast.step import Trainer, balance_weights, gather
-from moodcast.study import calibrate
 
 ROOT = Path(__file__).resolve().parents[1]
 HEARD, UNHEARD = ("cremad", "emodb", "resd"), ("ravdess", "nemo", "urdu")
 FOLDS = 5
 REFIT = "refit"
 Indices = NDArray[np.int64]
+Counts = dict[str, dict[str, list[list[int]]]]  # by corpus and speaker, how often each class was answered as which
 
 
 @dataclass(frozen=True)
@@ -170,10 +163,10 @@ def scored(run: Run, method: Committee, test: Part, task: str, options: argparse
     return {"counts": counts.pop("committee"), "alone": counts}
 
 
-def counted(run: Run, rows: Sequence[Utterance], guess: Indices) -> dict[str, dict[str, list[list[int]]]]:
+def counted(run: Run, rows: Sequence[Utterance], guess: Indices) -> Counts:
     """By corpus and speaker (dialogue, where a corpus has dialogues), how often each class was answered as which."""
     truth = np.array([run.labels.classes.index(str(run.labels.name(row))) for row in rows])
-    counts: dict[str, dict[str, list[list[int]]]] = {}
+    counts: Counts = {}
     for corpus in sorted({row.corpus for row in rows}):
         here = np.flatnonzero([row.corpus == corpus for row in rows])
         speakers = [rows[i].corpus_group for i in here]
@@ -189,15 +182,22 @@ def plain(options: argparse.Namespace) -> None:
     found, far = (baselines.statistics_of(CachedStretches(part, run).store) for part in (rows, asked))
     truth = np.array([run.labels.classes.index(str(run.labels.name(row))) for row in rows])
     folds, home = np.array(manifest.folds(rows, FOLDS, seed=0)), np.array([row.corpus for row in rows])
+    guess = at_home(found, truth, home, folds)
     for fold in range(FOLDS):
-        counts = {}
-        for corpus in HEARD:
-            test, train = (home == corpus) & (folds == fold), (home == corpus) & (folds != fold)
-            guess = baselines.plain_statistics(found[train], truth[train], found[test]).guess
-            counts |= counted(run, [rows[i] for i in np.flatnonzero(test)], guess)
-        write(options, {"task": str(fold), "seed": None, "counts": counts})
+        here = np.flatnonzero(folds == fold)
+        write(options, {"task": str(fold), "seed": None, "counts": counted(run, [rows[i] for i in here], guess[here])})
     guess = baselines.plain_statistics(found, truth, far).guess
     write(options, {"task": REFIT, "seed": None, "counts": counted(run, asked, guess)})
+
+
+def at_home(found: NDArray[np.float64], truth: Indices, home: NDArray[np.str_], folds: Indices) -> Indices:
+    """What plain statistics [N, F] say of the speakers of each fold, fitted within each corpus on the others: classes [N]."""
+    guess = np.zeros_like(truth)
+    for corpus in HEARD:
+        for fold in range(FOLDS):
+            test, train = (home == corpus) & (folds == fold), (home == corpus) & (folds != fold)
+            guess[test] = baselines.plain_statistics(found[train], truth[train], found[test]).guess
+    return guess
 
 
 def run_all(options: argparse.Namespace) -> None:
@@ -241,9 +241,12 @@ def run_one(options: argparse.Namespace) -> None:
 
 
 def write(options: argparse.Namespace, record: dict[str, Any]) -> None:
-    record["command"] = command_of(options, "plain" if record["seed"] is None else "run")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(options.out, "a", encoding="utf-8") as file:
+    append(options.out, {**record, "command": command_of(options, "plain" if record["seed"] is None else "run")})
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 
@@ -347,50 +350,6 @@ def gathered(known: list[dict[str, Any]], corpus: str, seed: int | None) -> dict
     return {name: np.array(count, dtype=float) for counts in found.values() for name, count in counts[corpus].items()}
 
 
-def ship(options: argparse.Namespace) -> None:
-    """The bundle that the job trained, with what the folds and the unheard corpora say of it."""
-    from jobs.default_bundle import NOTES
-
-    bundle = bundles.load(options.bundle)
-    run, seed = bundle.run, bundle.run.train.seed
-    if replace(run, train=replace(run.train, threads=0)) != config.replace_at(settings(options), {"train.seed": seed}):
-        raise SystemExit(f"{options.bundle} was trained with other settings than jobs/default_bundle.py; only its own folds tell of it")
-    home = of_folds(run, seed, options.answers)
-    sureness = calibrate.of_answers(home.probabilities, home.truth.tolist(), home.speakers)
-    sides = [[replace(row, split=side) for row in rows] for side, rows in (("train", rows_of(HEARD, run)), ("test", available(run)))]
-    bundle = Bundle(run, bundle.method, bundle.provenance, {}, bundle.sha256, options.into.name, sureness)
-    besides = [b for b in (baselines.majority(run.labels.classes, bundle.provenance.class_counts, home.truth), at_home(home)) if b]
-    near = scores.Report(
-        options.into.name,
-        bundle.sha256,
-        f"{FOLDS} speaker folds",
-        run.labels.classes,
-        scores.score_all(home, besides, evaluation.prior(bundle, home), evaluation.votes_mean(run.labels, sides[0])),
-        {},
-        (
-            *evaluation.notes(home.rows, sides[0]),
-            "every speaker was answered by a run of this recipe that had not heard them, not calibrated",
-        ),
-    )
-    far = evaluation.evaluate(bundle, [*sides[0], *sides[1]], "test")
-    counts = counted(run, sides[1], np.array(evaluation.answer(bundle, sides[1]).guess))
-    if not any((r["task"], r["seed"]) == (REFIT, seed) for r in records(options.out)):
-        write(options, {"task": REFIT, "seed": seed, "counts": counts, "minutes": None})
-    told = {
-        f"The recipe in {FOLDS} folds, seed {seed} (answers of speakers that a run had not heard; the refit on everybody is what ships):": (
-            pages.markdown(near)
-        ),
-        "This bundle on corpora that it never heard, each recording alone:": pages.markdown(far),
-        "Seeds and members (benchmarks/default_bundle.py report; intervals by bootstrap over speakers, for resd over dialogues):": (
-            [*table(records(options.out)), "", *members(records(options.out))]
-        ),
-    }
-    known = {"folds": near.to_dict(), "unheard": far.to_dict()}
-    text = publish.card(bundle, options.into.name, told, NOTES)
-    bundles.save(options.into, bundle.method, run, bundle.provenance, known, text, sureness)
-    print(f"{options.into}: temperature {sureness.temperature:.2f} from {sureness.num_utterances} answers of the folds")
-
-
 def trials(options: argparse.Namespace) -> None:
     """Runs with changes to the recipe, each on its own, against the first of the file: mean UAR of the corpora that are never heard."""
     known = records(options.out.with_name("default_bundle_trials.jsonl"))
@@ -418,7 +377,7 @@ def stacked(found: dict[str, dict[str, NDArray[np.float64]]]) -> NDArray[np.floa
 def speed(options: argparse.Namespace) -> None:
     """Seconds of sound answered a second, each recording alone, by the shipped bundle: median of five passes over 100 recordings."""
     torch.set_num_threads(os.cpu_count() or 1)
-    bundle = bundles.load(options.into)
+    bundle = bundles.load("default")
     rows = rows_of(HEARD[:1], bundle.run)[:100]
     store = open_waves(rows, bundle.rate)
     waves = [np.array(store[i]) for i in range(len(store))]
@@ -431,33 +390,9 @@ def speed(options: argparse.Namespace) -> None:
     print(f"figure default_bundle_times_real_time {sum(map(len, waves)) / bundle.rate / float(np.median(took)):.0f} goal 100")
 
 
-def of_folds(run: Run, seed: int, folder: Path) -> scores.Answers:
-    """What the folds answered, as one."""
-    rows = {row.id: row for row in rows_of(HEARD, run)}
-    parts = [np.load(folder / f"{fold}-{seed}.npz", allow_pickle=False) for fold in range(FOLDS)]
-    known = [rows[str(key)] for part in parts for key in part["ids"]]
-    if len(known) != len(rows):
-        raise SystemExit(f"{folder} holds answers to {len(known)} of {len(rows)} recordings; `run` makes the others")
-    truth = np.array([run.labels.classes.index(str(run.labels.name(row))) for row in known])
-    given = np.concatenate([part["committee"] for part in parts]).astype(np.float64)
-    return scores.Answers(run.labels.classes, tuple(known), truth, given, evaluation.votes_of(run.labels, known))
-
-
-def at_home(answers: scores.Answers) -> scores.Baseline:
-    """Plain statistics over the same folds, each corpus by itself."""
-    found = baselines.statistics_of(open_waves(answers.rows, baselines.RATE))
-    folds, home = np.array(manifest.folds(answers.rows, FOLDS, seed=0)), np.array([row.corpus for row in answers.rows])
-    guess = np.zeros_like(answers.truth)
-    for corpus in HEARD:
-        for fold in range(FOLDS):
-            test, train = (home == corpus) & (folds == fold), (home == corpus) & (folds != fold)
-            guess[test] = baselines.plain_statistics(found[train], answers.truth[train], found[test]).guess
-    return scores.Baseline("plain statistics", "logistic regression on 132 statistics, fitted within each corpus on the same folds", guess)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("do", choices=("plain", "run", "one", "report", "ship", "speed", "trials"))
+    parser.add_argument("do", choices=("plain", "run", "one", "report", "speed", "trials"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=[REFIT, *map(str, range(FOLDS))])
     parser.add_argument("--task", default=REFIT, help=argparse.SUPPRESS)
@@ -467,12 +402,10 @@ def main() -> None:
     parser.add_argument("--answers", type=Path, help="a folder for the probabilities of every utterance")
     parser.add_argument("--bundles", type=Path, help="a folder for the refitted bundles")
     parser.add_argument("--teacher", type=Path, help="a bundle whose answers are half of the refit's targets")
-    parser.add_argument("--bundle", type=Path, help="ship: what the job trained")
-    parser.add_argument("--into", type=Path, default=ROOT / "platform" / "moodcast" / "bundles" / "default", help="ship: where it goes")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "default_bundle.jsonl")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    {"plain": plain, "run": run_all, "one": run_one, "report": report, "ship": ship, "speed": speed, "trials": trials}[options.do](options)
+    {"plain": plain, "run": run_all, "one": run_one, "report": report, "speed": speed, "trials": trials}[options.do](options)
 
 
 if __name__ == "__main__":

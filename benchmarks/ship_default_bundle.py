@@ -1,0 +1,145 @@
+"""The default bundle of several seeds of its recipe, with what the folds and the unheard corpora say of it.
+
+    python benchmarks/default_bundle.py run --seeds 0 1 2 --answers ANSWERS --bundles REFITS
+    python benchmarks/ship_default_bundle.py REFITS/seed0 REFITS/seed1 REFITS/seed2 --answers ANSWERS
+
+One committee is made of the refitted bundles (`methods.committee.merged`). It is scored by what runs of the same seeds answered in the
+five folds, together in the same way, where none had heard the speakers; and by what it answers itself of corpora that it never heard. Its
+temperature is fitted on the folds. The counts are written to results/default_bundle_together.jsonl, the tables are printed and are in the
+card.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import default_bundle as recipe
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jobs.default_bundle import NOTES, RUN
+from moodcast import baselines, config, manifest, scores
+from moodcast import bundle as bundles
+from moodcast import evaluate as evaluation
+from moodcast import report as pages
+from moodcast.bundle import Bundle
+from moodcast.cache import open_waves
+from moodcast.cluster import publish
+from moodcast.manifest import Utterance
+from moodcast.methods.committee import Committee, merged
+from moodcast.run import Run
+from moodcast.study import calibrate
+
+KEPT = recipe.ROOT / "results"
+TINY = 1e-12
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("bundles", nargs="+", type=Path, help="of one seed each, refitted on everybody")
+    parser.add_argument("--answers", type=Path, required=True, help="the folder that `run --answers` filled")
+    parser.add_argument("--into", type=Path, default=recipe.ROOT / "platform" / "moodcast" / "bundles" / "default")
+    parser.add_argument("--out", type=Path, default=KEPT / "default_bundle_together.jsonl")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    given = [bundles.load(folder) for folder in options.bundles]
+    seeds = [own_recipe(one) for one in given]
+    method = merged([cast(Committee, one.method) for one in given])
+    run = replace(given[0].run, method=method.config)
+    home = of_folds(run, seeds, options.answers)
+    sureness = calibrate.of_answers(home.probabilities, home.truth.tolist(), home.speakers)
+    bundle = Bundle(run, method, given[0].provenance, {}, given[0].sha256, options.into.name, sureness)
+    heard, unheard = rows_as(recipe.HEARD, run, "train"), rows_as(recipe.UNHEARD, run, "test")
+    near, far = of_home(bundle, home, heard), evaluation.evaluate(bundle, [*heard, *unheard], "test")
+    write(options.out, seeds, run, home, recipe.counted(run, unheard, np.array(evaluation.answer(bundle, unheard).guess)))
+    together, alone = (recipe.table(recipe.records(path)) for path in (options.out, KEPT / "default_bundle.jsonl"))
+    told = {
+        f"Seeds {seeds} together in {recipe.FOLDS} folds (runs that had not heard the speaker; what ships has heard all):": pages.markdown(
+            near
+        ),
+        "This bundle on corpora that it never heard, each recording alone:": pages.markdown(far),
+        "The same, beside plain statistics within each corpus on the same folds (below: of the three):": together,
+        "Each seed alone (benchmarks/default_bundle.py report):": alone,
+    }
+    print("\n".join([*together, "", *alone]))
+    known = {"folds": near.to_dict(), "unheard": far.to_dict()}
+    bundles.save(options.into, method, run, bundle.provenance, known, publish.card(bundle, options.into.name, told, NOTES), sureness)
+    print(f"{options.into}: temperature {sureness.temperature:.2f} from {sureness.num_utterances} answers of the folds")
+
+
+def own_recipe(one: Bundle) -> int:
+    """The seed of a bundle that the recipe made. Ends where other settings did."""
+    seed = one.run.train.seed
+    if replace(one.run, train=replace(one.run.train, threads=0)) != config.replace_at(RUN, {"train.seed": seed}):
+        raise SystemExit(f"{one.name} was trained with other settings than jobs/default_bundle.py; only its own folds tell of it")
+    return seed
+
+
+def rows_as(names: Sequence[str], run: Run, split: str) -> list[Utterance]:
+    return [replace(row, split=split) for row in recipe.rows_of(names, run)]
+
+
+def of_folds(run: Run, seeds: Sequence[int], folder: Path) -> scores.Answers:
+    """What the runs of these seeds answered in the folds, as one: the normalised product of their answers, each to the power 1/seeds."""
+    rows = {row.id: row for row in recipe.rows_of(recipe.HEARD, run)}
+    known: list[Utterance] = []
+    given: list[NDArray[np.float64]] = []
+    for fold in range(recipe.FOLDS):
+        parts = [np.load(folder / f"{fold}-{seed}.npz", allow_pickle=False) for seed in seeds]
+        if any((part["ids"] != parts[0]["ids"]).any() for part in parts):
+            raise SystemExit(f"{folder}: the seeds answered other recordings in fold {fold}")
+        known += [rows[str(key)] for key in parts[0]["ids"]]
+        logs = np.mean([np.log(np.maximum(part["committee"].astype(np.float64), TINY)) for part in parts], axis=0)
+        given.append(np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)))
+    if len(known) != len(rows):
+        raise SystemExit(f"{folder} holds answers to {len(known)} of {len(rows)} recordings; `run` makes the others")
+    truth = np.array([run.labels.classes.index(str(run.labels.name(row))) for row in known])
+    return scores.Answers(run.labels.classes, tuple(known), truth, np.concatenate(given), evaluation.votes_of(run.labels, known))
+
+
+def of_home(bundle: Bundle, home: scores.Answers, heard: Sequence[Utterance]) -> scores.Report:
+    """The report of the folds."""
+    classes = bundle.run.labels.classes
+    found = baselines.statistics_of(open_waves(home.rows, baselines.RATE))
+    guess = recipe.at_home(found, home.truth, np.array([row.corpus for row in home.rows]), folds_of(home.rows))
+    plain = scores.Baseline("plain statistics", "logistic regression on 132 statistics, fitted within each corpus on the same folds", guess)
+    besides = [baselines.majority(classes, bundle.provenance.class_counts, home.truth), plain]
+    return scores.Report(
+        bundle.name,
+        bundle.sha256,
+        f"{recipe.FOLDS} speaker folds",
+        classes,
+        scores.score_all(
+            home, [one for one in besides if one], evaluation.prior(bundle, home), evaluation.votes_mean(bundle.run.labels, heard)
+        ),
+        {},
+        (*evaluation.notes(home.rows, heard), "every speaker was answered by runs of this recipe that had not heard them, not calibrated"),
+    )
+
+
+def folds_of(rows: Sequence[Utterance]) -> NDArray[np.int64]:
+    return np.array(manifest.folds(rows, recipe.FOLDS, seed=0))
+
+
+def write(path: Path, seeds: Sequence[int], run: Run, home: scores.Answers, far: recipe.Counts) -> None:
+    """The counts of the seeds together, after the baseline's, as default_bundle.py keeps them: its `report --out` reads them."""
+    base = [record for record in recipe.records(KEPT / "default_bundle.jsonl") if record["seed"] is None]
+    folds, guess = folds_of(home.rows), home.probabilities.argmax(1)
+    lines = [*base]
+    for fold in range(recipe.FOLDS):
+        here = np.flatnonzero(folds == fold)
+        lines.append({"task": str(fold), "counts": recipe.counted(run, [home.rows[i] for i in here], guess[here])})
+    lines.append({"task": recipe.REFIT, "counts": far})
+    told = f"python benchmarks/ship_default_bundle.py of seeds {', '.join(map(str, seeds))}"
+    path.unlink(missing_ok=True)
+    for line in lines:
+        recipe.append(path, {"seed": seeds[0], "command": told, **line})
+
+
+if __name__ == "__main__":
+    main()
