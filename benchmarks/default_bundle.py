@@ -82,7 +82,7 @@ def predicted(method: Method, batch: Batch) -> Tensor:
 def rows_of(names: Sequence[str], run: Run) -> list[Utterance]:
     root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
     rows = [row for name in names for row in corpora.prepare(name, root / name)]
-    return [row for row in rows if run.labels.name(row) is not None]
+    return [row for row in rows if run.labels.name(row) is not None and run.labels.target(row) is not None]  # votes may all be elsewhere
 
 
 def settings(options: argparse.Namespace) -> Run:
