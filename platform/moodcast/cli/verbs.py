@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodcast.cli import data, scoring, talks
+from moodcast.cli import tune as tuning
 from moodcast.cli.words import fail, find_job, options, progress, run, say, sort_words
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def train(
     show.fit(fit.folder, fit.bundle, fit.metrics)
 
 
+app.add_typer(tuning.app, name="tune")
 app.command()(scoring.evaluate)
 app.command()(scoring.calibrate)
 app.command()(talks.evaluate_podcast)

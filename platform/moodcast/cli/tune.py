@@ -1,0 +1,160 @@
+"""The verb about searching: `tune SPACE MANIFEST...` runs a sweep or goes on with one, `tune report DIR` says what came of it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import shlex
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from moodcast.cli.words import fail, find_job, sort_words
+
+if TYPE_CHECKING:
+    from moodcast.cluster.ledger import Ledger
+
+
+class SearchFirst(TyperGroup):
+    """`moodcast tune erm m.parquet` is `moodcast tune search erm m.parquet`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the word in where it was left out."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["search", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=SearchFirst,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Search settings over inner speaker folds: `moodcast tune SPACE MANIFEST...`, then `moodcast tune report DIR`.",
+)
+
+
+@app.command()
+def search(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SPACE MANIFEST... [FIELD=VALUE...]", help="A file of tune_spaces/, manifests, and fields that are settled."
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="How many settings are tried.")] = 40,
+    searcher: Annotated[str, typer.Option(help="optuna, random, bohb-like or pbt (schedules).")] = "optuna",
+    scheduler: Annotated[str, typer.Option(help="asha stops trials that fall behind; none runs all to their end.")] = "asha",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The sweep's folder; by default a new one below sweeps/.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with a sweep; it needs no other words.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Inner speaker folds, made of the training side.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Models of different seeds a fold.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the search and of the folds.")] = 0,
+    grace: Annotated[int, typer.Option(min=1, help="Epochs before ASHA may stop a trial.")] = 5,
+    factor: Annotated[int, typer.Option(min=2, help="ASHA lets the best one in so many go on.")] = 3,
+    interval: Annotated[int, typer.Option(min=1, help="Epochs between two looks at a population (pbt).")] = 5,
+    keep: Annotated[int, typer.Option(min=1, help="Of how many of the best trials bundles are kept.")] = 2,
+    concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; by default one a core.")] = None,
+    gpus: Annotated[float, typer.Option(min=0.0, help="Share of a GPU that each trial gets.")] = 0.0,
+) -> None:
+    """Search a space over inner speaker folds. What is killed goes on with --resume; test rows are never read."""
+    from moodcast.cluster import sweep
+    from moodcast.cluster.search import space_of
+
+    try:
+        if resume is not None:
+            if words:
+                raise ValueError(f"--resume goes on with what {resume} began; leave out {shlex.join(words)}")
+            from moodcast.cluster.ledger import Ledger
+
+            folder = resume
+            space = find_space(str(Ledger(folder.absolute()).settings["space"]))
+        else:
+            folder, space = _begun(
+                words or [],
+                out,
+                sweep.Plan(trials, searcher, scheduler, folds, seeds, seed, grace, factor, interval, keep),
+            )
+        ledger = sweep.go_on(folder, space_of(space), concurrent=concurrent, gpus=gpus)
+    except KeyboardInterrupt as stopped:
+        fail(str(stopped) or "interrupted", "stopped")
+        raise typer.Exit(130) from None
+    except RuntimeError as error:
+        fail(str(error))
+        raise typer.Exit(1) from None
+    _say_what_came(ledger)
+
+
+def _begun(words: list[str], out: Path | None, plan: Any) -> tuple[Path, ModuleType]:
+    """The folder of a new sweep, and its space."""
+    from moodcast import config
+    from moodcast.cluster import sweep
+    from moodcast.cluster.search import space_of
+    from moodcast.manifest import read_manifests
+
+    if not words:
+        raise ValueError(f"which space? wanted `moodcast tune SPACE MANIFEST...`; spaces: {', '.join(space_names())}")
+    space, job = find_space(words[0]), find_job(words[0])
+    manifests, changes = sort_words(words[1:])
+    name = Path(words[0]).stem
+    folder = out or Path("sweeps") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    fixed = config.parse_overrides(changes)
+    command = shlex.join(["moodcast", *sys.argv[1:]])
+    made = sweep.begin(job.RUN, space_of(space), words[0], read_manifests(manifests), folder, plan, fixed, command)
+    return made, space
+
+
+def _say_what_came(ledger: Ledger) -> None:
+    """The best trials, how the others ended, and what to do next."""
+    from collections import Counter
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from moodcast.cli.words import console
+    from moodcast.cluster.standing import brief, means_over
+
+    table = Table(title=f"the best of {ledger.wanted} trials: mean UAR over {means_over(ledger)}", title_justify="left")
+    for name in ("trial", "inner UAR %", "spread"):
+        table.add_column(name, justify="right")
+    table.add_column("what is changed")
+    ranked = ledger.ranked()
+    shown = [trial for number, trial in enumerate(ranked) if number < 5 or trial.origin == "published"]
+    for trial in shown:
+        table.add_row(str(trial.number), f"{100 * trial.value:.1f}", f"{100 * trial.epochs[-1]['spread']:.1f}", Text(brief(trial, 99)))
+    console().print(table)
+    counts = Counter(trial.state for trial in ledger.ended)
+    console().print(Text("; ".join(f"{count} {state}" for state, count in counts.most_common())), soft_wrap=True)
+    for trial in ledger.ended:
+        if trial.state in ("failed", "diverged"):
+            fail(f"trial {trial.number}: {trial.error}", trial.state)
+    if not ranked:
+        raise ValueError(f"no trial of {ledger.folder} finished; the first says: {ledger.trials[0].error or ledger.trials[0].state}")
+    console().print(Text(f"sweep: {ledger.folder}"), soft_wrap=True)
+    console().print(Text(f"an inner score is chosen, not measured; for one that is: moodcast tune report {ledger.folder}"), soft_wrap=True)
+
+
+def find_space(name: str) -> ModuleType:
+    """The module behind "erm" (a file of tune_spaces/), or behind one of your own. Raises ValueError with the nearest name."""
+    from moodcast.config import suggest
+
+    known = space_names()
+    plain = name.removesuffix(".py").removeprefix("./").replace("/", ".").removeprefix("tune_spaces.").removeprefix("jobs.")
+    if plain not in known:
+        raise ValueError(f"there is no space '{name}'.{suggest(plain, known)} Spaces: {', '.join(known) or 'none'}")
+    return importlib.import_module(f"tune_spaces.{plain}")
+
+
+def space_names() -> list[str]:
+    """The files of tune_spaces/."""
+    found = importlib.util.find_spec("tune_spaces")
+    return sorted(info.name for info in pkgutil.iter_modules(found.submodule_search_locations)) if found else []

@@ -1,0 +1,309 @@
+"""A sweep: what it searches on, what a killed one goes on with, what it leaves on disk. Trials run in this process, without Ray."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import tune
+from ray.tune.schedulers import TrialScheduler
+
+import moodcast
+from moodcast.cluster import population, search, sweep
+from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger
+from moodcast.cluster.standing import Standing, ended_line
+from moodcast.manifest import Utterance
+from moodcast.run import Run
+from tests.cluster.tiny import tiny_corpus, tiny_run
+
+RUN = tiny_run(epochs=4)
+
+
+def space(trial: Any) -> dict[str, Any]:
+    """A rate, and a dropout that may be off."""
+    changes = {"train.lr": trial.suggest_float("train.lr", 1e-4, 1e-1, log=True)}
+    on = trial.suggest_categorical("method.dropout.on", [True, False])
+    return {**changes, "method.dropout": trial.suggest_float("method.dropout", 0.1, 0.6) if on else 0.0}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
+    """Six speakers to search on, two to test."""
+    made = tiny_corpus(tmp_path_factory.mktemp("corpus"), num=96, speakers=8)
+    return [replace(row, split="test" if row.speaker in ("s0", "s1") else "train") for row in made]
+
+
+def begun(rows: list[Utterance], out: Path, run: Run = RUN, fixed: dict[str, Any] | None = None, **plan: Any) -> Path:
+    given = {"trials": 6, "folds": 2, "grace": 1, "factor": 2, **plan}
+    return sweep.begin(run, space, "tiny", rows, out, sweep.Plan(**given), fixed)
+
+
+def play(folder: Path, cache: Path, most: int = 10**6, at: Any = space) -> Ledger:
+    """A driver without Ray, one trial after the other, that dies after `most` reports."""
+    with Ledger(folder, write=True) as ledger, Standing(ledger, progress=False) as standing:
+        ledger.sweep_up(ledger.settings["keep"], population.needed(ledger.settings, ledger.trials))
+        run = sweep.run_from_dict(ledger.settings["run"], ("tests",))
+        referee = sweep.Referee(ledger, standing)
+        asker = sweep.Asker(ledger, at, run, {"sweep": str(folder), "cache": str(cache), "device": "cpu"})
+        asker.waiting = ledger.unfinished
+        while (config := asker.suggest("")) != tune.search.Searcher.FINISHED:
+            for record in sweep.records(config):
+                if most == 0:
+                    return ledger
+                most -= 1
+                if referee.on_trial_result(None, SimpleNamespace(config=config), record) == TrialScheduler.STOP:
+                    break
+        ledger.sweep_up(ledger.settings["keep"])
+    return ledger
+
+
+def scores(ledger: Ledger) -> list[Any]:
+    """What must be the same whoever was killed on the way."""
+    return [(trial.number, trial.params, trial.state, [(line["epoch"], line["value"]) for line in trial.epochs]) for trial in ledger.ended]
+
+
+@pytest.fixture(scope="module")
+def whole(rows: list[Utterance], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    """A sweep that nothing disturbed."""
+    return play(begun(rows, tmp_path_factory.mktemp("whole") / "sweep"), cache)
+
+
+def test_the_first_trial_has_the_published_settings_and_goes_to_the_end(whole: Ledger) -> None:
+    first = whole.trials[0]
+    assert (first.origin, first.state, first.last_epoch) == ("published", "finished", 4)
+    assert first.changes == {"train.lr": RUN.train.lr, "method.dropout": 0.0}
+    assert all(trial.origin == "searched" for trial in whole.ended[1:])
+
+
+def test_every_trial_ends_once_and_those_behind_are_stopped(whole: Ledger) -> None:
+    whole.check_count()
+    assert [trial.number for trial in whole.ended] == list(range(6))
+    states = {trial.state for trial in whole.ended}
+    assert states == {"finished", "stopped"}
+    for trial in whole.ended:
+        assert trial.last_epoch == 4 if trial.state == "finished" else trial.last_epoch in (1, 2)
+    assert whole.best is not None
+    assert whole.best.value == max(trial.value for trial in whole.ended if trial.state == "finished")
+
+
+def test_switches_steer_the_space_and_are_no_fields(whole: Ledger) -> None:
+    for trial in whole.ended:
+        assert set(trial.changes) == {"train.lr", "method.dropout"}
+        assert ("method.dropout" in trial.params) == trial.params["method.dropout.on"] == (trial.changes["method.dropout"] > 0)
+
+
+def test_a_trial_is_scored_by_the_mean_over_folds_of_speakers_it_has_not_heard(whole: Ledger, rows: list[Utterance]) -> None:
+    best = whole.best
+    assert best is not None
+    assert best.value == pytest.approx(sum(best.epochs[-1]["each"]) / 2)
+    assert sorted(best.counts or {}) == [f"tiny/s{i}" for i in range(2, 8)]
+    assert sum(sum(map(sum, count)) for count in (best.counts or {}).values()) == sum(row.split == "train" for row in rows)
+
+
+def test_only_the_best_leave_something_and_each_of_it_can_be_served(whole: Ledger, rows: list[Utterance]) -> None:
+    left = sorted(int(path.name) for path in (whole.folder / "trials").iterdir())
+    assert left == sorted(trial.number for trial in whole.ranked()[:2])
+    for number in left:
+        folder = whole.trial_folder(number)
+        assert sorted(path.name for path in folder.iterdir()) == ["fold0", "fold1"]
+        for path in folder.iterdir():
+            bundle = moodcast.load(path, trust=("tests",))
+            assert bundle.predict(rows[0].path).label in ("high", "low")
+            heard, chosen = bundle.provenance.speakers, bundle.provenance.chosen_on.speakers
+            assert sorted((*heard, *chosen)) == [f"tiny/s{i}" for i in range(2, 8)]
+            assert bundle.run.train.lr == whole.trials[number].changes["train.lr"]
+    assert not list(whole.folder.rglob(STATE))
+
+
+@pytest.mark.parametrize("reports", [(1, 1, 1), (4, 6), (13,)])
+def test_a_sweep_that_is_killed_and_gone_on_with_tries_the_same_trials_once(
+    whole: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path, reports: tuple[int, ...]
+) -> None:
+    folder = begun(rows, tmp_path / "sweep")
+    for most in reports:
+        play(folder, cache, most)
+        with (folder / LINES).open("a") as file:
+            file.write('{"event": "epoch", "tri')  # killed while it wrote
+    again = play(folder, cache)
+    again.check_count()
+    assert scores(again) == scores(whole)
+    lines = [json.loads(line) for line in (folder / LINES).read_text().splitlines()]
+    assert len(lines) == len({(line["event"], line["trial"], line.get("epoch")) for line in lines})
+
+
+def test_a_score_whose_consequence_was_not_written_has_it_all_the_same(whole: Ledger, rows: list[Utterance], tmp_path: Path) -> None:
+    stopped = next(trial for trial in whole.ended if trial.state == "stopped")
+    folder = begun(rows, tmp_path / "sweep")
+    lines = [line for line in (whole.folder / LINES).read_text().splitlines()]
+    cut = next(i for i, line in enumerate(lines) if json.loads(line)["event"] == "ended" and json.loads(line)["trial"] == stopped.number)
+    (folder / LINES).write_text("\n".join(lines[:cut]) + "\n")
+    with Ledger(folder, write=True) as ledger:
+        assert ledger.trials[stopped.number].state == "running"
+        sweep.Referee(ledger, Standing(ledger, progress=False))
+        assert ledger.trials[stopped.number].state == "stopped"
+
+
+def test_no_test_row_is_read(whole: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path) -> None:
+    """With every recording of the test side replaced by what cannot be decoded, the same comes out."""
+    spoilt = tmp_path / "nan.wav"
+    spoilt.write_bytes(b"not a number" * 100)
+    others = [replace(row, path=str(spoilt), emotion="low") if row.split == "test" else row for row in rows]
+    again = play(begun(others, tmp_path / "sweep"), tmp_path / "cache")
+    assert scores(again) == scores(whole)
+    assert {row.split for row in moodcast.manifest.read_manifest(again.folder / "manifest.parquet")} == {"train"}
+    assert {row.split for row in moodcast.manifest.read_manifest(again.folder / TEST_ROWS)} == {"test"}
+
+
+def test_a_trial_that_fails_and_one_that_diverges_are_told_and_the_others_go_on(rows: list[Utterance], cache: Path, tmp_path: Path) -> None:
+    def wild(trial: Any) -> dict[str, Any]:
+        rate = trial.suggest_categorical("train.lr", [0.01, 1e36])
+        return {"train.lr": rate, "method.nan_at_step": trial.suggest_categorical("method.nan_at_step", [-1, 1])}
+
+    folder = sweep.begin(RUN, wild, "tiny", rows, tmp_path / "sweep", sweep.Plan(trials=12, folds=2, searcher="random", scheduler="none"))
+    ledger = play(folder, cache, at=wild)
+    ledger.check_count()
+    by_state = {trial.state: trial for trial in ledger.ended}
+    assert {"finished", "diverged", "failed"} <= set(by_state)
+    assert by_state["diverged"].last_epoch < 4
+    assert "is nan" in by_state["diverged"].error or "norm of the gradient" in by_state["diverged"].error
+    assert "ValueError" in by_state["failed"].error
+    assert "failed: ValueError" in ended_line(ledger, by_state["failed"], None)
+    assert ledger.best is not None
+    assert ledger.best.changes == {"train.lr": 0.01, "method.nan_at_step": -1}
+
+
+def test_a_space_that_changes_what_is_no_field_is_refused(rows: list[Utterance], tmp_path: Path) -> None:
+    def wrong(trial: Any) -> dict[str, Any]:
+        return {"train.lrr": trial.suggest_float("train.lrr", 1e-3, 1e-2)}
+
+    with pytest.raises(ValueError, match="the space changes 'train.lrr', which is no field. Did you mean 'train.lr'"):
+        sweep.begin(RUN, wrong, "tiny", rows, tmp_path / "no", sweep.Plan(trials=2, folds=2))
+
+
+def test_what_is_fixed_is_not_searched(rows: list[Utterance], tmp_path: Path) -> None:
+    folder = begun(rows, tmp_path / "sweep", fixed={"method.dropout": "0.3"})
+    with Ledger(folder) as ledger:
+        assert ledger.settings["fields"] == ["train.lr"]
+        run = sweep.run_from_dict(ledger.settings["run"], ("tests",))
+        assert run.method.dropout == 0.3
+        trial = search.next_trial(space, run, ledger.settings["fixed"], [], number=1, searcher="optuna", seed=0)
+        assert set(trial.params) == {"train.lr"}
+        assert trial.changes["method.dropout"] == 0.3
+
+
+def test_a_searcher_that_learns_asks_nearer_to_what_was_good() -> None:
+    """Told that a small rate is good, the estimator asks for smaller rates than chance does."""
+    asked: dict[str, list[float]] = {"optuna": [], "random": []}
+    for searcher, found in asked.items():
+        history: list[Any] = []
+        for number in range(30):
+            trial = search.next_trial(space, RUN, {}, history, number=number, searcher=searcher, seed=1)
+            far = abs(math.log10(trial.changes["train.lr"] / 3e-4))
+            trial.epochs, trial.state = [{"epoch": 4, "value": 1 - far / 3, "spread": 0, "seconds": 1}], "finished"
+            history.append(trial)
+            found.append(far)
+    assert sum(asked["optuna"][10:]) < 0.7 * sum(asked["random"][10:])
+
+
+def test_a_space_of_domains_is_asked_as_one_that_is_a_function() -> None:
+    domains = {
+        "a": tune.uniform(0, 1),
+        "b": tune.loguniform(1e-3, 1),
+        "c": tune.choice(["x", "y"]),
+        "d": tune.randint(0, 3),
+        "e": tune.quniform(0, 1, 0.25),
+    }
+    module = ModuleType("mine")
+    module.SPACE = domains  # type: ignore[attr-defined]
+    drawn = []
+    study = search.optuna.create_study(sampler=search.optuna.samplers.RandomSampler(seed=0))
+    for _ in range(60):
+        drawn.append(search.space_of(module)(study.ask()))
+    assert {found["c"] for found in drawn} == {"x", "y"}
+    assert {found["d"] for found in drawn} == {0, 1, 2}
+    assert {found["e"] for found in drawn} == {0, 0.25, 0.5, 0.75, 1}
+    assert 0.2 < sum(found["b"] < math.sqrt(1e-3) for found in drawn) / 60 < 0.8
+    module.SPACE = {"a": tune.sample_from(lambda: 1)}  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="has no counterpart"):
+        search.space_of(module)(study.ask())
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"searcher": "optuma"}, "Did you mean 'optuna'"),
+        ({"folds": 1}, "folds must be at least 2"),
+        ({"folds": 9}, "was to be split into 9"),
+        ({"searcher": "pbt", "trials": 5, "interval": 2}, "take --trials 4"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_anything_is_written(
+    rows: list[Utterance], tmp_path: Path, plan: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        begun(rows, tmp_path / "sweep", **plan)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_two_drivers_cannot_work_on_one_sweep(whole: Ledger) -> None:
+    with Ledger(whole.folder, write=True), pytest.raises(ValueError, match="another process is at work"):
+        Ledger(whole.folder, write=True)
+
+
+def test_a_sweep_goes_on_in_its_own_space_only(whole: Ledger) -> None:
+    with pytest.raises(ValueError, match="was begun in another space"):
+        sweep.go_on(whole.folder, lambda trial: {"train.lr": trial.suggest_float("train.lr", 1e-4, 1e-2, log=True)})
+
+
+@pytest.fixture(scope="module")
+def grown(rows: list[Utterance], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    """A population of four over two generations."""
+    return play(begun(rows, tmp_path_factory.mktemp("grown") / "sweep", searcher="pbt", trials=8, interval=2), cache)
+
+
+def test_members_of_a_population_go_on_from_the_weights_of_the_better_ones(grown: Ledger) -> None:
+    grown.check_count()
+    first, second = grown.ended[:4], grown.ended[4:]
+    assert [trial.last_epoch for trial in grown.ended] == [2] * 4 + [4] * 4
+    worst = min(first, key=lambda trial: (trial.value, -trial.number))
+    best = max(first, key=lambda trial: (trial.value, -trial.number))
+    for member, trial in enumerate(second):
+        if member == worst.number:
+            assert trial.parent == best.number
+            assert trial.changes != best.changes
+        else:
+            assert (trial.parent, trial.params) == (member, first[member].params)
+    assert grown.best in second
+    assert [t.number for t in population.lineage(grown.trials, grown.best.number)][-1] == grown.best.number  # type: ignore[union-attr]
+
+
+def test_a_member_that_was_not_moved_trains_as_if_it_had_never_paused(grown: Ledger, rows: list[Utterance], cache: Path) -> None:
+    kept = next(trial for trial in grown.ended[4:] if trial.params == grown.trials[trial.number - 4].params)
+    steps = sweep.trial_of(grown.folder, kept.changes, cache)
+    lines = [steps.next() for _ in range(4)]
+    assert [line["value"] for line in lines[2:]] == [line["value"] for line in kept.epochs]
+
+
+def test_a_population_that_is_killed_grows_on_to_the_same(grown: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path) -> None:
+    folder = begun(rows, tmp_path / "sweep", searcher="pbt", trials=8, interval=2)
+    for most in (3, 5, 4):
+        play(folder, cache, most)
+    again = play(folder, cache)
+    assert scores(again) == scores(grown)
+    assert [trial.parent for trial in again.ended] == [trial.parent for trial in grown.ended]
+
+
+def test_only_what_leaves_the_shape_of_weights_alone_is_scheduled(rows: list[Utterance], tmp_path: Path) -> None:
+    def wide(trial: Any) -> dict[str, Any]:
+        return {**space(trial), "method.width": trial.suggest_categorical("method.width", [4, 8])}
+
+    plan = sweep.Plan(trials=4, folds=2, searcher="pbt", interval=2)
+    folder = sweep.begin(RUN, wide, "tiny", rows, tmp_path / "sweep", plan)
+    with Ledger(folder) as ledger:
+        assert ledger.settings["fields"] == ["train.lr", "method.dropout"]
+        assert ledger.settings["fixed"] == {"method.width": 8}
