@@ -20,7 +20,7 @@ TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", 
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
 TOOLS = {"audit", "corpora", "order", "step", "scores", "baselines", "evaluate", "report", "study", "hub", "export", "formats"}
-TOOLS |= {"diarize", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
+TOOLS |= {"transfer", "diarize", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
 MAY: dict[str, set[str]] = {
@@ -32,7 +32,8 @@ MAY: dict[str, set[str]] = {
     **{part: FLOOR for part in TORCH},
     "segmentation": FLOOR | {"features", "nn"},
     "method": {"batch", "chunks"},
-    "methods": {"method", "nn", "objectives", "augment", "features", "batch", "chunks"},
+    "adapting": {"method", "nn", "objectives", "features", "batch", "chunks"},
+    "methods": {"adapting", "method", "nn", "objectives", "augment", "features", "batch", "chunks"},
     "run": {"method", "chunks", "audio", "augment", "config", "labels"},
     "bundle": MODEL,
     "audit": FLOOR | {"cache"},
@@ -40,6 +41,7 @@ MAY: dict[str, set[str]] = {
     "order": {"labels", "manifest"},
     "step": BUNDLE | {"order"},
     "scores": {"metrics", "manifest"},
+    "transfer": FLOOR | {"audit", "scores"},
     "baselines": MODEL | {"scores"},
     "report": FLOOR | {"scores", "page"},
     "hub": BUNDLE,
@@ -58,7 +60,7 @@ MAY: dict[str, set[str]] = {
     "service": BUNDLE | {"diarize", "timeline", "page", "podcast", "refine"},
     "cluster": EVERYTHING,
     "cli": EVERYTHING | {"cluster", "moodcast"},
-    "jobs": FLOOR | {"methods", "method", "nn", "run", "cluster", "augment", "features", "segmentation", "speech"},
+    "jobs": FLOOR | {"methods", "adapting", "method", "nn", "run", "cluster", "augment", "features", "segmentation", "speech"},
     "serve_apps": FLOOR | {"bundle", "podcast", "diarize", "pipelines", "transcribe", "timeline", "service", "cluster"},
     "tune_spaces": set(),
 }

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.method import Method, Spec, View
-from moodcast.order import balance_weights, epoch_batches, num_steps
+from moodcast.order import balance_weights, epoch_batches, num_steps, stream_batches
 from moodcast.run import Train
 from moodcast.step import (
     Diverged,
@@ -243,12 +244,90 @@ def test_a_gradient_that_is_no_number_stops_before_anything_moves() -> None:
     assert weights_digest(method) == before
 
 
-def test_a_method_of_other_streams_is_refused() -> None:
-    class Adapting(Net):
-        streams = ("source", "target")
+class Pulled(Net):
+    """Learns the source, and is pulled by what it hears of the target."""
 
-    with pytest.raises(ValueError, match="source"):
-        Trainer(Adapting(Net.Config(), SPEC), Train(), Points())
+    streams = ("source", "target")
+
+    def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        assert batches["target"].target is None
+        pull = self.first(batches["target"].chunks[:, 0]).square().mean()
+        return {"classes": super().losses({"labelled": batches["source"]})["classes"] + pull}
+
+
+class Unlabelled(Points):
+    """The same without what is known of them, and a list of who was asked for."""
+
+    def __init__(self, num: int) -> None:
+        super().__init__(num)
+        self.asked: list[list[int]] = []
+
+    def batches(self, plan: Sequence[Any], epoch: int | None = None) -> Iterator[Batch]:
+        for indices, batch in zip(plan, super().batches(plan, epoch), strict=True):
+            self.asked.append(indices.tolist())
+            yield replace(batch, target=None, weight=None)
+
+
+def pulled(train: Train, target: int = 11, state: Mapping[str, Any] | None = None) -> tuple[Trainer, Unlabelled]:
+    torch.manual_seed(0)
+    other = Unlabelled(target)
+    trainer = Trainer(Pulled(Net.Config(dropout=0.3), SPEC), train, Points(), target=other)
+    if state is not None:
+        trainer.load_state(state)
+    return trainer, other
+
+
+def test_a_method_of_two_streams_wants_the_stretches_of_both_and_others_those_of_one() -> None:
+    with pytest.raises(ValueError, match=r"streams \('source', 'target'\); stretches of one came"):
+        Trainer(Pulled(Net.Config(), SPEC), Train(), Points())
+    with pytest.raises(ValueError, match="stretches of two came"):
+        Trainer(net(), Train(), Points(), target=Points())
+
+
+@pytest.mark.parametrize("size", [3, 11, 90])
+def test_a_target_of_any_length_is_gone_through_evenly_and_a_resumed_run_hears_the_same(size: int) -> None:
+    train = Train(epochs=3, batch_size=8)
+    whole, other = pulled(train, size)
+    whole.epoch(0)
+    state = copy.deepcopy(whole.state())
+    whole.epoch(1)
+    whole.epoch(2)
+    counts = Counter(i for asked in other.asked for i in asked)
+    assert len(other.asked) == 3 * num_steps(37, 8)
+    assert max(counts.values()) - min(counts[i] for i in range(size)) <= 1
+    resumed, again = pulled(train, size, state)
+    resumed.epoch(1)
+    resumed.epoch(2)
+    assert again.asked == other.asked[4:]
+    assert weights_digest(resumed.method) == weights_digest(whole.method)
+
+
+@given(st.integers(1, 50), st.integers(1, 5), st.sampled_from([1, 2, 3]), st.integers(0, 4), st.integers(1, 6))
+def test_any_number_of_ranks_sees_the_same_batches_of_a_target(shares: int, each: int, world: int, epoch: int, steps: int) -> None:
+    num, size = shares * world, each * world
+    whole = stream_batches(num, size, 7, epoch, steps)
+    parts = [stream_batches(num, size, 7, epoch, steps, world, rank) for rank in range(world)]
+    assert len(whole) == steps
+    for g, batch in enumerate(whole):
+        assert len(batch) == min(size, num)
+        assert np.stack([part[g] for part in parts], axis=1).ravel().tolist() == batch.tolist()
+        assert np.stack([part.draws[g] for part in parts], axis=1).ravel().tolist() == whole.draws[g].tolist()
+
+
+def test_the_order_of_a_target_is_not_that_of_the_source() -> None:
+    first, second = epoch_batches(40, 40, 0, 0)[0].tolist(), stream_batches(40, 40, 0, 0, 1)[0].tolist()
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+def test_hooks_see_each_stream_by_its_name() -> None:
+    trainer, _ = pulled(Train(epochs=1, batch_size=8), 11)
+    view = trainer.view()
+    first = lambda batch: batch.chunks[:, 0]  # noqa: E731
+    assert len(view.features(first)) == len(view.features(first, "source")) == 37
+    assert torch.equal(view.features(first, "target"), torch.from_numpy(Points(11).values))
+    with pytest.raises(ValueError, match="has no stream 'labelled'"):
+        view.features(first, "labelled")
 
 
 # ------------------------------------------------------------------------------------- epochs and resuming

@@ -50,7 +50,7 @@ def evaluate(
     flags = [*flags, *audit.guard(audit.leaks_among(rows), allow_leaks, ALLOW)]
     known, skipped = scorable(bundle, rows, split)
     for each in (bundle, against) if against is not None else (bundle,):
-        flags += [*each.provenance.leaks, *heard_before(each, known, allow_leaks), *chosen_before(each, known)]
+        flags += [*each.provenance.leaks, *heard_before(each, known, allow_leaks), *chosen_before(each, known), *bound_above(each, known)]
     answers = answer(bundle, known, progress, allow_leaks)
     other = None
     if against is not None:
@@ -182,6 +182,12 @@ def chosen_before(bundle: Bundle, rows: Sequence[Utterance], root: Path | None =
     return [f"chosen on what is scored: epoch and temperature of {bundle.name} were chosen on {what}, so that the score flatters it"]
 
 
+def bound_above(bundle: Bundle, rows: Sequence[Utterance]) -> list[str]:
+    """A flag where labels of a corpus that is scored were opened for the bundle, which is then no adaptation but an upper bound of one."""
+    opened = sorted({row.corpus for row in rows} & set(bundle.provenance.adapted_to.unsealed))
+    return [f"upper bound: {bundle.name} was trained with labels of the target {', '.join(opened)}"] if opened else []
+
+
 def refuse_trained_speakers(bundle: Bundle, rows: Sequence[Utterance]) -> None:
     """Raise ValueError, naming them, where the bundle was trained on speakers, dialogues or sessions of these rows."""
     if shared := trained_speakers(bundle, rows):
@@ -201,14 +207,15 @@ def refuse_trained_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerp
 
 
 def trained_speakers(bundle: Bundle, rows: Sequence[Utterance]) -> list[str]:
-    """The speakers, dialogues and sessions of these rows ("corpus/name") that the bundle was trained on."""
-    trained = {*bundle.provenance.speakers, *bundle.provenance.groups}
+    """The speakers, dialogues and sessions of these rows ("corpus/name") that the bundle was trained on or, without labels, adapted to."""
+    known = bundle.provenance
+    trained = {*known.speakers, *known.groups, *known.adapted_to.speakers, *known.adapted_to.groups}
     return sorted({name for row in rows for name in (row.corpus_speaker, row.corpus_group) if name in trained})
 
 
 def trained_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: Sequence[str]) -> list[str]:
-    """The ids of rows whose decoded samples the bundle was trained on, under whatever name."""
-    trained = set(bundle.provenance.fingerprints)
+    """The ids of rows whose decoded samples the bundle was trained on or, without labels, adapted to, under whatever name."""
+    trained = {*bundle.provenance.fingerprints, *bundle.provenance.adapted_to.fingerprints}
     return [row.id for row, mark in zip(rows, fingerprints, strict=True) if mark in trained]
 
 

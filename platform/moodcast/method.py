@@ -47,15 +47,22 @@ class Weights:
 class View(Protocol):
     """What `start_epoch` and `fit_once` may see of the training data, gathered over all ranks."""
 
-    def features(self, fn: Callable[[Batch], Tensor]) -> Tensor:
-        """`fn` of every training stretch in manifest order, [N, ...]."""
+    def features(self, fn: Callable[[Batch], Tensor], stream: str | None = None) -> Tensor:
+        """`fn` of every training stretch of a stream (the method's first, where none is named) in manifest order, [N, ...]."""
 
     def set_weights(self, weights: Tensor) -> None:
-        """Sampling weights of the coming epoch, [N], not negative."""
+        """Sampling weights of the coming epoch, [N], not negative, for the method's first stream."""
+
+
+STREAMS = (("labelled",), ("source", "target"), ("target",))
 
 
 class Method(nn.Module):
-    """Base of all methods; see the module docstring. Optional hooks do nothing by default."""
+    """Base of all methods; see the module docstring. Optional hooks do nothing by default.
+
+    streams: the batches that `losses` gets, by name. ("labelled",) for most; ("source", "target") for methods that also hear a target,
+    whose batches bring no labels (target and weight are None); ("target",) for those that begin with trained weights and hear nothing else.
+    """
 
     @dataclass(frozen=True)
     class Config:
@@ -78,6 +85,10 @@ class Method(nn.Module):
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """Unweighted scalar loss terms by name, from one batch a stream."""
         raise TypeError(f"{type(self).__name__} does not define losses(batches) -> dict of scalars")
+
+    def on_source(self, batch: Batch) -> Prediction:
+        """Answer a batch of the source, by which epochs are chosen: as `forward`, unless what is served is made for the target alone."""
+        return self(batch)  # type: ignore[no-any-return]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser; a group may hold "lr_scale", which multiplies the run's learning rate."""

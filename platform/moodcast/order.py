@@ -15,6 +15,7 @@ from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 
 Indices = NDArray[np.int64]
+BESIDE = 1  # sets the order of a second stream apart from that of the first
 
 
 class Plan(list[Indices]):
@@ -58,6 +59,29 @@ def epoch_batches(
     size = batch_size if num >= batch_size else num - num % world
     share = [slice(start + rank, start + size, world) for start in range(0, num - size + 1, size)]
     before = drawn_before(order)
+    return Plan([order[part] for part in share], [before[part] for part in share])
+
+
+def stream_batches(num: int, batch_size: int, seed: int, epoch: int, steps: int, world: int = 1, rank: int = 0) -> Plan:
+    """The batches of a second stream of `num` stretches that goes beside the first one's `steps` an epoch; as pure as `epoch_batches`.
+
+    Permutation follows permutation, from epoch to epoch without a break, so that each stretch comes equally often however unlike the
+    lengths of both streams are. Where fewer than a batch exist, batches shrink to what `world` divides. A batch that holds the end of one
+    permutation and the beginning of the next may hold a stretch twice.
+
+    Raises ValueError where a batch cannot be shared equally or there is too little data.
+    """
+    if batch_size % world:
+        raise ValueError(f"train.batch_size={batch_size} cannot be shared equally by {world} workers; choose a multiple of {world}")
+    if num < world:
+        raise ValueError(f"{num} stretches of the target are too few for {world} workers; use fewer workers or more data")
+    size = batch_size if num >= batch_size else num - num % world
+    start, stop = epoch * steps * size, (epoch + 1) * steps * size
+    first, last = start // num, (stop - 1) // num
+    rounds = [np.random.default_rng([seed, BESIDE, turn]).permutation(num) for turn in range(first, last + 1)]
+    order = np.concatenate(rounds)[start - first * num :][: steps * size]
+    before = drawn_before(order)
+    share = [slice(at + rank, at + size, world) for at in range(0, steps * size, size)]
     return Plan([order[part] for part in share], [before[part] for part in share])
 
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from moodcast.batch import Batch, Prediction
-from moodcast.method import Method, device_of
-from moodcast.order import Indices, balance_weights, epoch_batches, num_steps, probabilities
+from moodcast.method import STREAMS, Method, device_of
+from moodcast.order import Indices, Plan, balance_weights, epoch_batches, num_steps, probabilities, stream_batches
 from moodcast.run import Train
 
 __all__ = ["Stopped", "Trainer", "balance_weights", "gather", "gather_objects", "predict_emotion", "weights_digest"]
@@ -147,15 +147,26 @@ def train_step(
 class Trainer:
     """One method in training on one rank. The process group, where world > 1, must be up already.
 
-    data: the stretches to train on and `weights` [N], how they are drawn (None: each once an epoch).
+    data: the stretches of the method's first stream and `weights` [N], how they are drawn (None: each once an epoch); they say how long
+    an epoch is. target: those of its second stream, where it has one, drawn beside them in an order of their own.
     """
 
     def __init__(
-        self, method: Method, train: Train, data: Stretches, weights: NDArray[np.float64] | None = None, world: int = 1, rank: int = 0
+        self,
+        method: Method,
+        train: Train,
+        data: Stretches,
+        weights: NDArray[np.float64] | None = None,
+        world: int = 1,
+        rank: int = 0,
+        target: Stretches | None = None,
     ) -> None:
-        if method.streams != ("labelled",):
-            raise ValueError(f"{type(method).__name__} wants the streams {method.streams}; this trainer feeds ('labelled',)")
-        self.method, self.train, self.data = method, train, data
+        if method.streams not in STREAMS:
+            raise ValueError(f"{type(method).__name__} wants the streams {method.streams}; a trainer feeds one of {STREAMS}")
+        if (target is not None) != (len(method.streams) == 2):
+            came = "one" if target is None else "two"
+            raise ValueError(f"{type(method).__name__} trains on the streams {method.streams}; stretches of {came} came")
+        self.method, self.train, self.data, self.target = method, train, data, target
         self.world, self.rank = world, rank
         self.steps = num_steps(len(data), train.batch_size)
         self._balance = weights
@@ -172,7 +183,7 @@ class Trainer:
 
     def view(self) -> TrainingView:
         """What hooks may see of the training data."""
-        return TrainingView(self.method, self.data, self.train.batch_size, self.world, self.rank)
+        return TrainingView(self.method, self.data, self.train.batch_size, self.world, self.rank, self.target)
 
     def epoch(self, epoch: int, on_step: Callable[[int, dict[str, Tensor]], None] | None = None) -> dict[str, float]:
         """Train one epoch (0-based); the mean of each loss term over its steps and all ranks."""
@@ -181,8 +192,8 @@ class Trainer:
             return {}
         plan = epoch_batches(len(self.data), self.train.batch_size, self.train.seed, epoch, self.world, self.rank, weights)
         sums: dict[str, Tensor] = {}
-        for step, batch in enumerate(self.data.batches(plan, epoch)):
-            terms = self.step(epoch, step, plan[step], batch)
+        for step, (names, batches) in enumerate(self._fed(plan, epoch)):
+            terms = self.step(epoch, step, names, batches)
             for name, term in terms.items():
                 sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + term.double().cpu()
             if on_step is not None:
@@ -190,18 +201,30 @@ class Trainer:
         self._agree_on_buffers()
         return _means(sums, len(plan), self.world)
 
-    def step(self, epoch: int, step: int, indices: Indices, batch: Batch) -> dict[str, Tensor]:
-        """One step at its place in the run. Raises Diverged that names epoch, step and utterances."""
+    def _fed(self, plan: Plan, epoch: int) -> Iterator[tuple[list[str], dict[str, Batch]]]:
+        """Of every step of an epoch the utterances' names and the batches by stream."""
+        if self.target is None:
+            for indices, batch in zip(plan, self.data.batches(plan, epoch), strict=True):
+                yield self.data.names(indices), {self.method.streams[0]: batch}
+            return
+        beside = stream_batches(len(self.target), self.train.batch_size, self.train.seed, epoch, len(plan), self.world, self.rank)
+        both = zip(plan, self.data.batches(plan, epoch), beside, self.target.batches(beside, epoch), strict=True)
+        first, second = self.method.streams
+        for indices, batch, others, other in both:
+            yield [*self.data.names(indices), *self.target.names(others)], {first: batch, second: other}
+
+    def step(self, epoch: int, step: int, names: Sequence[str], batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """One step at its place in the run, on a batch a stream. Raises Diverged that names epoch, step and utterances."""
         if self.optimizer is None:
             raise ValueError(f"{type(self.method).__name__} has nothing to train; it only has fit_once")
         done, total = epoch * self.steps + step, self.train.epochs * self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = self.train.lr * group["lr_scale"] * lr_factor(done, total, self.train.warmup_share)
         try:
-            batches = {"labelled": batch.to(device_of(self.method))}
-            terms = train_step(self.module, self.method, self.optimizer, batches, self.train.clip_norm)
+            moved = {stream: batch.to(device_of(self.method)) for stream, batch in batches.items()}
+            terms = train_step(self.module, self.method, self.optimizer, moved, self.train.clip_norm)
         except Diverged as error:
-            told = gather_objects(f"{error}; utterances {', '.join(self.data.names(indices))}", self.world)
+            told = gather_objects(f"{error}; utterances {', '.join(names)}", self.world)
             guilty = [words for words in told if "loss" in words] or told
             advice = "look at these recordings, or lower train.lr"
             raise Diverged(f"training stopped in epoch {epoch}, step {step}: {' | '.join(guilty)}; {advice}") from None
@@ -295,10 +318,21 @@ def gather(method: Method, fn: Callable[[Batch], Tensor], data: Stretches, batch
 
 
 def predict_emotion(
-    method: Method, data: Stretches, owners: Indices, seconds: NDArray[np.float64], batch_size: int, world: int = 1, rank: int = 0
+    method: Method,
+    data: Stretches,
+    owners: Indices,
+    seconds: NDArray[np.float64],
+    batch_size: int,
+    world: int = 1,
+    rank: int = 0,
+    answer: Callable[[Batch], Prediction] | None = None,
 ) -> NDArray[np.float64]:
-    """Class probabilities [rows, K] of a method over a manifest: pieces of one row (`owners` [N]) are merged by duration."""
-    log_probs = gather(method, lambda batch: _emotion(method, method(batch)), data, batch_size, world, rank)
+    """Class probabilities [rows, K] of a method over a manifest: pieces of one row (`owners` [N]) are merged by duration.
+
+    answer: who is asked, the method as it is served where nobody is named.
+    """
+    asked = method if answer is None else answer
+    log_probs = gather(method, lambda batch: _emotion(method, asked(batch)), data, batch_size, world, rank)
     weighted = log_probs.double().exp().cpu().numpy() * seconds[:, None]
     merged = np.zeros((int(owners.max()) + 1, weighted.shape[1]))
     np.add.at(merged, owners, weighted)
@@ -308,16 +342,22 @@ def predict_emotion(
 class TrainingView:
     """The `View` of a method's hooks: training data gathered over all ranks, and the weights that a hook sets."""
 
-    def __init__(self, method: Method, data: Stretches, batch_size: int, world: int = 1, rank: int = 0) -> None:
+    def __init__(
+        self, method: Method, data: Stretches, batch_size: int, world: int = 1, rank: int = 0, target: Stretches | None = None
+    ) -> None:
         self._method, self._data, self._batch_size, self._world, self._rank = method, data, batch_size, world, rank
+        self._streams = dict(zip(method.streams, (data, target), strict=False))
         self.weights: NDArray[np.float64] | None = None
 
-    def features(self, fn: Callable[[Batch], Tensor]) -> Tensor:
-        """`fn` of every training stretch in manifest order, [N, ...], without gradients and in evaluation mode."""
-        return gather(self._method, fn, self._data, self._batch_size, self._world, self._rank)
+    def features(self, fn: Callable[[Batch], Tensor], stream: str | None = None) -> Tensor:
+        """`fn` of every training stretch of a stream in manifest order, [N, ...], without gradients and in evaluation mode."""
+        data = self._data if stream is None else self._streams.get(stream)
+        if data is None:
+            raise ValueError(f"{type(self._method).__name__} has no stream {stream!r}; its streams are {self._method.streams}")
+        return gather(self._method, fn, data, self._batch_size, self._world, self._rank)
 
     def set_weights(self, weights: Tensor) -> None:
-        """Sampling weights of the coming epoch, [N], in place of train.balance; rank 0's are used everywhere."""
+        """Sampling weights of the coming epoch, [N], in place of train.balance, for the first stream; rank 0's are used everywhere."""
         shared = weights.detach().double().cpu().contiguous()
         if self._world > 1:
             dist.broadcast(shared, src=0)

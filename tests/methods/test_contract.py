@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing
 from numpy.typing import NDArray
 
 import moodcast.methods
 from moodcast import bundle, step
-from moodcast.batch import Batch, Prediction, collate
+from moodcast.batch import Batch, Prediction, as_bytes, collate
 from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
@@ -46,6 +48,8 @@ def found_methods() -> Iterator[type[Method]]:
 
 METHODS = sorted(found_methods(), key=lambda method: method.__name__)
 every_method = pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.__name__)
+LEARNING = [cls for cls in METHODS if cls.streams[0] != "target"]
+every_learning_method = pytest.mark.parametrize("cls", LEARNING, ids=lambda cls: cls.__name__)
 every_plan = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 
 
@@ -73,6 +77,12 @@ def batch_of(plan: ChunkPlan, kinds: list[int], seconds: list[float] | None = No
     return collate(waves, plan, RATE, Labels(classes=CLASSES), rows)
 
 
+def read(cls: type[Method], batch: Batch) -> Batch:
+    """The batch with what is said in each stretch, where the method takes text."""
+    texts = [f"word {n} of these" for n in range(batch.size)]
+    return dataclasses.replace(batch, text=as_bytes(texts)) if "text" in cls.inputs else batch
+
+
 def answers(prediction: Prediction) -> dict[str, torch.Tensor]:
     return {f.name: value for f in dataclasses.fields(prediction) if (value := getattr(prediction, f.name)) is not None}
 
@@ -96,9 +106,18 @@ def ask(method: Method, batch: Batch) -> Prediction:
     return method(batch)
 
 
+def fed(method: Method, batch: Batch) -> dict[str, Batch]:
+    """A batch a stream; that of a target holds the sounds in another order, and no labels."""
+    if method.streams == ("labelled",):
+        return {"labelled": batch}
+    values = {f.name: v.flip(0) for f in dataclasses.fields(batch) if (v := getattr(batch, f.name)) is not None}
+    target = Batch(**{**values, "target": None, "weight": None})
+    return {"source": batch, "target": target} if len(method.streams) == 2 else {"target": target}
+
+
 def train_step(method: Method, batch: Batch, optimiser: torch.optim.Optimizer) -> float:
     optimiser.zero_grad()
-    loss = method.total(method.losses(dict.fromkeys(method.streams, batch)))
+    loss = method.total(method.losses(fed(method, batch)))
     loss.backward()
     optimiser.step()
     return loss.item()
@@ -196,9 +215,11 @@ def test_one_thread_and_two_threads_agree(cls):
     assert_same(*found)
 
 
-@every_method
+@pytest.mark.parametrize("cls", [cls for cls in METHODS if cls.streams == ("labelled",)], ids=lambda cls: cls.__name__)
 def test_two_halves_of_a_batch_have_the_mean_gradient_of_the_whole(cls):
-    """So that two workers with half a batch each learn what one does; randomness off."""
+    """So that two workers with half a batch each learn what one does; randomness off. Losses between domains compare whole batches:
+    of those methods two real ranks are asked, below.
+    """
     method, plan = quiet(cls, PLANS["hopped"]), PLANS["hopped"]
     whole = batch_of(plan, [0, 1, 2, 3])
     whole = dataclasses.replace(whole, weight=torch.tensor([1.0, 0.2, 3.0, 0.5]))
@@ -210,7 +231,7 @@ def test_two_halves_of_a_batch_have_the_mean_gradient_of_the_whole(cls):
     def gradients(batches: list[Batch]) -> list[torch.Tensor]:
         method.zero_grad()
         for batch in batches:
-            (method.total(method.losses(dict.fromkeys(method.streams, batch))) / len(batches)).backward()
+            (method.total(method.losses(fed(method, batch))) / len(batches)).backward()
         return [p.grad.clone() for p in method.parameters() if p.requires_grad and p.grad is not None]
 
     for found, wanted in zip(gradients(parts), gradients([whole]), strict=True):
@@ -229,7 +250,7 @@ def test_every_trainable_parameter_gets_a_gradient_and_moves_and_frozen_ones_do_
     optimiser = torch.optim.SGD([{"params": group["params"]} for group in groups], lr=0.1)
     torch.manual_seed(0)
     for _ in range(2):  # a second step reaches what a zero start hides
-        train_step(method, batch_of(PLANS["hopped"], [0, 1, 2, 3]), optimiser)
+        train_step(method, read(cls, batch_of(PLANS["hopped"], [0, 1, 2, 3])), optimiser)
     for name, p in method.named_parameters():
         if p.requires_grad:
             assert p.grad is not None, f"{name} got no gradient"
@@ -243,13 +264,13 @@ def test_every_trainable_parameter_gets_a_gradient_and_moves_and_frozen_ones_do_
 @every_method
 def test_loss_terms_are_scalars_with_a_weight_of_their_name(cls):
     method, batch = build(run_of(cls, PLANS["hopped"])).train(), batch_of(PLANS["hopped"], [0, 1])
-    terms = method.losses(dict.fromkeys(method.streams, batch))
+    terms = method.losses(fed(method, batch))
     assert terms
     assert all(term.shape == () and term.isfinite() for term in terms.values())
     assert method.total(terms).isfinite()
 
 
-@every_method
+@every_learning_method
 def test_eight_utterances_are_learned_by_heart(cls):
     torch.manual_seed(0)
     plan = PLANS["counted"]
@@ -287,12 +308,15 @@ def test_a_bundle_answers_as_the_method_that_was_saved(cls, tmp_path: Path):
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-    """Sixteen buzzes as training data of `step.Trainer`."""
+    """Buzzes as training data of `step.Trainer`."""
 
     plan: ChunkPlan
+    num: int = 16
+    seed: int = 0
+    labelled: bool = True
 
     def __len__(self) -> int:
-        return 16
+        return self.num
 
     def names(self, indices: NDArray[np.int64]) -> list[str]:
         return [str(i) for i in indices]
@@ -300,19 +324,71 @@ class Toy:
     def batches(self, plan: Sequence[NDArray[np.int64]], epoch: int | None = None) -> Iterator[Batch]:
         for indices in plan:
             rows = [Utterance(id=str(i), path="-", corpus="toy", emotion=CLASSES[i % 4]) for i in indices]
-            yield collate([sound(int(i), int(i) % 4, 0.8) for i in indices], self.plan, RATE, Labels(classes=CLASSES), rows)
+            labels = Labels(classes=CLASSES) if self.labelled else None
+            yield collate([sound(self.seed + int(i), int(i) % 4, 0.8) for i in indices], self.plan, RATE, labels, rows)
+
+
+def trainer_of(cls: type[Method], train: Train, world: int = 1, rank: int = 0, **front) -> step.Trainer:
+    """A trainer on toys; what hears a target hears others of them, without labels."""
+    run, hears = run_of(cls, PLANS["one"]), "target" in cls.streams
+    if front and hears:
+        run = dataclasses.replace(run, method=dataclasses.replace(run.method, front=dataclasses.replace(run.method.front, **front)))
+    sides = [Toy(PLANS["one"])] if cls.streams[0] != "target" else []
+    sides += [Toy(PLANS["one"], num=12, seed=100, labelled=False)] if hears else []
+    return step.Trainer(build(run), train, sides[0], None, world, rank, *sides[1:])
 
 
 @every_method
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cls):
     """A method that keeps something outside its weights and buffers fails here."""
-    train, run, data = Train(epochs=2, batch_size=8), run_of(cls, PLANS["one"]), Toy(PLANS["one"])
-    whole = step.Trainer(build(run), train, data)
+    train = Train(epochs=2, batch_size=8)
+    whole = trainer_of(cls, train)
     whole.fit_once()
     whole.epoch(0)
     state = copy.deepcopy(whole.state())
     whole.epoch(1)
-    resumed = step.Trainer(build(run), train, data)
+    resumed = trainer_of(cls, train)
     resumed.load_state(state)
     resumed.epoch(1)
     assert step.weights_digest(resumed.method) == step.weights_digest(whole.method)
+
+
+# ------------------------------------------------------------------------------- two ranks, where a target is heard
+
+HEARING = [cls for cls in METHODS if "target" in cls.streams]
+SHARED = Train(epochs=1, batch_size=8, lr=1e-2)
+QUIET = {"dropout": 0.0, "hide_bands": 0, "hide_s": 0.0, "width": 8, "channels": 4}
+
+
+def learned(cls: type[Method], world: int = 1, rank: int = 0) -> dict[str, torch.Tensor]:
+    """The parameters after an epoch without what is random in training."""
+    torch.manual_seed(0)
+    trainer = trainer_of(cls, SHARED, world, rank, **QUIET)
+    trainer.fit_once()
+    trainer.epoch(0)
+    return {name: p.detach().clone() for name, p in trainer.method.named_parameters()}
+
+
+def on_rank(rank: int, world: int, folder: str) -> None:
+    """What each of the processes below does."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    torch.set_num_threads(1)
+    torch.save({cls.__name__: learned(cls, world, rank) for cls in HEARING}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.start_processes(on_rank, (2, str(folder)), nprocs=2, start_method="spawn")
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("cls", HEARING, ids=lambda cls: cls.__name__)
+def test_two_ranks_that_hear_a_target_learn_what_one_does(cls, two_ranks):
+    first, second = (found[cls.__name__] for found in two_ranks)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    begun = dict(trainer_of(cls, SHARED, **QUIET).method.named_parameters())
+    for name, wanted in learned(cls).items():
+        torch.testing.assert_close(first[name], wanted, atol=2e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+    assert max(float((value - begun[name]).detach().abs().max()) for name, value in first.items()) > 1e-3  # something was learned

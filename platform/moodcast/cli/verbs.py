@@ -63,6 +63,11 @@ def train(
     name: Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run.")] = None,
     show_fields: Annotated[bool, typer.Option("--show-fields", help="List every field of the run with its value, and leave.")] = False,
+    target: Annotated[
+        list[Path] | None, typer.Option(metavar="MANIFEST", help="Recordings to adapt to, without labels: split train, or all if none.")
+    ] = None,
+    transductive: Annotated[bool, typer.Option("--transductive", help="Adapt to the target's rows that will be answered.")] = False,
+    unseal: Annotated[bool, typer.Option("--unseal", help="Train on the target's labels, too: an upper bound.")] = False,
 ) -> None:
     """Train a method on Ray. Every field of the run can be changed by its dotted name: `train.lr=1e-4 chunks.length_s=0.5`."""
     from moodcast import config
@@ -77,7 +82,18 @@ def train(
     from moodcast.cluster import job as training
 
     try:
-        fit = training.train(settings, manifests, out=out, name=name, workers=workers, gpu=gpu, resume=resume)
+        fit = training.train(
+            settings,
+            manifests,
+            out=out,
+            name=name,
+            workers=workers,
+            gpu=gpu,
+            resume=resume,
+            target=target or (),
+            transductive=transductive,
+            unsealed=unseal,
+        )
     except KeyboardInterrupt as stopped:  # its message says where the run stands and how to go on
         fail(str(stopped) or "interrupted", "stopped")
         raise typer.Exit(130) from None

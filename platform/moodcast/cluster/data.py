@@ -45,6 +45,7 @@ class CachedStretches:
     """The stretches of manifest rows in order, N of them; see `moodcast.step.Stretches`.
 
     A row longer than the plan's `max_s` becomes several equal stretches with the row's target, as serving splits a long turn.
+    labelled=False: batches bring no targets, whatever the rows say.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class CachedStretches:
         run: Run,
         root: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
+        labelled: bool = True,
     ) -> None:
-        self.rows, self.run = list(rows), run
+        self.rows, self.run, self.labelled = list(rows), run, labelled
         self.store: WaveStore = open_waves(self.rows, run.audio.rate, root, run.audio.max_hours, progress)
         longest = samples_of(run.chunks.max_s, run.audio.rate)
         self.features: ArrayStore | None = None
@@ -96,7 +98,7 @@ class CachedStretches:
             seed, drawn = self.run.train.seed, np.zeros(len(indices), dtype=np.int64) if draws is None else draws
             names = [f"{row.id}:{stretch.start}" + f"#{n}" * bool(n) for row, stretch, n in zip(rows, wanted, drawn, strict=True)]
             waves = list(self._pool.map(lambda wave, name: self._augmented(wave, seed, epoch, name), waves, names))
-        batch = collate(waves, self.run.chunks, self.run.audio.rate, self.run.labels, rows)
+        batch = collate(waves, self.run.chunks, self.run.audio.rate, self.run.labels if self.labelled else None, rows)
         if self.features is None:
             return batch
         return replace(batch, frozen=padded([self.features.get(self.feature_name(i)) for i in indices]))

@@ -2,6 +2,7 @@
 
 run.json               the whole Run, the command, a digest of the manifest
 manifest.parquet       the rows it trains on
+target.parquet         the rows it adapts to, without labels; where there are such
 checkpoints/           the latest and the best: a bundle each, with training.pt beside it, which a resumed run needs
 metrics.jsonl          one line an epoch
 tensorboard/           the same for TensorBoard
@@ -26,7 +27,7 @@ from moodcast.manifest import Utterance
 from moodcast.method import method_name
 from moodcast.run import Run, run_to_dict
 
-RUN, MANIFEST, CHECKPOINTS, BUNDLE = "run.json", "manifest.parquet", "checkpoints", "bundle"
+RUN, MANIFEST, TARGET, CHECKPOINTS, BUNDLE = "run.json", "manifest.parquet", "target.parquet", "checkpoints", "bundle"
 METRICS, ATTEMPTS, PROGRESS, FAILURE, TENSORBOARD = "metrics.jsonl", "attempts.jsonl", "progress.json", "failure.json", "tensorboard"
 TRAINING = "training.pt"
 
@@ -56,13 +57,22 @@ def rows_digest(rows: Sequence[Utterance]) -> str:
     return digest.hexdigest()
 
 
-def describe(folder: Path, run: Run, rows: Sequence[Utterance], workers: int) -> None:
-    """Write run.json."""
-    data = {"run": run_to_dict(run), "workers": workers, "rows": len(rows), "rows_sha256": rows_digest(rows)}
+def describe(
+    folder: Path,
+    run: Run,
+    rows: Sequence[Utterance],
+    workers: int,
+    target: Sequence[Utterance] = (),
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write run.json. target: the rows that it adapts to, without labels; notes: what a bundle must say of them."""
+    data = {"run": run_to_dict(run), "workers": workers, "rows": len(rows), "rows_sha256": rows_digest(rows), **(notes or {})}
+    if target:
+        data |= {"target_rows": len(target), "target_sha256": rows_digest(target)}
     write_json(folder / RUN, data)
 
 
-def check_same(folder: Path, run: Run, rows: Sequence[Utterance]) -> None:
+def check_same(folder: Path, run: Run, rows: Sequence[Utterance], target: Sequence[Utterance] = ()) -> None:
     """Refuse to resume what is not this run. Raises ValueError that names each field that differs, there and here."""
     path = folder / RUN
     if not path.is_file():
@@ -75,6 +85,9 @@ def check_same(folder: Path, run: Run, rows: Sequence[Utterance]) -> None:
         raise ValueError(f"{folder} is another run and cannot be gone on with: {listed}. Start a new one for new settings")
     if stored["rows_sha256"] != rows_digest(rows):
         raise ValueError(f"{folder} was trained on another manifest ({stored['rows']} rows there, {len(rows)} here); use the same one")
+    if stored.get("target_sha256") != (rows_digest(target) if target else None):
+        there_are = stored.get("target_rows", 0)
+        raise ValueError(f"{folder} was adapted to another target ({there_are} rows there, {len(target)} here); use the same one")
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:

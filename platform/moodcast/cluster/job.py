@@ -19,9 +19,14 @@ import typer
 from moodcast import config
 from moodcast.cluster import folder as files
 from moodcast.cluster.publish import publish
-from moodcast.cluster.train import Fit, Interrupted, fit, trust_of
+from moodcast.cluster.train import Fit, Interrupted, fit, method_of, trust_of
 from moodcast.manifest import Utterance, read_manifest, read_manifests, split_by_group
 from moodcast.run import Run
+
+
+TARGET = "Recordings to adapt to, without labels: rows whose split is train, or all where none has one; those of test are never heard."
+TRANSDUCTIVE = "Adapt to the very rows of the target that will be answered (split test)."
+UNSEAL = "Train on the target's labels as well: an upper bound, which the bundle says with every score."
 
 
 def train(
@@ -35,17 +40,37 @@ def train(
     resume: Path | None = None,
     progress: bool = True,
     cache: Path | None = None,
+    target: Sequence[str | Path] | Sequence[Utterance] = (),
+    transductive: bool = False,
+    unsealed: bool = False,
 ) -> Fit:
     """Train `run` on manifests (their rows together) or rows; see `moodcast.cluster.train.fit`.
 
     Rows without any split are split by speaker and dialogue, seed 0. Where speakers are what is learned, the dev split is made of other
-    utterances of the training speakers, who become the classes. With `resume` and no manifest, the run's own rows are used.
+    utterances of the training speakers, who become the classes. target: manifests of what is adapted to without labels, which may come
+    alone where a method hears nothing else. With `resume` and no manifest, the run's own rows are used.
     """
-    if resume is not None and not manifests:
-        manifests = [Path(resume) / files.MANIFEST]
-    run, rows = prepared(run, read_manifests(manifests))
-    command = _typed(sys.orig_argv, resume) if progress else None
-    return fit(run, rows, out, name=name, workers=workers, gpu=gpu, resume=resume, progress=progress, cache=cache, command=command)
+    if resume is not None and not manifests and not target:
+        manifests, target = ([path] if (path := Path(resume) / name).is_file() else [] for name in (files.MANIFEST, files.TARGET))
+    asked = read_manifests(target) if target else None
+    rows: list[Utterance] = []
+    if manifests or asked is None or method_of(run).streams != ("target",):
+        run, rows = prepared(run, read_manifests(manifests))
+    return fit(
+        run,
+        rows,
+        out,
+        name=name,
+        workers=workers,
+        gpu=gpu,
+        resume=resume,
+        progress=progress,
+        cache=cache,
+        command=_typed(sys.orig_argv, resume) if progress else None,
+        target=asked,
+        transductive=transductive,
+        unsealed=unsealed,
+    )
 
 
 def with_split(rows: Sequence[Utterance]) -> list[Utterance]:
@@ -72,6 +97,9 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
         name: Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")] = None,
         resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run.")] = None,
         into: Annotated[Path | None, typer.Option(help="Score on the test split, and write the bundle with a card here, too.")] = None,
+        target: Annotated[list[Path] | None, typer.Option(metavar="MANIFEST", help=TARGET)] = None,
+        transductive: Annotated[bool, typer.Option("--transductive", help=TRANSDUCTIVE)] = False,
+        unseal: Annotated[bool, typer.Option("--unseal", help=UNSEAL)] = False,
     ) -> None:
         manifests = [word for word in words or [] if "=" not in word or Path(word).is_file()]
         try:
@@ -79,9 +107,21 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
             rows: Sequence[str] | Sequence[Utterance] = manifests
             if held_out is not None and manifests:
                 rows = [replace(row, split="test" if held_out(row) else "train") for row in read_manifests(manifests)]
-            done = train(config.replace_at(run, changes), rows, out=out, name=name, workers=workers, gpu=gpu, resume=resume)
+            done = train(
+                config.replace_at(run, changes),
+                rows,
+                out=out,
+                name=name,
+                workers=workers,
+                gpu=gpu,
+                resume=resume,
+                target=target or (),
+                transductive=transductive,
+                unsealed=unseal,
+            )
             if into is not None:
-                publish(done.bundle, read_manifest(done.folder / files.MANIFEST), into, notes, trust_of(run))
+                scored = read_manifests(target) if target else read_manifest(done.folder / files.MANIFEST)
+                publish(done.bundle, scored, into, notes, trust_of(run))
         except Interrupted as stopped:
             typer.echo(str(stopped), err=True)
             raise typer.Exit(130) from None

@@ -29,12 +29,22 @@ from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.watch import counting, watching
 from moodcast.cluster.work import sides, work
 from moodcast.manifest import Utterance, write_manifest
-from moodcast.method import find_method, method_name
+from moodcast.method import Method, find_method, method_name
 from moodcast.run import Run, run_to_dict
+from moodcast.transfer import TransferTask
 
 MAX_FAILURES = 2  # workers that die are started again from the last checkpoint, this often
 COLLECTIVE_TIMEOUT_S = 300
 ALLOW = "train.allow_leaks=true"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a run hears: labelled rows, rows of a target without labels, and what its bundle must say of that target beside them."""
+
+    rows: list[Utterance]
+    target: list[Utterance]
+    notes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,14 @@ def fit(
     progress: bool = True,
     cache: Path | None = None,
     command: str | None = None,
+    target: Sequence[Utterance] | None = None,
+    transductive: bool = False,
+    unsealed: bool = False,
 ) -> Fit:
     """Train `run` on the rows whose split is "train" and keep the checkpoint that is best on "dev" (or the last, where there is none).
+
+    target: rows that a method adapts to without labels (`TransferTask.of` says which of them); transductive: to those that will be
+    answered. unsealed: train on them with their labels instead, an upper bound, which the bundle says.
 
     out: where the run's folder is made, under `name` or a name that is new. resume: a run's folder to go on with instead; run and rows
     must be the same. workers share every batch equally. gpu: one for each worker; None takes them where Ray has enough. cache: where
@@ -72,29 +88,78 @@ def fit(
     Raises ValueError for rows that cannot be trained on, speakers on two sides of the split, a name that is taken, a loss that is not
     finite, or a resumed run that is another one; Interrupted (a KeyboardInterrupt) at Ctrl-C.
     """
-    rows = [replace(row, path=str(Path(row.path).absolute())) for row in rows]
-    check(run, rows, workers)
+    heard = heard_of(run, rows, target, transductive, unsealed)
+    rows = heard.rows
+    check(run, rows, workers, heard.target)
     console = Console(stderr=True, quiet=not progress)
     if resume is None:
         folder = files.new_folder(Path(out), name, run)
     else:
         folder = Path(resume).absolute()
-        files.check_same(folder, run, rows)
+        files.check_same(folder, run, rows, heard.target)
         if (done := finished(folder, run)) is not None:
             console.print(f"this run is finished: {done.bundle}", highlight=False)
             return done
-    for remark in audit.remarks(rows, run.labels.classes):
+    for remark in audit.remarks(rows, run.labels.classes) if rows else ():
         console.print(f"audit: {remark}", highlight=False)
     if not any(row.split == "dev" for row in rows):
         console.print("no dev split: the last checkpoint becomes the bundle", highlight=False)
     try:
-        return _fit(run, rows, folder, workers, gpu, cache, console, fresh=resume is None)
+        return _fit(run, heard, folder, workers, gpu, cache, console, fresh=resume is None)
     except KeyboardInterrupt:
         raise Interrupted(_how_to_resume(folder, command)) from None
 
 
-def check(run: Run, rows: Sequence[Utterance], workers: int) -> None:
+def heard_of(
+    run: Run, rows: Sequence[Utterance], target: Sequence[Utterance] | None, transductive: bool = False, unsealed: bool = False
+) -> Heard:
+    """What a run hears of a source and of a target. Raises ValueError where its method wants a target and none came, or the reverse."""
+    rows = [replace(row, path=str(Path(row.path).absolute())) for row in rows]
+    wanted, name = "target" in method_of(run).streams, method_name(run.method).rpartition(":")[2]
+    if target is None:
+        if wanted:
+            raise ValueError(f"{name} adapts to a target whose labels it does not see: name its manifest, --target FILE (fit: target=rows)")
+        return Heard(rows, [], {})
+    if wanted == unsealed:
+        why = "hears a target only without labels" if wanted else "learns from labels alone, and a target has none to show"
+        raise ValueError(
+            f"{name} {why}; methods that adapt (coral, dann, mcc, ...) take --target, and --unseal trains the others on the target's "
+            "labels, as an upper bound"
+        )
+    target = [replace(row, path=str(Path(row.path).absolute())) for row in target]
+    task = TransferTask.of(rows, target, transductive=transductive, allow_leaks=run.train.allow_leaks)
+    if unsealed:
+        more = task.unsealed()
+        corpora = {*(row.corpus for row in more)}
+        return Heard([*rows, *more], [], {"transductive": transductive, "unsealed": sorted(corpora)})
+    return Heard(rows, list(task.adapt), {"transductive": transductive, "unsealed": []})
+
+
+def check(run: Run, rows: Sequence[Utterance], workers: int, target: Sequence[Utterance] = ()) -> None:
     """Refuse what cannot be trained on: no training rows, classes without any, speakers on two sides, an unequal share."""
+    if method_of(run).streams == ("target",):
+        _check_source_free(run, workers, target)
+    else:
+        _check_labelled(run, rows, workers)
+    if run.labels.source != "speaker":  # speakers as classes must be on both sides
+        audit.guard(audit.leaks_among([*rows, *target]), run.train.allow_leaks, ALLOW)
+    augment.check(run.augment)
+    method_of(run).make_ready(run.method, run.spec)
+
+
+def _check_source_free(run: Run, workers: int, target: Sequence[Utterance]) -> None:
+    if run.start_from is None:
+        name = method_name(run.method).rpartition(":")[2]
+        raise ValueError(f"{name} hears no labels and begins with weights that were trained on some: start_from=FOLDER names their bundle")
+    _check_share(run, workers)
+
+
+def _check_share(run: Run, workers: int) -> None:
+    if workers < 1 or run.train.batch_size % workers:
+        raise ValueError(f"train.batch_size={run.train.batch_size} cannot be shared equally by {workers} workers; choose a multiple")
+
+
+def _check_labelled(run: Run, rows: Sequence[Utterance], workers: int) -> None:
     train, _ = sides(rows, run)
     if not train:
         splits = sorted({str(row.split) for row in rows})
@@ -102,12 +167,7 @@ def check(run: Run, rows: Sequence[Utterance], workers: int) -> None:
     seen = {run.labels.name(row) for row in train}
     if run.labels.source != "votes" and (missing := [name for name in run.labels.classes if name not in seen]):
         raise ValueError(f"no training utterance of {missing}; take them out of labels.classes, or add recordings")
-    if workers < 1 or run.train.batch_size % workers:
-        raise ValueError(f"train.batch_size={run.train.batch_size} cannot be shared equally by {workers} workers; choose a multiple")
-    if run.labels.source != "speaker":  # speakers as classes must be on both sides
-        audit.guard(audit.leaks_among(rows), run.train.allow_leaks, ALLOW)
-    augment.check(run.augment)
-    find_method(method_name(run.method), trust_of(run)).make_ready(run.method, run.spec)
+    _check_share(run, workers)
 
 
 def finished(folder: Path, run: Run) -> Fit | None:
@@ -118,16 +178,16 @@ def finished(folder: Path, run: Run) -> Fit | None:
     return Fit(folder, folder / files.BUNDLE, lines[files.kept_epoch(lines, run.train.keep)])
 
 
-def _fit(
-    run: Run, rows: list[Utterance], folder: Path, workers: int, gpu: bool | None, cache: Path | None, console: Console, fresh: bool
-) -> Fit:
+def _fit(run: Run, heard: Heard, folder: Path, workers: int, gpu: bool | None, cache: Path | None, console: Console, fresh: bool) -> Fit:
     if fresh:
         with _undone(folder):
-            _read_audio(run, rows, cache, console)
-            write_manifest(rows, folder / files.MANIFEST)
-            files.describe(folder, run, rows, workers)
+            _read_audio(run, heard, cache, console)
+            for rows, name in ((heard.rows, files.MANIFEST), (heard.target, files.TARGET)):
+                if rows:
+                    write_manifest(rows, folder / name)
+            files.describe(folder, run, heard.rows, workers, heard.target, heard.notes)
     else:
-        _read_audio(run, rows, cache, console)
+        _read_audio(run, heard, cache, console)
     (folder / files.FAILURE).unlink(missing_ok=True)
     (folder / files.PROGRESS).unlink(missing_ok=True)
     for note in (folder / files.CHECKPOINTS).glob("*.json"):
@@ -155,16 +215,17 @@ def _fit(
     return _keep(run, folder, console)
 
 
-def _read_audio(run: Run, rows: list[Utterance], cache: Path | None, console: Console) -> None:
+def _read_audio(run: Run, heard: Heard, cache: Path | None, console: Console) -> None:
     """Decode everything once, here, so that the workers only map it."""
-    heard: list[Utterance] = []
+    read: list[Utterance] = []
     fingerprints: list[str] = []
+    train, dev = sides(heard.rows, run)
     with counting("reading audio", console) as tell:
-        for side in sides(rows, run):
+        for side in ([] if method_of(run).streams == ("target",) else train, dev, heard.target):
             if side:
                 fingerprints += CachedStretches(side, run, cache, tell).store.fingerprints
-                heard += side
-    same = [found for found in audit.leaks_among(heard, fingerprints) if found.kind == audit.SAME_SOUND]
+                read += side
+    same = [found for found in audit.leaks_among(read, fingerprints) if found.kind == audit.SAME_SOUND]
     for leak in audit.guard(same, run.train.allow_leaks, ALLOW):
         console.print(leak, style="bold red", highlight=False)
 
@@ -231,6 +292,11 @@ def _gpu_each(asked: bool | None, workers: int) -> bool:
     if asked and there < workers:
         raise ValueError(f"{workers} workers with a GPU each were asked for; this Ray has {there} GPUs. Take fewer workers, or --no-gpu")
     return there >= workers if asked is None else asked
+
+
+def method_of(run: Run) -> type[Method]:
+    """The class of the run's method."""
+    return find_method(method_name(run.method), trust_of(run))
 
 
 def trust_of(run: Run) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
 from moodcast.manifest import Utterance, read_manifest
-from moodcast.method import Method
+from moodcast.method import Method, find_method, method_name
 from moodcast.order import balance_weights
 from moodcast.run import Run, build, run_from_dict
 from moodcast.step import Stopped, Trainer, gather_objects, predict_emotion, weights_digest
@@ -65,16 +65,22 @@ class Worker:
         self._start_from, self._trust = str(config["start_from"]), tuple(config["trust"])
         if self.run.train.threads:
             torch.set_num_threads(self.run.train.threads)
-        rows = read_manifest(folder / files.MANIFEST)
         self.root = root = Path(config["cache"]) if config["cache"] else None
-        train_rows, dev_rows = sides(rows, self.run)
-        self.data = CachedStretches(train_rows, self.run, root)
+        train_rows, dev_rows = sides(self.rows_of(files.MANIFEST), self.run)
+        target_rows = self.rows_of(files.TARGET)
+        self.target = CachedStretches(target_rows, self.run, root, labelled=False) if target_rows else None
+        source_free = find_method(method_name(self.run.method), self._trust).streams == ("target",)
+        self.labelled = None if source_free else CachedStretches(train_rows, self.run, root)
         self.dev = CachedStretches(dev_rows, self.run, root) if dev_rows else None
         self.calibration = bundle.AS_IT_IS  # of the epoch that ended last
         self.history: list[dict[str, Any]] = []  # the metrics of each epoch so far
         self.trainer = self._trainer(config)
         self.workers = gather_objects({"host": socket.gethostname(), "pid": os.getpid()}, world)
         self.reporter = Reporter(self) if rank == 0 else None
+
+    def rows_of(self, name: str) -> list[Utterance]:
+        """The rows of a manifest in the run's folder; none where it has no such manifest."""
+        return read_manifest(self.folder / name) if (self.folder / name).is_file() else []
 
     def run_epochs(self) -> None:
         """From the epoch after the last checkpoint to the end; a checkpoint each."""
@@ -94,20 +100,24 @@ class Worker:
 
     def _trainer(self, config: Mapping[str, Any]) -> Trainer:
         """A fresh trainer, or the one of the last checkpoint in the folder, which may be newer than what Ray has taken note of."""
-        run = self.run
-        weights = balance_weights([self.data.rows[i] for i in self.data.owners], run.labels, run.train.balance)
+        run, weights = self.run, None
+        if self.labelled is not None:
+            weights = balance_weights([self.labelled.rows[i] for i in self.labelled.owners], run.labels, run.train.balance)
         latest = gather_objects(max(files.checkpoints(self.folder).values(), default=None), self.world)[0]
         method = build(run, tuple(config["trust"]), bundle.carried(latest) if latest else None)
         if latest is None and config["start_from"]:
             take_weights(method, config["start_from"], run.start_prefixes, tuple(config["trust"]))
-        trainer = Trainer(method.to(ray.train.torch.get_device()), run.train, self.data, weights, self.world, self.rank)
+        first, *others = [side for side in (self.labelled, self.target) if side is not None]
+        trainer = Trainer(
+            method.to(ray.train.torch.get_device()), run.train, first, weights, self.world, self.rank, target=next(iter(others), None)
+        )
         if latest is not None:
             state = torch.load(latest / files.TRAINING, weights_only=True, map_location="cpu")
             trainer.load_state(state)
             self.history = list(state["history"])
         if name := kept(run, trainer.method):
-            sides_of = [side for side in (self.data, self.dev) if side is not None]
-            keep_features(trainer.method, sides_of, name, self.root, self.world, self.rank, self._encoded)
+            heard = [side for side in (self.labelled, self.target, self.dev) if side is not None]
+            keep_features(trainer.method, heard, name, self.root, self.world, self.rank, self._encoded)
         if latest is None:
             trainer.fit_once()
         return trainer
@@ -121,8 +131,9 @@ class Worker:
         """UAR and accuracy over the dev rows, the same on every rank; nothing without a dev split. Sets the epoch's temperature, too."""
         if self.dev is None:
             return {}
-        labels, size = self.run.labels, self.run.train.batch_size
-        given = predict_emotion(self.trainer.method, self.dev, self.dev.owners, self.dev.seconds, size, self.world, self.rank)
+        labels, size, method = self.run.labels, self.run.train.batch_size, self.trainer.method
+        where = (self.world, self.rank, method.on_source)
+        given = predict_emotion(method, self.dev, self.dev.owners, self.dev.seconds, size, *where)
         truth = [labels.classes.index(str(labels.name(row))) for row in self.dev.rows]
         if labels.source != "speaker" and not self.run.train.allow_leaks:  # a temperature wants speakers who were not trained on
             self.calibration = calibrate.of_answers(given, truth, [row.corpus_speaker for row in self.dev.rows])
@@ -167,7 +178,7 @@ class Worker:
     def provenance(self) -> bundle.Provenance:
         """Who and what this run is trained on, and what the bundle was that it started from."""
         if not hasattr(self, "_provenance"):
-            own = provenance_of(self.data, self.run, self.leaks(), self.dev)
+            own = provenance_of(self.labelled, self.run, self.leaks(), self.dev, self.target, files.read_json(self.folder / files.RUN))
             before = max(files.checkpoints(self.folder).values(), default=None) or self._start_from
             self._provenance = inherited(own, bundle.load(before, self._trust, verify=False).provenance) if before else own
         return self._provenance
@@ -176,11 +187,12 @@ class Worker:
         """What train.allow_leaks let through, as sentences."""
         if not self.run.train.allow_leaks or self.run.labels.source == "speaker":
             return ()
-        heard = [self.data, self.dev] if self.dev is not None else [self.data]
+        heard = [side for side in (self.labelled, self.dev, self.target) if side is not None]
         rows = [row for side in heard for row in side.rows]
         marks = [mark for side in heard for mark in side.store.fingerprints]
         same = [found for found in audit.leaks_among(rows, marks) if found.kind == audit.SAME_SOUND]
-        return audit.guard([*audit.leaks_among(read_manifest(self.folder / files.MANIFEST)), *same], allow=True, how="")
+        known = [*self.rows_of(files.MANIFEST), *self.rows_of(files.TARGET)]
+        return audit.guard([*audit.leaks_among(known), *same], allow=True, how="")
 
 
 class Reporter:
@@ -252,42 +264,80 @@ def sides(rows: Sequence[Utterance], run: Run) -> tuple[list[Utterance], list[Ut
     return train, dev
 
 
-def provenance_of(data: CachedStretches, run: Run, leaks: tuple[str, ...] = (), dev: CachedStretches | None = None) -> bundle.Provenance:
-    """What a bundle says it was trained on, what its epoch and temperature were chosen on, and which leaks were let through."""
-    rows = data.rows
+def provenance_of(
+    data: CachedStretches | None,
+    run: Run,
+    leaks: tuple[str, ...] = (),
+    dev: CachedStretches | None = None,
+    target: CachedStretches | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> bundle.Provenance:
+    """What a bundle says it was trained on, what its epoch and temperature were chosen on, and which leaks were let through.
+
+    target: what it heard without labels; notes: "transductive" and "unsealed" of it. data is None where it heard no labels at all.
+    """
+    rows = [] if data is None else data.rows
     speakers, groups, fingerprints = _heard(data)
+    told = notes or {}
     return bundle.Provenance(
         corpora=tuple(sorted({row.corpus for row in rows})),
         speakers=speakers,
         groups=groups,
         fingerprints=fingerprints,
         class_counts=dict(sorted(Counter(str(run.labels.name(row)) for row in rows).items())),
-        hours=round(float(data.seconds.sum()) / 3600, 3),
+        hours=_hours(data),
         made_with={"ray": ray.__version__},
         leaks=leaks,
-        chosen_on=bundle.ChosenOn() if dev is None else bundle.ChosenOn(*_heard(dev)),
+        chosen_on=bundle.ChosenOn(*_heard(dev)),
+        adapted_to=_adapted_to(target, bool(told.get("transductive", False)), tuple(told.get("unsealed", ()))),
     )
 
 
-def _heard(side: CachedStretches) -> tuple[tuple[str, ...], ...]:
+def _adapted_to(target: CachedStretches | None, transductive: bool, unsealed: tuple[str, ...]) -> bundle.AdaptedTo:
+    speakers, groups, fingerprints = _heard(target)
+    corpora = () if target is None else tuple(sorted({row.corpus for row in target.rows}))
+    return bundle.AdaptedTo(corpora, speakers, groups, fingerprints, _hours(target), transductive, unsealed)
+
+
+def _hours(side: CachedStretches | None) -> float:
+    return 0.0 if side is None else round(float(side.seconds.sum()) / 3600, 3)
+
+
+def _heard(side: CachedStretches | None) -> tuple[tuple[str, ...], ...]:
     """Speakers, groups and fingerprints of a side, each once."""
+    if side is None:
+        return (), (), ()
     found = ({row.corpus_speaker for row in side.rows}, {row.corpus_group for row in side.rows}, set(side.store.fingerprints))
     return tuple(tuple(sorted(names)) for names in found)
 
 
 def inherited(own: bundle.Provenance, given: bundle.Provenance) -> bundle.Provenance:
-    """Weights that start from a bundle have heard what it has heard; class counts and hours stay those of this training."""
+    """Weights that start from a bundle have heard what it has heard; class counts and hours stay those of this training, if it has any."""
+    mine, theirs = own.adapted_to, given.adapted_to
     return replace(
         own,
-        corpora=tuple(sorted({*own.corpora, *given.corpora})),
-        speakers=tuple(sorted({*own.speakers, *given.speakers})),
-        groups=tuple(sorted({*own.groups, *given.groups})),
-        fingerprints=tuple(sorted({*own.fingerprints, *given.fingerprints})),
+        corpora=_together(own.corpora, given.corpora),
+        speakers=_together(own.speakers, given.speakers),
+        groups=_together(own.groups, given.groups),
+        fingerprints=_together(own.fingerprints, given.fingerprints),
+        class_counts=own.class_counts or given.class_counts,
+        hours=own.hours or given.hours,
         leaks=tuple(dict.fromkeys((*given.leaks, *own.leaks))),
-        chosen_on=bundle.ChosenOn(
-            *(tuple(sorted({*one, *other})) for one, other in zip(astuple(own.chosen_on), astuple(given.chosen_on), strict=True))
+        chosen_on=bundle.ChosenOn(*map(_together, astuple(own.chosen_on), astuple(given.chosen_on))),
+        adapted_to=bundle.AdaptedTo(
+            corpora=_together(mine.corpora, theirs.corpora),
+            speakers=_together(mine.speakers, theirs.speakers),
+            groups=_together(mine.groups, theirs.groups),
+            fingerprints=_together(mine.fingerprints, theirs.fingerprints),
+            hours=mine.hours or theirs.hours,
+            transductive=mine.transductive or theirs.transductive,
+            unsealed=_together(mine.unsealed, theirs.unsealed),
         ),
     )
+
+
+def _together(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({*one, *other}))
 
 
 def take_weights(method: Method, start_from: str, prefixes: Sequence[str], trust: tuple[str, ...]) -> list[str]:
