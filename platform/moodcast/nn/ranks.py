@@ -15,6 +15,13 @@ def num_ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def own_rows(values: Tensor) -> Tensor:
+    """Of the rows [W R, ...] of all ranks those of this one, [R, ...]: the inverse of `everybody`."""
+    size = len(values) // num_ranks()
+    first = dist.get_rank() * size if num_ranks() > 1 else 0
+    return values[first : first + size]
+
+
 def everybody(values: Tensor) -> Tensor:
     """The rows [R, ...] of all ranks in their order, [W R, ...]; only one's own carry a gradient. Every rank must call it, with equal R."""
     if num_ranks() == 1:

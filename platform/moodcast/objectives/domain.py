@@ -69,6 +69,20 @@ def class_confusion(log_probs: Tensor, temperature: float = 2.5) -> Tensor:
     return (confusion.sum() - confusion.trace()) / confusion.shape[0]
 
 
+def sure(log_probs: Tensor, threshold: float, share: float) -> Tensor:
+    """1 for the answers [B, K] that are learned from, 0 for the others, [B]: those at least as sure as `threshold`, and of each class the
+    surest `share` of those that are given to it, one at least.
+    """
+    confidence, label = log_probs.exp().max(-1)
+    kept = confidence >= threshold
+    for k in range(log_probs.shape[-1]):
+        given = (label == k).nonzero()[:, 0]
+        if len(given):
+            most = confidence[given].topk(max(1, int(share * len(given)))).indices
+            kept[given[most]] = True
+    return kept.to(log_probs.dtype)
+
+
 def domain_loss(logits: Tensor, domain: int) -> Tensor:
     """Mean binary cross-entropy of a judge's logits [B] for stretches that are all of domain 0 or all of 1."""
     return torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(domain)))
