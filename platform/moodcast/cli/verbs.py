@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodcast.cli import data, scoring, talks
+from moodcast.cli import data, scoring, talks, units
 from moodcast.cli import tune as tuning
 from moodcast.cli.words import fail, find_job, options, progress, run, say, sort_words
 
@@ -49,6 +49,7 @@ def moodcast(
 
 app.command()(data.prepare)
 app.command()(data.audit)
+app.command()(units.units)
 
 
 @app.command()

@@ -1,0 +1,467 @@
+"""The study behind `moodcast units`: corpora are heard, frames clustered, vowels compared across corpora, languages and emotions.
+
+`hear` keeps the frames inside vowels and a few others; `examine` does the rest. What a statement means: study/units.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata  # type: ignore[import-untyped]
+
+from moodcast import audio
+from moodcast.manifest import Utterance
+from moodcast.study import units, vowels
+from moodcast.study.frames import Framer
+from moodcast.study.units import Floats, Ints, Likeness, Tokens
+from moodcast.study.vowels import VOWELS
+
+Clusterer = Callable[[Floats, Floats], tuple[Floats, float]]  # frames, first centres -> centres, inertia
+Progress = Callable[[int, int], None]
+
+SAMPLED = 40  # frames of an utterance that k-means may see
+LARGEST = 40_000  # frames that k-means sees
+FEWEST_DRAWN, UTTERANCES_EACH = 12, 25  # speakers of a corpus that is too large, and utterances of each
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The vowels of all utterances. Frames [F, D] inside vowels with the token of each, sampled frames [F', D] with their row; of each
+    token the row, the name that a label file gives (index of VOWELS, -1 without one), and F1, F2 in Hz.
+    """
+
+    rows: tuple[Utterance, ...]
+    frames: NDArray[np.float32]
+    token_of: Ints
+    sampled: NDArray[np.float32]
+    sampled_row: Ints
+    row_of: Ints
+    named: Ints
+    formants: Floats
+
+
+def few(rows: Sequence[Utterance], emotions: Sequence[str], most: int, seed: int = 0) -> list[Utterance]:
+    """At most `most` utterances of each corpus with one of the emotions: of a few speakers drawn at random (12, or more where that gives
+    less than 25 utterances each), in turn from each emotion.
+    """
+    rng = np.random.default_rng(seed)
+    kept: list[Utterance] = []
+    for corpus in sorted({row.corpus for row in rows}):
+        own = [row for row in rows if row.corpus == corpus and row.emotion in emotions]
+        speakers = sorted({row.corpus_speaker for row in own})
+        chosen = {speakers[i] for i in rng.permutation(len(speakers))[: max(FEWEST_DRAWN, most // UTTERANCES_EACH)]}
+        piles = [[row for row in own if row.corpus_speaker in chosen and row.emotion == emotion] for emotion in emotions]
+        shuffled = [[pile[i] for i in rng.permutation(len(pile))] for pile in piles]
+        turns = [row for turn in range(max(map(len, shuffled), default=0)) for pile in shuffled for row in pile[turn : turn + 1]]
+        kept += sorted(turns[:most], key=lambda row: row.id)
+    return kept
+
+
+def hear(
+    rows: Sequence[Utterance], framer: Framer, rate: int, use_phones: bool = True, seed: int = 0, progress: Progress | None = None
+) -> Heard:
+    """Listen to every row: vowels by its phone labels where it has some (and `use_phones`), else by the machine's ear.
+
+    Raises AudioError for what cannot be read, ValueError where nobody says a vowel.
+    """
+    rng = np.random.default_rng(seed)
+    frames, token_of, sampled, sampled_row, row_of, named, formants = ([] for _ in range(7))  # type: ignore[var-annotated]
+    for index, row in enumerate(rows):
+        wave = audio.read(row.path, row.start_s, row.stop_s, rate)
+        found, middles = framer(wave)
+        spans, names, pairs = _vowels(row, wave, rate, use_phones)
+        for (start_s, stop_s), name, pair in zip(spans, names, pairs, strict=True):
+            inside = np.flatnonzero((middles >= start_s) & (middles < stop_s))
+            inside = inside if len(inside) else np.array([np.abs(middles - (start_s + stop_s) / 2).argmin()])
+            token_of += [len(row_of)] * len(inside)
+            frames.append(found[inside])
+            row_of.append(index)
+            named.append(name)
+            formants.append(pair)
+        loud = found[vowels.loud_at(wave, rate, middles)]
+        some = loud[np.sort(rng.permutation(len(loud))[:SAMPLED])]
+        sampled.append(some)
+        sampled_row += [index] * len(some)
+        if progress is not None:
+            progress(index + 1, len(rows))
+    if not row_of:
+        raise ValueError(f"no vowel was found in {len(rows)} utterances; wanted recordings of speech")
+    return Heard(
+        tuple(rows),
+        np.concatenate(frames),
+        np.array(token_of, dtype=np.int64),
+        np.concatenate(sampled),
+        np.array(sampled_row, dtype=np.int64),
+        np.array(row_of, dtype=np.int64),
+        np.array(named, dtype=np.int64),
+        np.array(formants, dtype=float),
+    )
+
+
+def _vowels(
+    row: Utterance, wave: NDArray[np.float32], rate: int, use_phones: bool
+) -> tuple[list[tuple[float, float]], list[int], list[tuple[float, float]]]:
+    """Spans, names (index of VOWELS, -1 without a label) and formants of the vowels of a row."""
+    if use_phones and row.phones:
+        marks = vowels.labelled(row.phones, len(wave) / rate)
+        spans = [(start_s, stop_s) for _, start_s, stop_s in marks]
+        return spans, [VOWELS.index(name) for name, _, _ in marks], [(f1, f2) for f1, f2 in vowels.measured(wave, rate, spans)]
+    found = vowels.nuclei(wave, rate)
+    return [(a, b) for a, b, _, _ in found], [-1] * len(found), [(f1, f2) for _, _, f1, f2 in found]
+
+
+# ------------------------------------------------------------------------------------------------------ the study
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """The corpora of a study: names in order, language of each, and how its vowels were found ("phones" or "acoustic")."""
+
+    names: tuple[str, ...]
+    languages: tuple[str, ...]
+    vowels: tuple[str, ...]
+
+    def same_language(self, first: int, second: int) -> bool:
+        """Whether two of them are of one language."""
+        return self.languages[first] == self.languages[second]
+
+
+def examine(
+    heard: Heard, emotions: Sequence[str], num_units: int = 100, seed: int = 0, cluster: Clusterer | None = None, draws: int = 200
+) -> dict[str, Any]:
+    """Everything that is found, ready for JSON and for the page.
+
+    cluster: who does k-means (default: here, by scikit-learn). draws: permutations; speakers are drawn five times as often.
+    """
+    corpora = _corpora(heard)
+    standard, sample = standardised(heard, corpora)
+    chosen = _balanced(heard, emotions, seed)
+    fit = cluster or units.cluster
+    centres, inertia = fit(sample[chosen], units.first_centres(sample[chosen], num_units, seed))
+    tokens = tokens_of(heard, corpora, standard, centres, emotions)
+    cell_of = np.arange(len(corpora.names) * len(VOWELS)).reshape(len(corpora.names), len(VOWELS))
+    found = units.likeness(tokens, cell_of, tokens.vowel, cell_of.size, draws, 5 * draws, seed)
+    corpus, vowel = np.repeat(np.arange(len(corpora.names)), len(VOWELS)), np.tile(np.arange(len(VOWELS)), len(corpora.names))
+    others = {}
+    for name, number, other_seed in (("half as many units", num_units // 2, seed), ("twice as many", 2 * num_units, seed)):
+        others[name] = _again(heard, corpora, standard, sample[chosen], emotions, number, other_seed, found, cell_of, fit, draws)
+    others["another start"] = _again(heard, corpora, standard, sample[chosen], emotions, num_units, seed + 1, found, cell_of, fit, draws)
+    study: dict[str, Any] = _plain(
+        {
+            "num_units": num_units,
+            "seed": seed,
+            "utterances": len(heard.rows),
+            "frames_clustered": len(chosen),
+            "inertia_per_frame": inertia / len(chosen),
+            "vowels": list(VOWELS),
+            "emotions": list(emotions),
+            "corpora": _about(heard, corpora, tokens),
+            "cells": _cells(corpora, tokens, cell_of),
+            "likeness": {
+                "corrected": found.corrected,
+                "half_width": found.half_width,
+                "q": _q(found.p),
+                "raw": found.raw,
+                "null": found.null,
+                "own": found.own,
+            },
+            "pairs": pairs_of(corpora, found),
+            "control": control(corpora, found),
+            "emotion_effect": _effects(tokens, corpora, cell_of, emotions, draws, seed),
+            "emotion_likeness": _across(tokens, corpora, emotions, draws, seed),
+            "validation": _validated(heard, tokens, found, corpus, vowel, others, 10 * draws, seed),
+        }
+    )
+    return study
+
+
+def standardised(heard: Heard, corpora: Corpora) -> tuple[Floats, Floats]:
+    """Frames inside vowels and sampled frames, centred and scaled by the mean and deviation of each corpus' sampled frames."""
+    corpus = np.array([corpora.names.index(row.corpus) for row in heard.rows])
+    standard, sample = np.array(heard.frames, dtype=float), np.array(heard.sampled, dtype=float)
+    for c in range(len(corpora.names)):
+        here = sample[corpus[heard.sampled_row] == c]
+        mean, spread = here.mean(0), np.maximum(here.std(0), 1e-6)
+        standard[corpus[heard.row_of[heard.token_of]] == c] -= mean
+        standard[corpus[heard.row_of[heard.token_of]] == c] /= spread
+        sample[corpus[heard.sampled_row] == c] = (here - mean) / spread
+    return standard, sample
+
+
+def tokens_of(heard: Heard, corpora: Corpora, standard: Floats, centres: Floats, emotions: Sequence[str]) -> Tokens:
+    """The vowels with the units of their frames; acoustic ones are named here, by formants standardised over their corpus."""
+    rows = [heard.rows[i] for i in heard.row_of]
+    corpus = np.array([corpora.names.index(row.corpus) for row in rows])
+    names = sorted({row.corpus_speaker for row in rows})
+    unit, _ = units.nearest_units(standard, centres)
+    counts = np.zeros((len(rows), len(centres)))
+    np.add.at(counts, (heard.token_of, unit), 1.0)
+    vowel = heard.named.copy()
+    for c in range(len(corpora.names)):
+        blank = (corpus == c) & (vowel < 0)
+        if blank.any():
+            vowel[blank] = vowels.nearest(vowels.lobanov(heard.formants[blank], heard.formants[corpus == c]))
+    return Tokens(
+        counts,
+        corpus,
+        np.array([names.index(row.corpus_speaker) for row in rows]),
+        heard.row_of,
+        vowel,
+        np.array([emotions.index(row.emotion) if row.emotion in emotions else -1 for row in rows]),
+    )
+
+
+def pairs_of(corpora: Corpora, found: Likeness) -> list[dict[str, Any]]:
+    """Every two corpora: mean S* of the same vowels with its 95 % interval, and of different vowels."""
+    listed = []
+    for a, b in combinations(range(len(corpora.names)), 2):
+        same, draws = _mean_same(found, a, b)
+        block = found.corrected[_of(a)][:, _of(b)].copy()
+        np.fill_diagonal(block, np.nan)
+        listed.append(
+            {
+                "corpora": [corpora.names[a], corpora.names[b]],
+                "same_language": corpora.same_language(a, b),
+                "same_vowel": _interval(same, draws),
+                "other_vowel": float(np.nanmean(block)) if np.isfinite(block).any() else None,
+            }
+        )
+    return listed
+
+
+def control(corpora: Corpora, found: Likeness) -> dict[str, Any] | None:
+    """Same-vowel S* between corpora of one language less that between languages, with its interval; None without both kinds.
+
+    Two corpora of a language differ in speakers, sentences and channel; only what languages add to that may be called language.
+    """
+    kinds: dict[bool, list[tuple[float, Floats]]] = {True: [], False: []}
+    for a, b in combinations(range(len(corpora.names)), 2):
+        value, draws = _mean_same(found, a, b)
+        if np.isfinite(value):
+            kinds[corpora.same_language(a, b)].append((value, draws))
+    if not kinds[True] or not kinds[False]:
+        return None
+    (one, one_draws), (two, two_draws) = (
+        (float(np.mean([v for v, _ in kinds[k]])), np.asarray(np.mean([d for _, d in kinds[k]], axis=0))) for k in (True, False)
+    )
+    return {
+        "one_language": _interval(one, one_draws),
+        "two_languages": _interval(two, two_draws),
+        "difference": _interval(one - two, one_draws - two_draws),
+        "num_pairs": [len(kinds[True]), len(kinds[False])],
+    }
+
+
+# ------------------------------------------------------------------------------------------------------- parts
+
+
+def _corpora(heard: Heard) -> Corpora:
+    names = sorted({row.corpus for row in heard.rows})
+    languages, how = [], []
+    for name in names:
+        own = [row for row in heard.rows if row.corpus == name]
+        languages.append(Counter(row.language or "unknown" for row in own).most_common(1)[0][0])
+        named = heard.named[[heard.rows[i].corpus == name for i in heard.row_of]]
+        how.append("phones" if len(named) and (named >= 0).mean() > 0.5 else "acoustic")
+    order = np.lexsort((names, languages))
+    return Corpora(tuple(names[i] for i in order), tuple(languages[i] for i in order), tuple(how[i] for i in order))
+
+
+def _balanced(heard: Heard, emotions: Sequence[str], seed: int) -> Ints:
+    """Sampled frames for k-means: as many of each corpus and emotion, of the train side where a manifest has one."""
+    rng = np.random.default_rng(seed)
+    trained = {row.corpus for row in heard.rows if row.split == "train"}
+    piles: dict[tuple[str, str | None], list[int]] = {}
+    for i, row in enumerate(heard.rows[j] for j in heard.sampled_row):
+        if row.emotion in emotions and (row.corpus not in trained or row.split == "train"):
+            piles.setdefault((row.corpus, row.emotion), []).append(i)
+    if not piles:
+        raise ValueError(f"no utterance has one of the emotions {', '.join(emotions)}")
+    each = min(min(map(len, piles.values())), LARGEST // len(piles))
+    return np.sort(np.concatenate([rng.permutation(pile)[:each] for pile in piles.values()]))
+
+
+def _again(
+    heard: Heard,
+    corpora: Corpora,
+    standard: Floats,
+    sample: Floats,
+    emotions: Sequence[str],
+    number: int,
+    seed: int,
+    found: Likeness,
+    cell_of: Ints,
+    fit: Clusterer,
+    draws: int,
+) -> float:
+    """Rank correlation of S* with that of another clustering."""
+    centres, _ = fit(sample, units.first_centres(sample, number, seed))
+    tokens = tokens_of(heard, corpora, standard, centres, emotions)
+    other = units.likeness(tokens, cell_of, tokens.vowel, cell_of.size, min(draws, 50), 0, seed)
+    upper = np.triu_indices(cell_of.size, 1)
+    first, second = found.corrected[upper], other.corrected[upper]
+    known = ~np.isnan(first) & ~np.isnan(second)
+    return spearman(first[known], second[known])
+
+
+def _about(heard: Heard, corpora: Corpora, tokens: Tokens) -> list[dict[str, Any]]:
+    listed = []
+    for c, name in enumerate(corpora.names):
+        own, mine = [row for row in heard.rows if row.corpus == name], tokens.corpus == c
+        table = units.summed(tokens, np.where(mine, tokens.vowel, -1), len(VOWELS))
+        told, purity, vowel_purity = units.information(table) if table.sum() else (float("nan"),) * 3
+        listed.append(
+            {
+                "name": name,
+                "language": corpora.languages[c],
+                "vowels_by": corpora.vowels[c],
+                "utterances": len(own),
+                "speakers": len({row.corpus_speaker for row in own}),
+                "num_vowels": int((mine & (tokens.vowel >= 0)).sum()),
+                "emotions_mixed": units.mixed_emotions(tokens, mine),
+                "information": told,
+                "unit_purity": purity,
+                "vowel_purity": vowel_purity,
+            }
+        )
+    return listed
+
+
+def _cells(corpora: Corpora, tokens: Tokens, cell_of: Ints) -> list[dict[str, Any]]:
+    cell = np.where(tokens.vowel >= 0, cell_of[tokens.corpus, tokens.vowel], -1)
+    counts, there = units.summed(tokens, cell, cell_of.size), units.reported(tokens, cell, cell_of.size)
+    p = units.distributions(counts)
+    return [
+        {
+            "corpus": corpora.names[g // len(VOWELS)],
+            "vowel": VOWELS[g % len(VOWELS)],
+            "frames": int(counts[g].sum()),
+            "speakers": len(np.unique(tokens.speaker[cell == g])),
+            "reported": bool(there[g]),
+            "entropy": float(units.entropy(p[g])),
+            "units": np.round(p[g], 5),
+        }
+        for g in range(cell_of.size)
+    ]
+
+
+def _effects(tokens: Tokens, corpora: Corpora, cell_of: Ints, emotions: Sequence[str], draws: int, seed: int) -> dict[str, Any]:
+    cell = np.where(tokens.vowel >= 0, cell_of[tokens.corpus, tokens.vowel], -1)
+    effect, chance, p = units.emotion_effect(tokens, cell, cell_of.size, len(emotions), draws, seed)
+    shape = (len(corpora.names), len(VOWELS))
+    return {"effect": effect.reshape(shape), "chance": chance.reshape(shape), "q": units.false_discovery(p).reshape(shape)}
+
+
+def _across(tokens: Tokens, corpora: Corpora, emotions: Sequence[str], draws: int, seed: int) -> list[dict[str, Any]]:
+    """For two corpora and an emotion: how much more alike a vowel is in that emotion than where emotions are dealt out anew."""
+    found = []
+    pairs = list(combinations(range(len(corpora.names)), 2))
+    excess, p = units.emotion_excess(tokens, len(corpora.names), len(VOWELS), len(emotions), pairs, draws, seed)
+    q = units.false_discovery(p.ravel()).reshape(p.shape)
+    for i, (a, b) in enumerate(pairs):
+        found.append({"corpora": [corpora.names[a], corpora.names[b]], "excess": excess[i], "q": q[i]})
+    return found
+
+
+def _validated(
+    heard: Heard, tokens: Tokens, found: Likeness, corpus: Ints, vowel: Ints, others: dict[str, float], draws: int, seed: int
+) -> dict[str, Any]:
+    """What says that S* measures anything: V1 to V4 of the study that this follows, and acoustic names against labelled ones."""
+    hits, asked = units.retrieved(found.corrected, corpus, vowel)
+    same, other = units.same_and_other(found.corrected, corpus, vowel)
+    formants = _formants(heard, tokens, corpus, vowel)
+    rows, columns = np.triu_indices(len(vowel), 1)
+    far = np.linalg.norm(formants[rows] - formants[columns], axis=1)
+    known = (corpus[rows] != corpus[columns]) & ~np.isnan(found.corrected[rows, columns]) & ~np.isnan(far)
+    return {
+        "separation": units.separation(same, other),
+        "separation_p": units.renamed_p(found.corrected, corpus, vowel, draws, seed) if len(same) and len(other) else None,
+        "retrieved": hits,
+        "asked": asked,
+        "chance": 1 / len(VOWELS),
+        "formant_correlation": spearman(1 - found.corrected[rows, columns][known], far[known]),
+        "stability": others,
+        "acoustic_names": _agreement(heard, tokens),
+    }
+
+
+def _formants(heard: Heard, tokens: Tokens, corpus: Ints, vowel: Ints) -> Floats:
+    """Mean F1 and F2 of each cell, standardised over its corpus, [G, 2]; NaN where there are none."""
+    standard = np.full_like(heard.formants, np.nan)
+    for c in np.unique(tokens.corpus):
+        standard[tokens.corpus == c] = vowels.lobanov(heard.formants[tokens.corpus == c])
+    means = np.full((len(vowel), 2), np.nan)
+    for g in range(len(vowel)):
+        mine = standard[(tokens.corpus == corpus[g]) & (tokens.vowel == vowel[g])]
+        if len(mine) and not np.isnan(mine).all():
+            means[g] = np.nanmean(mine, axis=0)
+    return means
+
+
+def _agreement(heard: Heard, tokens: Tokens) -> dict[str, Any] | None:
+    """Where vowels are labelled: mean recall of the names that their formants alone would get; chance is 0.2."""
+    recalls = []
+    labelled = heard.named >= 0
+    if not labelled.any():
+        return None
+    guess = np.full(len(heard.named), -1, dtype=np.int64)
+    for c in np.unique(tokens.corpus[labelled]):
+        mine = labelled & (tokens.corpus == c)
+        guess[mine] = vowels.nearest(vowels.lobanov(heard.formants[mine]))
+    for k in range(len(VOWELS)):
+        mine = labelled & (heard.named == k) & (guess >= 0)
+        if mine.any():
+            recalls.append(float((guess[mine] == k).mean()))
+    return {"mean_recall": float(np.mean(recalls)), "num_vowels": int(labelled.sum())}
+
+
+def spearman(first: Floats, second: Floats) -> float:
+    """Rank correlation of [n] and [n]; NaN below three."""
+    if len(first) < 3:
+        return float("nan")
+    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
+
+
+def _of(corpus: int) -> slice:
+    return slice(corpus * len(VOWELS), (corpus + 1) * len(VOWELS))
+
+
+def _mean_same(found: Likeness, a: int, b: int) -> tuple[float, Floats]:
+    """The mean S* of the same vowels of two corpora, and of each draw of speakers [R]."""
+    diagonal = np.diagonal(found.corrected[_of(a)][:, _of(b)])
+    if np.isnan(diagonal).all():
+        return float("nan"), np.full(len(found.draws), np.nan)
+    drawn = np.diagonal(found.draws[:, _of(a)][:, :, _of(b)], axis1=1, axis2=2)
+    return float(np.nanmean(diagonal)), np.asarray(np.nanmean(drawn, axis=1))
+
+
+def _interval(value: float, draws: Floats) -> list[float]:
+    half = 1.96 * float(np.std(draws))
+    return [float(value), float(value) - half, float(value) + half]
+
+
+def _q(p: Floats) -> Floats:
+    """Adjusted p of a symmetric table, its diagonal left out."""
+    upper = np.triu_indices(len(p), 1)
+    q = np.full_like(p, np.nan)
+    q[upper] = units.false_discovery(p[upper])
+    return np.where(np.isnan(q), q.T, q)
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers for JSON; what is not a number is None."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
