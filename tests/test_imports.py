@@ -19,7 +19,7 @@ FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manife
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
-TOOLS = {"audit", "corpora", "order", "step", "scores", "baselines", "evaluate", "report", "study", "hub", "export", "formats"}
+TOOLS = {"audit", "corpora", "order", "step", "scores", "baselines", "evaluate", "report", "sweep_page", "study", "hub", "export", "formats"}
 TOOLS |= {"transfer", "diarize", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
@@ -44,6 +44,7 @@ MAY: dict[str, set[str]] = {
     "transfer": FLOOR | {"audit", "scores"},
     "baselines": MODEL | {"scores"},
     "report": FLOOR | {"scores", "page"},
+    "sweep_page": FLOOR | {"page"},
     "hub": BUNDLE,
     "export": BUNDLE,
     "evaluate": BUNDLE | {"audit", "scores", "baselines", "study"},

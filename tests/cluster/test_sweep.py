@@ -6,29 +6,19 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 from ray import tune
-from ray.tune.schedulers import TrialScheduler
 
 import moodcast
 from moodcast.cluster import population, search, sweep
 from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger
 from moodcast.cluster.standing import Standing, ended_line
 from moodcast.manifest import Utterance
-from moodcast.run import Run
-from tests.cluster.tiny import tiny_corpus, tiny_run
-
-RUN = tiny_run(epochs=4)
-
-
-def space(trial: Any) -> dict[str, Any]:
-    """A rate, and a dropout that may be off."""
-    changes = {"train.lr": trial.suggest_float("train.lr", 1e-4, 1e-1, log=True)}
-    on = trial.suggest_categorical("method.dropout.on", [True, False])
-    return {**changes, "method.dropout": trial.suggest_float("method.dropout", 0.1, 0.6) if on else 0.0}
+from tests.cluster.sweeping import RUN, begun, play, scores, space
+from tests.cluster.tiny import tiny_corpus
 
 
 @pytest.fixture(scope="module")
@@ -36,35 +26,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
     """Six speakers to search on, two to test."""
     made = tiny_corpus(tmp_path_factory.mktemp("corpus"), num=96, speakers=8)
     return [replace(row, split="test" if row.speaker in ("s0", "s1") else "train") for row in made]
-
-
-def begun(rows: list[Utterance], out: Path, run: Run = RUN, fixed: dict[str, Any] | None = None, **plan: Any) -> Path:
-    given = {"trials": 6, "folds": 2, "grace": 1, "factor": 2, **plan}
-    return sweep.begin(run, space, "tiny", rows, out, sweep.Plan(**given), fixed)
-
-
-def play(folder: Path, cache: Path, most: int = 10**6, at: Any = space) -> Ledger:
-    """A driver without Ray, one trial after the other, that dies after `most` reports."""
-    with Ledger(folder, write=True) as ledger, Standing(ledger, progress=False) as standing:
-        ledger.sweep_up(ledger.settings["keep"], population.needed(ledger.settings, ledger.trials))
-        run = sweep.run_from_dict(ledger.settings["run"], ("tests",))
-        referee = sweep.Referee(ledger, standing)
-        asker = sweep.Asker(ledger, at, run, {"sweep": str(folder), "cache": str(cache), "device": "cpu"})
-        asker.waiting = ledger.unfinished
-        while (config := asker.suggest("")) != tune.search.Searcher.FINISHED:
-            for record in sweep.records(config):
-                if most == 0:
-                    return ledger
-                most -= 1
-                if referee.on_trial_result(None, SimpleNamespace(config=config), record) == TrialScheduler.STOP:
-                    break
-        ledger.sweep_up(ledger.settings["keep"])
-    return ledger
-
-
-def scores(ledger: Ledger) -> list[Any]:
-    """What must be the same whoever was killed on the way."""
-    return [(trial.number, trial.params, trial.state, [(line["epoch"], line["value"]) for line in trial.epochs]) for trial in ledger.ended]
 
 
 @pytest.fixture(scope="module")

@@ -94,6 +94,61 @@ def search(
     _say_what_came(ledger)
 
 
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a sweep that is done.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FIELD=VALUE...]", help="Run a rival sweep of equal budget with these fixed (method.mix.kind=none), too."),
+    ] = None,
+    against: Annotated[Path | None, typer.Option(metavar="DIR", help="A rival sweep of the same rows that is done already.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds that each recipe is trained anew with.")] = 5,
+    plain: Annotated[bool, typer.Option(help="The baseline of plain statistics, which takes a while.")] = True,
+) -> None:
+    """Train the winner anew and score it once on the test speakers, beside what it has to beat: report.html, report.json, winner.json."""
+    from moodcast.cluster import sweep, verdict
+    from moodcast.cluster.ledger import Ledger
+    from moodcast.cluster.search import space_of
+
+    try:
+        if words:
+            if against is not None:
+                raise ValueError(f"either --against {against} or fields of a rival that is to be run ({' '.join(words)}), not both")
+            space = find_space(str(Ledger(folder.absolute()).settings["space"]))
+            against = sweep.rival_of(folder, space_of(space), words)
+            sweep.go_on(against, space_of(space))
+        found = verdict.report(folder, against=against, seeds=seeds, plain=plain)
+    except KeyboardInterrupt as stopped:
+        fail(str(stopped) or "interrupted", "stopped")
+        raise typer.Exit(130) from None
+    _say_the_verdict(found, folder)
+
+
+def _say_the_verdict(found: dict[str, Any], folder: Path) -> None:
+    """The table of scores on unseen speakers, the sentences of the page, and where everything is."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from moodcast import sweep_page
+    from moodcast.cli.words import console
+    from moodcast.cluster import retrain, verdict
+
+    people = f"{found['test']['utterances']} utterances of {found['test']['speakers']} speakers"
+    table = Table(title=f"UAR on {people} that nobody chose by, {len(found['test']['seeds'])} fresh seeds", title_justify="left")
+    for name in ("recipe", "UAR %", "winner minus it", "what it is"):
+        table.add_column(name, justify="left" if name in ("recipe", "what it is") else "right")
+    minus = {row["minus"]: sweep_page.signed(row["uar"]) for row in found["test"]["differences"]}
+    for arm in found["test"]["arms"]:
+        table.add_row(arm["name"], sweep_page.score(arm["uar"]), minus.get(arm["name"], ""), Text(arm["what"]))
+    for beside in found["test"]["baselines"]:
+        table.add_row(beside["name"], sweep_page.score(beside["uar"]), sweep_page.signed(beside["above"]), Text(beside["what"]))
+    console().print(table)
+    for line in sweep_page.verdict(found):
+        console().print(Text(line), soft_wrap=True)
+    for name in (verdict.PAGE, verdict.DATA, verdict.WINNER, retrain.BUNDLE):
+        console().print(Text(f"written: {folder / name}"), soft_wrap=True)
+
+
 def _begun(words: list[str], out: Path | None, plan: Any) -> tuple[Path, ModuleType]:
     """The folder of a new sweep, and its space."""
     from moodcast import config

@@ -9,7 +9,7 @@ import typer
 
 from moodcast.cli import data, scoring, talks, units
 from moodcast.cli import tune as tuning
-from moodcast.cli.words import fail, find_job, options, progress, run, say, sort_words
+from moodcast.cli.words import fail, find_run, options, progress, run, say, sort_words
 
 if TYPE_CHECKING:
     from moodcast.bundle import Answer
@@ -54,7 +54,7 @@ app.command()(units.units)
 
 @app.command()
 def train(
-    job: Annotated[str, typer.Argument(help="A file of jobs/ (erm, chunk_attention, ...) or a dotted module of your own that holds RUN.")],
+    job: Annotated[str, typer.Argument(help="A file of jobs/ (erm, ...), a dotted module of your own that holds RUN, or a run as a file.")],
     words: Annotated[
         list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]", help="Manifests, and fields to change.")
     ] = None,
@@ -74,7 +74,7 @@ def train(
     from moodcast import config
     from moodcast.cli import show
 
-    settings = find_job(job).RUN
+    settings = find_run(job)
     manifests, changes = sort_words(words or [])
     settings = config.replace_at(settings, config.parse_overrides(changes))
     if show_fields:

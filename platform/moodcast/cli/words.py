@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from moodcast.run import Run
+
 EXTRAS = {
     "ray": "ray",
     "fastapi": "ray",
@@ -121,6 +123,25 @@ def find_job(name: str) -> ModuleType:
     if not hasattr(module, "RUN"):
         raise ValueError(f"{wanted} holds no RUN; a job is a module with RUN = moodcast.run.Run(...)")
     return module
+
+
+def find_run(name: str) -> Run:
+    """The run of a job, or of a file that holds one: DIR/winner.json of a sweep, run.json of a training run.
+
+    A file is not trusted to name what is imported: its method must be one of moodcast's own, while a job of yours is imported by name.
+    Raises ValueError for a file without a run.
+    """
+    if not name.endswith(".json"):
+        return find_job(name).RUN  # type: ignore[no-any-return]
+    import json
+
+    from moodcast.run import run_from_dict
+
+    try:
+        data = json.loads(Path(name).read_text(encoding="utf-8"))
+        return run_from_dict(data.get("run", data))
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{name} holds no run ({error}); wanted winner.json of a sweep, or run.json of a training run") from None
 
 
 def job_names() -> list[str]:

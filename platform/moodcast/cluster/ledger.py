@@ -34,6 +34,7 @@ SETTINGS, ROWS, TEST_ROWS, LINES, TRIALS, STATE, LOCK = (
     "state.pt",
     "lock",
 )
+RAY_FOLDER = "ray"  # what Ray Tune writes for itself while it runs: nothing rests on it, and it is removed at the end
 State = Literal["running", "finished", "stopped", "diverged", "failed"]
 
 

@@ -39,7 +39,6 @@ from moodcast.step import Diverged
 
 SEARCHERS, SCHEDULERS = ("optuna", "random", "bohb-like", "pbt"), ("asha", "none")
 DEATHS = 2  # a trial whose process died is started again from its last epoch, this often
-RAY = "ray"  # what Ray writes for itself, removed at the end
 FEWEST_FOLDS = 2
 QUIET = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_WARN_THRESHOLD_S": "30"}
 
@@ -135,6 +134,29 @@ def begin(
     return out
 
 
+def rival_of(out: Path, space: search.Space, words: Sequence[str]) -> Path:
+    """The folder of a sweep of equal budget on the same rows with other fields fixed, below that of `out`; it may be there already.
+
+    Raises ValueError for a field that the space of `out` does not search.
+    """
+    ledger = Ledger(Path(out).absolute())
+    changes = config.parse_overrides(words)
+    searched = ledger.settings["fields"]
+    if strange := [path for path in changes if path not in searched]:
+        raise ValueError(f"{strange[0]} is not searched by {out}, so fixing it makes no rival.{config.suggest(strange[0], searched)}")
+    slug = "-".join(f"{path.rpartition('.')[2]}-{value}" for path, value in sorted(changes.items()))
+    folder = ledger.folder / f"rival-{slug}".replace("/", "_")
+    if folder.is_dir():
+        return folder
+    settings = ledger.settings
+    rows = read_manifest(ledger.folder / books.ROWS)
+    if (ledger.folder / books.TEST_ROWS).is_file():
+        rows += read_manifest(ledger.folder / books.TEST_ROWS)
+    plan = Plan(**{name: settings[name] for name in Plan.__dataclass_fields__})
+    run = run_from_dict(settings["run"], tuple(settings["trust"]))
+    return begin(run, space, settings["space"], rows, folder, plan, {**settings["fixed"], **changes}, settings["command"])
+
+
 def check(run: Run, rows: Sequence[Utterance], plan: Plan) -> None:
     """Refuse what cannot be searched on: no rows, classes without any, too few speakers for the folds."""
     if not rows:
@@ -171,12 +193,12 @@ def go_on(
         if search.digest(space, run, settings["fixed"]) != settings["space_digest"]:
             raise ValueError(f"{out} was begun in another space than tune_spaces/{settings['space']} is now; put it back, or begin anew")
         ledger.sweep_up(settings["keep"], population.needed(settings, ledger.trials))
-        shutil.rmtree(out / RAY, ignore_errors=True)
+        shutil.rmtree(out / books.RAY_FOLDER, ignore_errors=True)
         if len(ledger.ended) < ledger.wanted:
             with Standing(ledger, progress) as standing:
                 _run(ledger, space, run, standing, concurrent, gpus, cache, workers)
             ledger.sweep_up(settings["keep"])
-            shutil.rmtree(out / RAY, ignore_errors=True)
+            shutil.rmtree(out / books.RAY_FOLDER, ignore_errors=True)
         ledger.check_count()
         return ledger
 
@@ -207,7 +229,7 @@ def _run(
                 max_concurrent_trials=at_once,
             ),
             run_config=tune.RunConfig(
-                name=RAY,
+                name=books.RAY_FOLDER,
                 storage_path=str(ledger.folder),
                 failure_config=tune.FailureConfig(max_failures=DEATHS),
                 verbose=0,
