@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from moodcast import audio
 from moodcast.manifest import Utterance
 
+SHOWN = 10  # of the rows that cannot be read, so many are named
 FORMAT = 2  # part of every key: a change of what is stored, or of how audio is decoded, takes the next number
 
 
@@ -115,7 +116,7 @@ def open_waves(
     """The stretches of `rows`, in their order, decoded once; a second call opens what the first one wrote.
 
     root: where stores lie; default the environment variable MOODCAST_CACHE, or ~/.cache/moodcast. progress(done, total) is told after
-    each row. Memory: a few rows at a time. Raises AudioError, with the id of the row, for audio that cannot be read.
+    each row. Memory: a few rows at a time. Raises AudioError, with the ids of the rows, for audio that cannot be read.
     """
     if not rows:
         raise ValueError("there are no rows to decode; wanted at least one")
@@ -147,9 +148,14 @@ def _write(rows: Sequence[Utterance], rate: int, folder: Path, max_hours: float,
         lengths: list[int] = []
         fingerprints: list[str] = []
         digests: list[str] = []
+        damaged: list[audio.AudioError] = []  # all are found at once, not one a start
         with open(temporary / "waves.f32", "wb") as file:
             for done, row in enumerate(rows, start=1):  # no threads: they fight for the interpreter at every packet and are slower
-                wave = _decode(row, rate, max_hours)
+                try:
+                    wave = _decode(row, rate, max_hours)
+                except audio.AudioError as error:
+                    damaged.append(error)
+                    continue
                 samples = np.ascontiguousarray(wave, dtype="<f4")
                 file.write(samples.data)
                 digests.append(hashlib.sha256(samples.data).hexdigest()[:32])
@@ -157,11 +163,21 @@ def _write(rows: Sequence[Utterance], rate: int, folder: Path, max_hours: float,
                 fingerprints.append(audio.fingerprint(wave))
                 if progress is not None:
                     progress(done, len(rows))
+        if damaged:
+            raise _all_of(damaged, len(rows))
         index = {"format": FORMAT, "rate": rate, "lengths": lengths, "fingerprints": fingerprints, "digests": digests}
         (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
         _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _all_of(damaged: Sequence[audio.AudioError], rows: int) -> audio.AudioError:
+    if len(damaged) == 1:
+        return damaged[0]
+    shown = "; ".join(str(error) for error in damaged[:SHOWN])
+    more = f"; and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
+    return audio.AudioError(f"{len(damaged)} of {rows} rows cannot be read: {shown}{more}. Mend these files, or take their rows out")
 
 
 def _publish(temporary: Path, folder: Path) -> None:

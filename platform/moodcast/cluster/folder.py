@@ -13,12 +13,16 @@ bundle/                the result
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
+import shutil
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +33,8 @@ from moodcast.run import Run, run_to_dict
 
 RUN, MANIFEST, TARGET, CHECKPOINTS, BUNDLE = "run.json", "manifest.parquet", "target.parquet", "checkpoints", "bundle"
 METRICS, ATTEMPTS, PROGRESS, FAILURE, TENSORBOARD = "metrics.jsonl", "attempts.jsonl", "progress.json", "failure.json", "tensorboard"
-TRAINING = "training.pt"
+TRAINING, LOCK = "training.pt", ".lock"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def new_folder(out: Path, name: str | None, run: Run) -> Path:
@@ -46,6 +51,51 @@ def new_folder(out: Path, name: str | None, run: Run) -> Path:
     except FileExistsError:
         raise ValueError(f"there is a run {folder} already; choose another name, or go on with that one: resume={folder}") from None
     return folder
+
+
+def going_on(out: Path, name: str | None) -> Path | None:
+    """The run of that name below `out` where it has begun, else None: for what is started again by itself.
+
+    A folder in which nothing was begun, because its driver died while it read the audio, is removed. Raises ValueError without a name.
+    """
+    if not name:
+        raise ValueError("--resume auto goes on with the run of a --name, where there is one; say which")
+    folder = (out / name).absolute()
+    if (folder / RUN).is_file():
+        return folder
+    if folder.is_dir() and not any(path.name not in (MANIFEST, TARGET, LOCK) for path in folder.iterdir()):
+        shutil.rmtree(folder)
+    return None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Inside, the run is this process's alone. Raises ValueError where another one trains it now."""
+    import fcntl  # not on every system that may read bundles
+
+    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(
+                f"{folder} is being trained now, by {file.read().strip() or 'another process'}; wait, or stop that one"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def so_far(folder: Path) -> str:
+    """How far a run is, in words, with the last checkpoint."""
+    done = max(checkpoints(folder), default=-1) + 1
+    return f"{done} epochs are done, the last is in {checkpoint_path(folder, done - 1)}" if done else "no epoch is done yet"
+
+
+def no_space(folder: Path) -> str:
+    """What to say where a run's disk is full."""
+    return f"no space left in {folder}; {so_far(folder)}. Make room there, and go on with --resume {folder}"
 
 
 def rows_digest(rows: Sequence[Utterance]) -> str:

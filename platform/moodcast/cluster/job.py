@@ -7,6 +7,7 @@ A job is a module with `RUN` (published settings) and `DATA` (the corpora they a
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -18,14 +19,15 @@ import typer
 
 from moodcast import config
 from moodcast.cluster import folder as files
+from moodcast.cluster import local, nodes
 from moodcast.cluster.publish import publish
 from moodcast.cluster.train import Fit, Interrupted, fit, method_of, trust_of
 from moodcast.manifest import Utterance, read_manifest, read_manifests, split_by_group
 from moodcast.run import Run
 
-
 TARGET = "Recordings to adapt to, without labels: rows whose split is train, or all where none has one; those of test are never heard."
 TRANSDUCTIVE = "Adapt to the very rows of the target that will be answered (split test)."
+AUTO = Path("auto")
 UNSEAL = "Train on the target's labels as well: an upper bound, which the bundle says with every score."
 
 
@@ -48,29 +50,41 @@ def train(
 
     Rows without any split are split by speaker and dialogue, seed 0. Where speakers are what is learned, the dev split is made of other
     utterances of the training speakers, who become the classes. target: manifests of what is adapted to without labels, which may come
-    alone where a method hears nothing else. With `resume` and no manifest, the run's own rows are used.
+    alone where a method hears nothing else. With `resume` and no manifest, the run's own rows are used; resume=Path("auto") goes on with
+    the run of that name where there is one, and begins it where there is none.
     """
+    if resume == AUTO:
+        resume = files.going_on(Path(out), name)
     if resume is not None and not manifests and not target:
         manifests, target = ([path] if (path := Path(resume) / name).is_file() else [] for name in (files.MANIFEST, files.TARGET))
     asked = read_manifests(target) if target else None
     rows: list[Utterance] = []
     if manifests or asked is None or method_of(run).streams != ("target",):
         run, rows = prepared(run, read_manifests(manifests))
-    return fit(
-        run,
-        rows,
-        out,
-        name=name,
-        workers=workers,
-        gpu=gpu,
-        resume=resume,
-        progress=progress,
-        cache=cache,
-        command=_typed(sys.orig_argv, resume) if progress else None,
-        target=asked,
-        transductive=transductive,
-        unsealed=unsealed,
-    )
+    command = os.environ.get("MOODCAST_COMMAND") or _typed(sys.orig_argv, resume) if progress else None
+
+    def fitted() -> Fit:
+        return fit(
+            run,
+            rows,
+            out,
+            name=name,
+            workers=workers,
+            gpu=gpu,
+            resume=resume,
+            progress=progress,
+            cache=cache,
+            command=command,
+            target=asked,
+            transductive=transductive,
+            unsealed=unsealed,
+        )
+
+    if not os.environ.get("RAY_ADDRESS"):
+        return fitted()
+    with local.cluster():  # somebody's cluster, whose nodes may see other disks than this machine
+        nodes.check([*rows, *(asked or ())], Path(out) if resume is None else Path(resume).parent)
+        return fitted()
 
 
 def with_split(rows: Sequence[Utterance]) -> list[Utterance]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -105,7 +106,8 @@ def fit(
     if not any(row.split == "dev" for row in rows):
         console.print("no dev split: the last checkpoint becomes the bundle", highlight=False)
     try:
-        return _fit(run, heard, folder, workers, gpu, cache, console, fresh=resume is None)
+        with files.held(folder):
+            return _fit(run, heard, folder, workers, gpu, cache, console, fresh=resume is None)
     except KeyboardInterrupt:
         raise Interrupted(_how_to_resume(folder, command)) from None
 
@@ -204,6 +206,8 @@ def _fit(run: Run, heard: Heard, folder: Path, workers: int, gpu: bool | None, c
             except SystemExit:  # how Ray Train leaves at an interrupt
                 raise KeyboardInterrupt from None
             except ray.train.TrainingFailedError as error:
+                if os.strerror(errno.ENOSPC) in str(error):
+                    raise ValueError(files.no_space(folder)) from error
                 raise RuntimeError(
                     f"training failed {MAX_FAILURES + 1} times, last: {_last_line(error)}; what is done is in {folder}, go on with resume"
                 ) from error
@@ -278,11 +282,12 @@ def _keep(run: Run, folder: Path, console: Console) -> Fit:
 
 
 def _cpus_each(run: Run, workers: int) -> float:
-    """Cores a worker: train.threads of them, or an equal share of all. Ray sets the worker's threads by it."""
-    total = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+    """Cores a worker: train.threads of them, or an equal share of all that its machine has. Ray sets the worker's threads by it."""
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    total = sum(nodes)
     if total < workers:
         raise ValueError(f"{workers} workers need {workers} CPUs; this Ray has {total}")
-    share = total // workers
+    share = next(each for each in range(total // workers, 0, -1) if sum(cpus // each for cpus in nodes) >= workers)
     return min(run.train.threads, share) if run.train.threads else share
 
 
@@ -312,10 +317,8 @@ def _absolute(start_from: str | None) -> str:
 def _how_to_resume(folder: Path, command: str | None) -> str:
     if not folder.is_dir():
         return "interrupted before the run began; nothing is left of it"
-    done = max(files.checkpoints(folder), default=-1) + 1
-    so_far = f"{done} epochs are done, the last is in {files.checkpoint_path(folder, done - 1)}" if done else "no epoch is done yet"
     how = f"{command} --resume {folder}" if command else f"fit(run, rows, out, resume=Path({str(folder)!r}))"
-    return f"interrupted; {so_far}. To go on:\n  {how}"
+    return f"interrupted; {files.so_far(folder)}. To go on:\n  {how}"
 
 
 def _last_line(error: Exception) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from moodcast.cluster import folder as files
 
 EVERY_S = 0.2
+PROGRESS_EVERY = "MOODCAST_PROGRESS_S"  # environment variable: outside a terminal, also a plain line of progress every so many seconds
 
 
 @contextmanager
@@ -72,6 +75,8 @@ class _Watch:
         self.epochs = int((files.read_json(folder / files.RUN) or {"run": {"train": {"epochs": 0}}})["run"]["train"]["epochs"])
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[now]}"))
         self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.every_s = 0.0 if console.is_terminal else float(os.environ.get(PROGRESS_EVERY) or 0)
+        self.said, self.said_at = "", time.monotonic() - self.every_s
 
     def follow(self, stop: threading.Event) -> None:
         with self.bar:
@@ -90,11 +95,19 @@ class _Watch:
             return
         if "encoded" in now:
             words = f"{now['encoded']}/{now['of']}"
+            self._say(f"computing features  {words}")
             self.bar.update(task, description="computing features", completed=now["encoded"], total=now["of"], now=words)
             return
         dev = f"  dev UAR {100 * now['dev_uar']:.1f} %" if now["dev_uar"] is not None else ""
         words = f"step {now['step']}/{now['steps']}  {losses_line(now['losses'], 3)}{dev}  {duration(now['left_s'])} left"
+        self._say(f"epoch {now['epoch'] + 1}/{now['epochs']}  {words}")
         done = now["epoch"] * now["steps"] + now["step"]
         self.bar.update(
             task, description=f"epoch {now['epoch'] + 1}/{now['epochs']}", completed=done, total=now["epochs"] * now["steps"], now=words
         )
+
+    def _say(self, line: str) -> None:
+        """A line for whoever follows a log, when there is something new and it is time."""
+        if self.every_s and line != self.said and time.monotonic() >= self.said_at + self.every_s:
+            self.said, self.said_at = line, time.monotonic()
+            self.console.print(line, highlight=False, soft_wrap=True)

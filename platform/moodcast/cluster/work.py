@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
@@ -54,6 +55,12 @@ def work(config: dict[Any, Any]) -> None:
         files.write_json(folder / files.FAILURE, {"error": str(error)})
         if world > 1:
             raise  # the other ranks wait for this one: only a restart frees them
+    except OSError as error:
+        if error.errno not in files.FULL:
+            raise
+        with suppress(OSError):  # where not even that fits, the driver finds the reason in what Ray tells it
+            files.write_json(folder / files.FAILURE, {"error": files.no_space(folder)})
+        raise
 
 
 class Worker:
@@ -161,8 +168,14 @@ class Worker:
         half = place.with_name(f".{place.name}")
         shutil.rmtree(half, ignore_errors=True)
         scores = {"epoch": epoch, "dev": {name.removeprefix("dev_"): line[name] for name in line if name.startswith("dev_")}}
-        bundle.save(half, self.trainer.method, self.run, self.provenance(), scores, calibration=self.calibration)
-        torch.save({**self.trainer.state(), "history": self.history}, half / files.TRAINING)
+        state = io.BytesIO()  # torch's own writer hides a full disk behind another error
+        torch.save({**self.trainer.state(), "history": self.history}, state)
+        try:
+            bundle.save(half, self.trainer.method, self.run, self.provenance(), scores, calibration=self.calibration)
+            (half / files.TRAINING).write_bytes(state.getbuffer())
+        except OSError:
+            shutil.rmtree(half, ignore_errors=True)
+            raise
         half.rename(place)
         wanted = {epoch, files.kept_epoch(self.history, self.run.train.keep)}
         for old, path in files.checkpoints(self.folder).items():

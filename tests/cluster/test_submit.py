@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moodcast.cluster import folder as files
+from moodcast.manifest import Utterance, write_manifest
+from tests.cluster.machines import ROOT, Machines, machines
+from tests.cluster.test_faults import wait_for
+
+pytestmark = pytest.mark.ray
+SMALL = "labels.classes=high,low audio.rate=8000 chunks.length_s=0.5 chunks.hop_s=0.5 method.width=16 method.num_mels=32".split()
+TRAIN = [*SMALL, "train.batch_size=8", "train.threads=1", "train.epochs=6"]
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    with machines((2, 2), MOODCAST_CACHE=str(tmp_path_factory.mktemp("cache"))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def manifest(corpus: list[Utterance], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("manifest") / "tiny.parquet"
+    write_manifest(corpus, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+def begin(*words: object) -> subprocess.Popen[str]:
+    """The command line in another process, as a user has it."""
+    command = [sys.executable, "-m", "moodcast.cli", *map(str, words)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    told, errors = process.communicate(timeout=280)
+    return process.returncode, told, errors
+
+
+def digests(folder: Path) -> list[str]:
+    return [line["weights"] for line in files.read_lines(folder / files.METRICS)]
+
+
+def test_a_killed_node_costs_a_submitted_job_less_than_an_epoch_and_its_bundle_serves(
+    nodes: Machines,
+    manifest: Path,
+    out: Path,
+    tmp_path: Path,
+    speechlike: Callable[..., np.ndarray],
+    write_wav: Callable[..., Path],
+) -> None:
+    common = ["submit", "erm", manifest, "-a", nodes.address, "--out", out, "--workers", 2, *TRAIN]
+    code, _, told = ended(begin(*common, "--name", "undisturbed"))
+    assert code == 0, told
+    assert re.search(r"submitted: moodcast-erm-[\d-]+-\w+, \d\.\d MB of code and manifests", told)
+    assert re.search(r"^epoch 6/6  classes ", told, re.MULTILINE)
+    assert f"its bundle {out / 'undisturbed' / 'bundle'}" in told
+
+    process = begin(*common, "--name", "killed")
+    folder = out / "killed"
+    wait_for(lambda: process.poll() is not None or len(files.read_lines(folder / files.METRICS)) > 1)
+    assert process.poll() is None, ended(process)
+    workers = (files.read_json(folder / files.PROGRESS) or {})["workers"]
+    nodes.kill(nodes.node_of(workers[1]["pid"]))
+    code, _, told = ended(process)
+    assert code == 0, told
+    assert digests(folder) == digests(out / "undisturbed")
+    attempts = files.read_lines(folder / files.ATTEMPTS)
+    assert attempts[0]["epoch"] == 0
+    assert attempts[-1]["epoch"] >= 2
+    assert not {worker["pid"] for worker in attempts[-1]["workers"]} & {worker["pid"] for worker in workers}
+    written = sorted((folder / files.TENSORBOARD).iterdir())
+    assert written  # one log, in one folder, whatever the restarts
+
+    talk = write_wav("talk.wav", np.concatenate([speechlike(2.0, seed=seed, hz=hz) for seed, hz in enumerate((110, 220))]))
+    (tmp_path / "talk.rttm").write_text("SPEAKER talk 1 0 2 <NA> <NA> a <NA> <NA>\nSPEAKER talk 1 2 2 <NA> <NA> b <NA> <NA>\n")
+    code, _, told = ended(begin("analyze", talk, "-b", folder / "bundle", "--rttm", tmp_path / "talk.rttm", "-o", tmp_path / "said"))
+    assert code == 0, told
+    segments = json.loads((tmp_path / "said" / "talk.json").read_text())["segments"]
+    assert [segment["speaker"] for segment in segments] == ["a", "b"]
+    assert {segment["emotion"] for segment in segments} <= {"high", "low"}
+
+
+def test_a_job_is_listed_looked_at_and_stopped_and_says_how_to_go_on(nodes: Machines, manifest: Path, out: Path) -> None:
+    at = ["-a", nodes.address]
+    words = ["submit", "erm", manifest, *at, "--out", out, "--name", "stopped", *TRAIN, "train.epochs=500", "--no-follow"]
+    code, told, errors = ended(begin(*words))
+    assert code == 0, errors
+    name = told.strip()
+    following = begin("jobs", "logs", name, *at)
+    wait_for(lambda: bool(files.read_lines(out / "stopped" / files.METRICS)))
+    code, told, errors = ended(begin("jobs", "status", name, *at))
+    assert f"{name}: running" in told
+    assert f"erm in {out / 'stopped'}" in told
+    code, told, errors = ended(begin("jobs", "stop", name, *at))
+    assert code == 130
+    assert f"the same command with --resume {out / 'stopped'} goes on with it" in errors
+    code, told, errors = ended(following)
+    assert code == 130
+    assert re.search(rf"interrupted; \d+ epochs are done, .*\n.*moodcast submit erm .* --resume {out / 'stopped'}", errors)
+    code, told, errors = ended(begin("jobs", "list", *at))
+    assert re.search(rf"{name}\s.*stopped.*erm", told)
+    code, told, errors = ended(begin("jobs", "stop", "nobody", *at))
+    assert code == 2
+    assert f"the cluster has no job nobody; it has {name}" in errors
+
+
+def test_recordings_that_the_cluster_does_not_have_are_counted_and_named(
+    nodes: Machines, corpus: Sequence[Utterance], out: Path, tmp_path: Path
+) -> None:
+    rows = [replace(row, path=f"/nowhere/{row.id}.wav") if number < 5 else row for number, row in enumerate(corpus)]
+    write_manifest(rows, tmp_path / "moved.csv")
+    code, _, told = ended(begin("submit", "erm", tmp_path / "moved.csv", "-a", nodes.address, "--out", out, *TRAIN))
+    assert code == 1
+    assert f"error: this machine misses 5 of {len(rows)} recordings, the first is /nowhere/u000.wav; put them on storage" in told
+    assert "Traceback" not in told

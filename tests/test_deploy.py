@@ -1,0 +1,79 @@
+"""The manifests of deploy/ are what KubeRay and moodcast understand: no key that either does not know."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from moodcast import config
+from moodcast.cli.words import find_job, sort_words
+from moodcast.service.settings import from_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMAS = Path(os.environ.get("MOODCAST_SCHEMAS", ROOT.parent / "shared" / "schemas"))
+KINDS = {"rayjob": "kuberay_rayjobs_v1.json", "rayservice": "kuberay_rayservices_v1.json"}
+
+
+def manifest(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "deploy" / f"{name}.yaml").read_text()))
+
+
+def unknown(value: Any, schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Keys that the schema does not name: Kubernetes would drop them without a word."""
+    if isinstance(value, list):
+        for item in value:
+            yield from unknown(item, schema.get("items", {}), f"{path}[]")
+    elif isinstance(value, dict) and "properties" in schema:
+        for key, inner in value.items():
+            if key not in schema["properties"]:
+                yield f"{path}.{key}"
+            else:
+                yield from unknown(inner, schema["properties"][key], f"{path}.{key}")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_manifest_fits_the_schema_of_kuberay_and_has_no_key_that_it_does_not_know(name: str) -> None:
+    if not (SCHEMAS / KINDS[name]).is_file():
+        pytest.skip(f"KubeRay's schema is not in {SCHEMAS}; MOODCAST_SCHEMAS names the folder that has it")
+    schema = json.loads((SCHEMAS / KINDS[name]).read_text())
+    given = manifest(name)
+    assert [error.message for error in jsonschema.Draft7Validator(schema).iter_errors(given)] == []
+    assert list(unknown(given, schema)) == []
+    given["spec"]["replicsa"] = 1
+    assert list(unknown(given, schema)) == [".spec.replicsa"]
+
+
+def test_the_job_runs_a_command_that_moodcast_understands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verb, *words = shlex.split(manifest("rayjob")["spec"]["entrypoint"])[1:]
+    assert verb == "train"
+    job, *rest = words
+    plain = [word for word in rest[: rest.index("--workers")] if "=" in word]
+    assert config.replace_at(find_job(job).RUN, config.parse_overrides(sort_words(plain)[1])).train.epochs == 20
+    workers = manifest("rayjob")["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"]
+    assert rest[rest.index("--workers") + 1] == str(workers)
+    assert set(yaml.safe_load(manifest("rayjob")["spec"]["runtimeEnvYAML"])) == {"env_vars"}
+
+
+def test_the_service_is_one_that_ray_serve_and_moodcast_understand() -> None:
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(manifest("rayservice")["spec"]["serveConfigV2"]))
+    (app,) = schema.applications
+    assert app.import_path == "serve_apps.podcast:build"
+    assert from_environment(app.args).max_mb == 200.0
+
+
+def test_manifests_and_image_name_the_ray_that_moodcast_was_tried_with() -> None:
+    pinned = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert manifest("rayjob")["spec"]["rayClusterSpec"]["rayVersion"] == pinned[1]
+    assert manifest("rayservice")["spec"]["rayClusterConfig"]["rayVersion"] == pinned[1]
+    assert f"rayproject/ray:{pinned[1]}-" in (ROOT / "deploy" / "Dockerfile").read_text()
