@@ -61,7 +61,7 @@ MAY: dict[str, set[str]] = {
     "service": BUNDLE | {"diarize", "timeline", "page", "podcast", "refine"},
     "cluster": EVERYTHING,
     "cli": EVERYTHING | {"cluster", "moodcast"},
-    "jobs": FLOOR | {"methods", "adapting", "method", "nn", "run", "cluster", "augment", "features", "segmentation", "speech"},
+    "jobs": FLOOR | {"study", "methods", "adapting", "method", "nn", "run", "cluster", "augment", "features", "segmentation", "speech"},
     "serve_apps": FLOOR | {"bundle", "podcast", "diarize", "pipelines", "transcribe", "timeline", "service", "cluster"},
     "tune_spaces": set(),
 }

@@ -53,7 +53,7 @@ def few(rows: Sequence[Utterance], emotions: Sequence[str], most: int, seed: int
     rng = np.random.default_rng(seed)
     kept: list[Utterance] = []
     for corpus in sorted({row.corpus for row in rows}):
-        own = [row for row in rows if row.corpus == corpus and row.emotion in emotions]
+        own = sorted((row for row in rows if row.corpus == corpus and row.emotion in emotions), key=lambda row: row.id)
         speakers = sorted({row.corpus_speaker for row in own})
         chosen = {speakers[i] for i in rng.permutation(len(speakers))[: max(FEWEST_DRAWN, most // UTTERANCES_EACH)]}
         piles = [[row for row in own if row.corpus_speaker in chosen and row.emotion == emotion] for emotion in emotions]
