@@ -38,6 +38,7 @@ from moodcast.service.settings import Settings, from_environment
 from moodcast.transcribe import open_transcriber
 
 Wave = NDArray[np.float32]
+Said = tuple[Wave, str | None]
 T = TypeVar("T")
 
 TRIES = 3  # a call whose replica died is made again: the models hold no state
@@ -54,31 +55,33 @@ class Emotion:
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emotion")
         self.batches = self.calls = self.stretches = self.largest = 0
 
-        def size(calls: list[list[Wave]]) -> int:
-            return sum(min(settings.batch_s, math.ceil(sum(map(len, waves)) / self.bundle.rate)) for waves in calls)
+        def size(calls: list[list[Said]]) -> int:
+            return sum(min(settings.batch_s, math.ceil(sum(len(wave) for wave, _ in call) / self.bundle.rate)) for call in calls)
 
         batched = serve.batch(max_batch_size=settings.batch_s, batch_wait_timeout_s=settings.batch_wait_s, batch_size_fn=size)
         self.batched = batched(self.answer_all)
 
-    async def answer(self, waves: list[Wave]) -> list[Answer]:
-        """The emotion of each stretch [N]."""
-        return await self.batched(waves)
+    async def answer(self, waves: list[Wave], texts: list[str | None] | None = None) -> list[Answer]:
+        """The emotion of each stretch [N]; texts: what is said in them, for a bundle that reads."""
+        return await self.batched(list(zip(waves, texts or [None] * len(waves), strict=True)))
 
-    async def answer_all(self, calls: list[list[Wave]]) -> list[list[Answer]]:
+    async def answer_all(self, calls: list[list[Said]]) -> list[list[Answer]]:
         """Several calls as one batch, off the event loop, so that the next one fills meanwhile."""
-        waves = [wave for call in calls for wave in call]
+        waves = [wave for call in calls for wave, _ in call]
+        texts = [text for call in calls for _, text in call]
         self.batches += 1
         self.calls += len(calls)
         self.stretches += len(waves)
         self.largest = max(self.largest, len(calls))
-        answers = iter(await asyncio.get_running_loop().run_in_executor(self.worker, self.bundle.answer, waves))
+        answers = iter(await asyncio.get_running_loop().run_in_executor(self.worker, self.bundle.answer, waves, texts))
         return [list(itertools.islice(answers, len(call))) for call in calls]
 
     async def about(self) -> dict[str, Any]:
         """What the bundle is."""
         names = {"bundle": self.bundle.name, "bundle_sha256": self.bundle.sha256, "rate": self.bundle.rate}
         bound = self.bundle.calibration.min_confidence
-        return {**names, "classes": self.bundle.classes, "attributes": self.bundle.run.labels.attributes, "min_confidence": bound}
+        answers = {"classes": self.bundle.classes, "attributes": self.bundle.run.labels.attributes, "reads": self.bundle.reads}
+        return {**names, **answers, "min_confidence": bound}
 
     async def counters(self) -> dict[str, float]:
         """How well batching works, in this replica; largest_batch counts calls."""
@@ -147,10 +150,10 @@ class Remote:
         reference = await asyncio.to_thread(ray.put, np.asarray(wave))
         return await again(lambda: self.diarizer.turns.remote(reference, rate, hints))
 
-    async def feel(self, waves: list[Wave]) -> list[Answer]:
+    async def feel(self, waves: list[Wave], texts: list[str | None] | None = None) -> list[Answer]:
         """Batching across requests happens where the model is."""
         arrays = [np.asarray(wave) for wave in waves]
-        return await again(lambda: self.emotion.answer.remote(arrays))
+        return await again(lambda: self.emotion.answer.remote(arrays, texts))
 
     async def transcribe(self, waves: list[Wave]) -> list[str]:
         """What is said in each stretch."""

@@ -1,6 +1,6 @@
 """Batch, Prediction and `collate`: the one door from waveform to model input, used by trainer, evaluator and server alike.
 
-Shapes: B stretches, C chunks, L samples of a chunk, K classes, A attributes, T frames, D width.
+Shapes: B stretches, C chunks, L samples of a chunk, K classes, A attributes, T frames, D width, N bytes of text, W words.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from moodcast.chunks import ChunkPlan, samples_of
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 
+TEXT_BYTES = 1024  # of UTF-8: what is said in a minute; longer texts are cut there
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -25,6 +27,8 @@ class Batch:
     chunks [B, C, L] float32, zero where padded; lengths [B, C] int64 samples that are real (0 = no chunk there);
     target [B, K] a distribution over classes, weight [B] how much each utterance counts, seconds [B] the stretch's duration.
     frozen [B, C, ...]: what the method's frozen part makes of it, where the feature cache has it; zero for chunks that are not there.
+    text [B, N] int64: the UTF-8 bytes of what is said, each plus one, zero behind them; all zero where that is not known, and None where it
+    is of none. words [B, W, 2] float32: when each word begins and ends, seconds from the stretch's start, zero behind them; None likewise.
     """
 
     chunks: Tensor
@@ -33,6 +37,8 @@ class Batch:
     target: Tensor | None = None
     weight: Tensor | None = None
     frozen: Tensor | None = None
+    text: Tensor | None = None
+    words: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -68,10 +74,12 @@ def collate(
     rate: int,
     labels: Labels | None = None,
     rows: Sequence[Utterance] | None = None,
+    texts: Sequence[str | None] | None = None,
 ) -> Batch:
     """Cut stretches by the plan and pad them into one batch.
 
-    waves: mono float32 at `rate` Hz, each at most `plan.max_s` long. With `labels` and `rows`, targets come along.
+    waves: mono float32 at `rate` Hz, each at most `plan.max_s` long. With `labels` and `rows`, targets come along. texts: what is said in
+    each, where that is known; of `rows` it is taken from them, as are the times of words.
     Raises ValueError for an empty list, an empty stretch, one that is too long, or one that is not finite.
     """
     if not waves:
@@ -88,8 +96,39 @@ def collate(
             chunks[b, c, : stop - start] = wave[start:stop]
             lengths[b, c] = stop - start
     seconds = torch.tensor([len(wave) / rate for wave in waves], dtype=torch.float32)
-    batch = Batch(torch.from_numpy(chunks), torch.from_numpy(lengths), seconds)
+    if texts is None and rows is not None:
+        texts = [row.text for row in rows]
+    text = as_bytes(texts) if texts is not None and any(texts) else None
+    words = None if rows is None or not any(row.words for row in rows) else word_times(rows, seconds)
+    batch = Batch(torch.from_numpy(chunks), torch.from_numpy(lengths), seconds, text=text, words=words)
     return batch if labels is None or rows is None else _with_targets(batch, labels, rows)
+
+
+def as_bytes(texts: Sequence[str | None]) -> Tensor:
+    """Texts as `Batch.text`, [B, N]; what is longer than TEXT_BYTES is cut after a whole character."""
+    rows = [(text or "").strip().encode()[:TEXT_BYTES].decode(errors="ignore").encode() for text in texts]
+    out = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.int64)
+    for row, line in zip(rows, out, strict=True):
+        line[: len(row)] = torch.tensor(list(row), dtype=torch.int64) + 1
+    return out
+
+
+def as_texts(text: Tensor) -> list[str]:
+    """The texts of `Batch.text` [B, N]; "" where nothing is known."""
+    return [bytes(int(byte) - 1 for byte in row if byte > 0).decode(errors="ignore") for row in text.tolist()]
+
+
+def word_times(rows: Sequence[Utterance], seconds: Tensor) -> Tensor:
+    """The words of rows as `Batch.words`, [B, W, 2]; what lies outside a stretch of so many `seconds` [B] is left out."""
+    found = []
+    for row, end in zip(rows, seconds.tolist(), strict=True):
+        times = [(max(0.0, start - row.start_s), min(end, stop - row.start_s)) for _, start, stop in row.words or ()]
+        found.append([(start, stop) for start, stop in times if stop > start])
+    out = torch.zeros(len(rows), max(1, *map(len, found)), 2)
+    for times, line in zip(found, out, strict=True):
+        if times:
+            line[: len(times)] = torch.tensor(times)
+    return out
 
 
 def _with_targets(batch: Batch, labels: Labels, rows: Sequence[Utterance]) -> Batch:

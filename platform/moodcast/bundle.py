@@ -121,7 +121,10 @@ AS_IT_IS = Calibration()
 
 @dataclass(frozen=True)
 class Answer:
-    """What a bundle says of one stretch: probabilities emotion [K], chunk_emotion [C, K] over spans (start_s, stop_s)."""
+    """What a bundle says of one stretch: probabilities emotion [K], chunk_emotion [C, K] over spans (start_s, stop_s).
+
+    modalities: what it rests on, "audio" and, where a bundle that reads was told what is said, "text".
+    """
 
     classes: tuple[str, ...]
     seconds: float
@@ -130,6 +133,7 @@ class Answer:
     chunk_emotion: NDArray[np.float32] | None = None
     attributes: NDArray[np.float32] | None = None
     embedding: NDArray[np.float32] | None = None
+    modalities: tuple[str, ...] = ("audio",)
 
     @property
     def label(self) -> str | None:
@@ -178,8 +182,13 @@ class Bundle:
         """The sample rate that the bundle works at, Hz."""
         return self.run.audio.rate
 
-    def predict(self, source: str | Path | bytes | tuple[Wave, int]) -> Answer:
-        """The answer for one recording: a path, the bytes of a file, or (samples, rate).
+    @property
+    def reads(self) -> bool:
+        """Whether answers also rest on what is said, where that is known."""
+        return "text" in self.method.inputs
+
+    def predict(self, source: str | Path | bytes | tuple[Wave, int], text: str | None = None) -> Answer:
+        """The answer for one recording: a path, the bytes of a file, or (samples, rate); text: what is said in it, for a bundle that reads.
 
         Raises moodcast.audio.AudioError for what is not audio, ValueError for an empty or not finite array.
         """
@@ -187,7 +196,7 @@ class Bundle:
             wave = audio.convert(source[0], source[1], self.rate)
         else:
             wave = audio.read(source, rate=self.rate, max_hours=self.run.audio.max_hours)
-        return self.answer([wave])[0]
+        return self.answer([wave], [text])[0]
 
     def predict_speaker(self, sources: Sequence[str | Path | bytes | tuple[Wave, int]]) -> tuple[list[Answer], Usual]:
         """Answers for recordings of one speaker, centred on that speaker where their emotions are mixed; and what was found usual.
@@ -204,11 +213,15 @@ class Bundle:
 
         return podcast.timeline(source, self, **options)
 
-    def answer(self, waves: Sequence[Wave]) -> list[Answer]:
+    def answer(self, waves: Sequence[Wave], texts: Sequence[str | None] | None = None) -> list[Answer]:
         """Answers for stretches, mono float32 at `rate`; the same alone and in a batch (1e-4).
 
-        A stretch longer than the plan's `max_s` is split evenly and what the pieces give is merged by duration.
+        A stretch longer than the plan's `max_s` is split evenly and what the pieces give is merged by duration. texts: what is said in
+        each, where that is known; only a bundle that reads takes note, and it answers without, too. A piece is read with all of it.
         """
+        said = list(texts) if texts is not None and self.reads else [None] * len(waves)
+        if len(said) != len(waves):
+            raise ValueError(f"{len(waves)} stretches came with {len(said)} texts; wanted one each, None where it is not known")
         longest = samples_of(self.run.chunks.max_s, self.rate)
         pieces: list[tuple[int, int, Wave]] = []  # which stretch, where in it, samples
         for index, wave in enumerate(waves):
@@ -218,9 +231,11 @@ class Bundle:
         by_length = sorted(range(len(pieces)), key=lambda i: len(pieces[i][2]))
         found: list[Answer | None] = [None] * len(pieces)
         for group in self._groups(by_length, pieces):
-            prediction = self.raw([pieces[i][2] for i in group])
+            heard = [said[pieces[i][0]] for i in group]
+            prediction = self.raw([pieces[i][2] for i in group], heard)
             for row, i in enumerate(group):
-                found[i] = self._answer_of(prediction, row, pieces[i][2], pieces[i][1])
+                one = self._answer_of(prediction, row, pieces[i][2], pieces[i][1])
+                found[i] = replace(one, modalities=("audio", "text")) if (heard[row] or "").strip() else one
         parts: list[list[Answer]] = [[] for _ in waves]
         for (index, _, _), answer in zip(pieces, found, strict=True):
             if answer is not None:
@@ -228,9 +243,9 @@ class Bundle:
         return [_merge(answers) for answers in parts]
 
     @torch.inference_mode()
-    def raw(self, waves: Sequence[Wave]) -> Prediction:
+    def raw(self, waves: Sequence[Wave], texts: Sequence[str | None] | None = None) -> Prediction:
         """The method's answer for stretches of at most `max_s`, in one forward pass, calibrated."""
-        batch = collate(waves, self.run.chunks, self.rate).to(device_of(self.method))
+        batch = collate(waves, self.run.chunks, self.rate, texts=texts).to(device_of(self.method))
         return tempered(self.method(batch), self.calibration.temperature)
 
     def _groups(self, order: list[int], pieces: list[tuple[int, int, Wave]]) -> Iterator[list[int]]:
@@ -427,4 +442,5 @@ def _merge(parts: list[Answer]) -> Answer:
         chunk_emotion=np.concatenate(chunks) if len(chunks) == len(parts) else None,
         attributes=mean([part.attributes for part in parts]),
         embedding=mean([part.embedding for part in parts]),
+        modalities=parts[0].modalities,
     )

@@ -103,7 +103,7 @@ def answer(
     store = open_waves(rows, bundle.rate, root, bundle.run.audio.max_hours)
     if not allow_leaks:
         refuse_trained_recordings(bundle, rows, store.fingerprints)
-    probabilities, attributes = _answered(bundle, store, progress)
+    probabilities, attributes = _answered(bundle, store, [row.text for row in rows], progress)
     labels = bundle.run.labels
     truth = np.array([bundle.classes.index(str(labels.name(row))) for row in rows], dtype=np.int64)
     wanted = [[(row.attributes or {}).get(name, np.nan) for name in labels.attributes] for row in rows]
@@ -219,13 +219,13 @@ def trained_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: 
     return [row.id for row, mark in zip(rows, fingerprints, strict=True) if mark in trained]
 
 
-def _answered(bundle: Bundle, store: WaveStore, progress: Progress | None) -> tuple[Floats, Floats | None]:
+def _answered(bundle: Bundle, store: WaveStore, texts: Sequence[str | None], progress: Progress | None) -> tuple[Floats, Floats | None]:
     """Probabilities [N, K] and attributes [N, A]."""
     total = len(store)
     emotions, attributes = [], []
     for start in range(0, total, BATCH):
         waves = [store[i] for i in range(start, min(start + BATCH, total))]
-        for found in bundle.answer(waves):
+        for found in bundle.answer(waves, texts[start : start + BATCH]):
             if found.emotion is None:
                 raise ValueError(f"{bundle.name} answers no classes ({type(bundle.method).__name__}); there is nothing to score")
             emotions.append(found.emotion)

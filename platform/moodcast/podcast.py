@@ -4,6 +4,8 @@ The two models come in as coroutines, so that the same road runs in process (`ti
 
     diarize(wave, rate) -> turns     feel(waves) -> one answer a wave     transcribe(waves) -> one text a wave, where words are wanted
 
+A bundle that reads is told what was said: `feel(waves, texts)`, where there is somebody who writes it down.
+
 There is one segment a turn. A turn longer than the bundle's plan covers is split and merged inside the bundle, nowhere else; its chunk
 rows lie inside the segment. Segments come as soon as they are known, with raw answers; what needs all of a speaker's turns is done to
 the finished timeline (`refine`).
@@ -18,6 +20,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,7 +47,7 @@ T = TypeVar("T")
 Wave = NDArray[np.float32]
 Source = str | Path | bytes | tuple[Wave, int]
 Diarize = Callable[[Wave, int], Awaitable[list[Turn]]]
-Feel = Callable[[list[Wave]], Awaitable[list[Answer]]]
+Feel = Callable[..., Awaitable[list[Answer]]]  # of the waves alone or, where `reads` is said, also of what is said in them
 Transcribe = Callable[[list[Wave]], Awaitable[list[str]]]
 OnSegment = Callable[[Segment], None]
 
@@ -56,13 +59,15 @@ async def segments(
     feel: Feel,
     *,
     transcribe: Transcribe | None = None,
+    reads: bool = False,
     attributes: Sequence[str] = (),
     batch_s: float = BATCH_S,
     in_flight: int = 2,
 ) -> AsyncIterator[Segment]:
     """Segments by start time, each as soon as it and those before it are known, with raw answers.
 
-    wave: mono samples [N] at `rate` Hz. Turns go to `feel` in batches of about `batch_s` seconds, at most `in_flight` at once.
+    wave: mono samples [N] at `rate` Hz. Turns go to `feel` in batches of about `batch_s` seconds, at most `in_flight` at once; where it
+    `reads`, with what `transcribe` wrote down.
     Closing the iterator early cancels what is under way. Raises ValueError where a turn begins after the end of the recording.
     """
     turns = sorted(await diarize(wave, rate), key=lambda turn: (turn.start_s, turn.stop_s, turn.speaker))
@@ -78,7 +83,7 @@ async def segments(
             if len(pending) >= in_flight:
                 for segment in await pending.popleft():
                     yield segment
-            pending.append(asyncio.create_task(_answered(batch, wave, rate, feel, transcribe, tuple(attributes))))
+            pending.append(asyncio.create_task(_answered(batch, wave, rate, feel, transcribe, reads, tuple(attributes))))
         while pending:
             for segment in await pending.popleft():
                 yield segment
@@ -94,6 +99,7 @@ async def analyze(
     feel: Feel,
     *,
     transcribe: Transcribe | None = None,
+    reads: bool = False,
     refine: Refinement | None = None,
     classes: Sequence[str],
     attributes: Sequence[str] = (),
@@ -112,7 +118,7 @@ async def analyze(
     how = refine or Refinement()
     with open_wave(source, rate, max_hours) as wave:
         found: list[Segment] = []
-        coming = segments(wave, rate, diarize, feel, transcribe=transcribe, attributes=attributes, in_flight=in_flight)
+        coming = segments(wave, rate, diarize, feel, transcribe=transcribe, reads=reads, attributes=attributes, in_flight=in_flight)
         async with aclosing(coming) as rows:  # type: ignore[type-var]
             async for segment in rows:
                 found.append(segment)
@@ -154,8 +160,8 @@ def timeline(
         limits = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
         return await asyncio.to_thread(voices.diarize, wave, rate, **limits)
 
-    async def feel(waves: list[Wave]) -> list[Answer]:
-        return await asyncio.to_thread(bundle.answer, waves)
+    async def feel(waves: list[Wave], texts: list[str | None] | None = None) -> list[Answer]:
+        return await asyncio.to_thread(bundle.answer, waves, texts)
 
     async def transcribe(waves: list[Wave]) -> list[str]:
         return await asyncio.to_thread(transcriber.transcribe, waves, bundle.rate) if transcriber is not None else []
@@ -166,6 +172,7 @@ def timeline(
             diarize,
             feel,
             transcribe=None if transcriber is None else transcribe,
+            reads=bundle.reads,
             refine=how,
             classes=bundle.classes,
             attributes=bundle.run.labels.attributes,
@@ -232,12 +239,20 @@ def _batches(turns: Sequence[tuple[Turn, float]], batch_s: float) -> Iterator[li
 
 
 async def _answered(
-    turns: list[tuple[Turn, float]], wave: Wave, rate: int, feel: Feel, transcribe: Transcribe | None, attributes: tuple[str, ...]
+    turns: list[tuple[Turn, float]],
+    wave: Wave,
+    rate: int,
+    feel: Feel,
+    transcribe: Transcribe | None,
+    reads: bool,
+    attributes: tuple[str, ...],
 ) -> list[Segment]:
     pieces = [wave[samples_of(turn.start_s, rate) : samples_of(turn.stop_s, rate)] for turn, _ in turns]
     statuses = [status_of(piece, rate, turn.speech, shared) for piece, (turn, shared) in zip(pieces, turns, strict=True)]
-    answers = await _asked(feel, pieces, [status == "ok" for status in statuses])
+    fit = [status == "ok" for status in statuses]
     texts = await _asked(transcribe, pieces, [status in SPOKEN for status in statuses])
+    said = [text for text, want in zip(texts, fit, strict=True) if want]
+    answers = await _asked(partial(feel, texts=said) if reads and transcribe else feel, pieces, fit)
     found = []
     for (turn, _), piece, status, answer, text in zip(turns, pieces, statuses, answers, texts, strict=True):
         found.append(_segment(turn, len(piece) / rate, status, answer, text, attributes))
@@ -261,6 +276,7 @@ def _segment(
     if answer is not None:
         values |= {"emotion": answer.label, "confidence": answer.confidence, "emotions": answer.emotions}
         values["chunks"] = tuple(_chunk_rows(turn.start_s, answer))
+        values["modalities"] = answer.modalities
         if answer.attributes is not None and attributes:
             values["attributes"] = {name: float(x) for name, x in zip(attributes, answer.attributes, strict=True)}
     return Segment(

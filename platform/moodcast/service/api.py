@@ -62,6 +62,7 @@ class About:
     rate: int
     transcriber: str | None = None
     min_confidence: float = 0.0
+    reads: bool = False  # whether answers also rest on what is said
 
 
 class Backend(Protocol):
@@ -73,8 +74,8 @@ class Backend(Protocol):
     async def diarize(self, wave: Wave, rate: int, hints: dict[str, int]) -> list[Turn]:
         """Who speaks when; hints: num_speakers, min_speakers, max_speakers where the client gave them."""
 
-    async def feel(self, waves: list[Wave]) -> list[Answer]:
-        """The emotion of each stretch."""
+    async def feel(self, waves: list[Wave], texts: list[str | None] | None = None) -> list[Answer]:
+        """The emotion of each stretch; texts: what is said in them, only where `about` says that it `reads`."""
 
     async def transcribe(self, waves: list[Wave]) -> list[str]:
         """What is said in each stretch; only asked where `about` names a transcriber."""
@@ -119,6 +120,7 @@ class Analyst:
             diarize,
             self.backend.feel,
             transcribe=self.backend.transcribe if about.transcriber else None,
+            reads=about.reads,
             attributes=about.attributes,
             in_flight=self.settings.in_flight,
         )

@@ -76,7 +76,8 @@ def fit(
     plain = Bundle(bundle.run, bundle.method, bundle.provenance, {}, "", bundle.name)
     found: list[NDArray[np.float32]] = []
     for start in range(0, len(store), BATCH):
-        answers = plain.answer([store[i] for i in range(start, min(start + BATCH, len(store)))])
+        texts = [row.text for row in chosen[start : start + BATCH]]
+        answers = plain.answer([store[i] for i in range(start, min(start + BATCH, len(store)))], texts)
         found += [answer.emotion for answer in answers if answer.emotion is not None]
         if progress is not None:
             progress(min(start + BATCH, len(store)), len(store))
