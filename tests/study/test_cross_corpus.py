@@ -66,7 +66,7 @@ def test_leakage_and_shift_are_found_where_they_are() -> None:
 def test_a_network_learns_what_there_is() -> None:
     tables = {"a": made("a"), "b": made("b", seed=1)}
     for cell in (Cell("group", "a", "a", "plain", "mlp", "source"), Cell("cross", "a", "b", "plain", "mlp", "source")):
-        assert uar(cell, tables) > 0.45
+        assert uar(cell, tables) > 0.35
     row = measure(cell, tables, 4, range(2), {})
     assert (row["seeds"], np.sum(row["counts"])) == (2, 2 * 192)
 
