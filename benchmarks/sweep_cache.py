@@ -26,6 +26,7 @@ from jobs.pretrained import RUN
 from moodcast.chunks import ChunkPlan
 from moodcast.cluster import search, sweep
 from moodcast.cluster.ledger import Ledger
+from moodcast.cluster.trial import records
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.run import run_from_dict
@@ -71,7 +72,7 @@ def trained(folder: Path, number: int, options: argparse.Namespace, cache: Path)
     run = run_from_dict(settings["run"])
     trial = search.next_trial(space, run, settings["fixed"], [], number=number, searcher="random", seed=0)
     given: dict[str, Any] = {"sweep": str(folder), "trial": number, "changes": trial.changes, "from": None, "known": 0}
-    reports = list(sweep.records({**given, "until": options.epochs, "cache": str(cache), "device": "cpu"}))
+    reports = list(records({**given, "until": options.epochs, "cache": str(cache), "device": "cpu"}))
     if "ended" in reports[-1]:
         raise SystemExit(f"trial {number} {reports[-1]['ended']}: {reports[-1]['error']}")
     return float(reports[-1]["value"])

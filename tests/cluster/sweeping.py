@@ -11,9 +11,11 @@ from ray.tune.schedulers import TrialScheduler
 
 from moodcast.cluster import population, sweep
 from moodcast.cluster.ledger import Ledger
+from moodcast.cluster.referee import Asker, Referee
 from moodcast.cluster.standing import Standing
+from moodcast.cluster.trial import records
 from moodcast.manifest import Utterance
-from moodcast.run import Run
+from moodcast.run import Run, run_from_dict
 from tests.cluster.tiny import tiny_run
 
 RUN = tiny_run(epochs=4)
@@ -36,12 +38,12 @@ def play(folder: Path, cache: Path, most: int = 10**6, at: Any = space) -> Ledge
     """A driver without Ray, one trial after the other, that dies after `most` reports."""
     with Ledger(folder, write=True) as ledger, Standing(ledger, progress=False) as standing:
         ledger.sweep_up(ledger.settings["keep"], population.needed(ledger.settings, ledger.trials))
-        run = sweep.run_from_dict(ledger.settings["run"], ("tests",))
-        referee = sweep.Referee(ledger, standing)
-        asker = sweep.Asker(ledger, at, run, {"sweep": str(folder), "cache": str(cache), "device": "cpu"})
+        run = run_from_dict(ledger.settings["run"], ("tests",))
+        referee = Referee(ledger, standing)
+        asker = Asker(ledger, at, run, {"sweep": str(folder), "cache": str(cache), "device": "cpu"})
         asker.waiting = ledger.unfinished
         while (config := asker.suggest("")) != tune.search.Searcher.FINISHED:
-            for record in sweep.records(config):
+            for record in records(config):
                 if most == 0:
                     return ledger
                 most -= 1

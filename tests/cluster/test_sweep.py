@@ -15,8 +15,11 @@ from ray import tune
 import moodcast
 from moodcast.cluster import population, search, sweep
 from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger
+from moodcast.cluster.referee import Referee
 from moodcast.cluster.standing import Standing, ended_line
+from moodcast.cluster.trial import trial_of
 from moodcast.manifest import Utterance
+from moodcast.run import run_from_dict
 from tests.cluster.sweeping import RUN, begun, play, scores, space
 from tests.cluster.tiny import tiny_corpus
 
@@ -105,7 +108,7 @@ def test_a_score_whose_consequence_was_not_written_has_it_all_the_same(whole: Le
     (folder / LINES).write_text("\n".join(lines[:cut]) + "\n")
     with Ledger(folder, write=True) as ledger:
         assert ledger.trials[stopped.number].state == "running"
-        sweep.Referee(ledger, Standing(ledger, progress=False))
+        Referee(ledger, Standing(ledger, progress=False))
         assert ledger.trials[stopped.number].state == "stopped"
 
 
@@ -150,7 +153,7 @@ def test_what_is_fixed_is_not_searched(rows: list[Utterance], tmp_path: Path) ->
     folder = begun(rows, tmp_path / "sweep", fixed={"method.dropout": "0.3"})
     with Ledger(folder) as ledger:
         assert ledger.settings["fields"] == ["train.lr"]
-        run = sweep.run_from_dict(ledger.settings["run"], ("tests",))
+        run = run_from_dict(ledger.settings["run"], ("tests",))
         assert run.method.dropout == 0.3
         trial = search.next_trial(space, run, ledger.settings["fixed"], [], number=1, searcher="optuna", seed=0)
         assert set(trial.params) == {"train.lr"}
@@ -245,7 +248,7 @@ def test_members_of_a_population_go_on_from_the_weights_of_the_better_ones(grown
 
 def test_a_member_that_was_not_moved_trains_as_if_it_had_never_paused(grown: Ledger, rows: list[Utterance], cache: Path) -> None:
     kept = next(trial for trial in grown.ended[4:] if trial.params == grown.trials[trial.number - 4].params)
-    steps = sweep.trial_of(grown.folder, kept.changes, cache)
+    steps = trial_of(grown.folder, kept.changes, cache)
     lines = [steps.next() for _ in range(4)]
     assert [line["value"] for line in lines[2:]] == [line["value"] for line in kept.epochs]
 

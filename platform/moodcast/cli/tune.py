@@ -30,6 +30,12 @@ class SearchFirst(TyperGroup):
             args = ["search", *args]
         return super().parse_args(ctx, args)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Both verbs, and all of the one whose word may be left out."""
+        super().format_help(ctx, formatter)
+        first = self.commands["search"]
+        first.format_help(type(ctx)(first, info_name="search", parent=ctx), formatter)
+
 
 app = typer.Typer(
     cls=SearchFirst,

@@ -1,0 +1,77 @@
+"""What a process of Ray Tune does for one trial of a sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from moodcast import config
+from moodcast.cluster import folder as files
+from moodcast.cluster import ledger as books
+from moodcast.cluster.lockstep import Lockstep
+from moodcast.manifest import read_manifest
+from moodcast.run import run_from_dict
+from moodcast.step import Diverged
+
+
+def run_trial(given: dict[str, Any]) -> None:
+    """One trial, in a process of Ray Tune."""
+    with contextlib.suppress(OSError):
+        os.chdir(given["cwd"])
+    for record in records(given):
+        tune.report(record)
+
+
+def records(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a trial reports, an epoch each, from its last state on; "ended" and why, where it cannot go on."""
+    own = books.trial_folder(Path(given["sweep"]), int(given["trial"]))
+    try:
+        steps = trial_of(Path(given["sweep"]), given["changes"], Path(given["cache"]) if given["cache"] else None, given["device"])
+        if not steps.load(own) and given["from"] is not None:
+            steps.load(books.trial_folder(Path(given["sweep"]), given["from"]))
+        for line in steps.history[given["known"] :]:  # what a driver that is gone may not have heard
+            yield told(line, steps, given["until"])
+        while len(steps.history) < given["until"]:
+            line = steps.next()
+            steps.save(own)
+            if line["epoch"] == steps.run.train.epochs:
+                steps.save_bundles(own)
+            yield told(line, steps, given["until"])
+    except Diverged as error:
+        yield {"ended": "diverged", "error": str(error), "value": 0.0}
+    except Exception as error:  # one trial that cannot be is no reason to end the others
+        yield {"ended": "failed", "error": f"{type(error).__name__}: {error}", "value": 0.0}
+
+
+def told(line: Mapping[str, Any], steps: Lockstep, until: int) -> dict[str, Any]:
+    """The report of an epoch; the last one brings the counts by speaker."""
+    return {**line, "counts": json.dumps(steps.counts)} if line["epoch"] == until else dict(line)
+
+
+def trial_of(folder: Path, changes: Mapping[str, Any], cache: Path | None, device: str = "cpu", world: int = 1, rank: int = 0) -> Lockstep:
+    """The models of a trial, as the sweep's folder says."""
+    settings = files.read_json(folder / books.SETTINGS) or {}
+    trust = tuple(settings["trust"])
+    run = config.replace_at(run_from_dict(settings["run"], trust), changes)
+    if run.train.threads:
+        torch.set_num_threads(run.train.threads)
+    rows = read_manifest(folder / books.ROWS)
+    return Lockstep(
+        run,
+        rows,
+        settings["folds"],
+        settings["seeds"],
+        seed=settings["seed"],
+        root=cache,
+        trust=trust,
+        device=device,
+        world=world,
+        rank=rank,
+    )
