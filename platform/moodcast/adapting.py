@@ -114,12 +114,17 @@ class LogMelFront(nn.Module):
 
     def forward(self, batch: Batch, centre: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled statistics of stretches [B, D] and of chunks [B, C, D]."""
+        frames, mask, exist = self.prepared(batch, centre, scale)
+        pooled: tuple[Tensor, Tensor] = self.pool(*self.encoder(frames, mask), exist)
+        return pooled
+
+    def prepared(self, batch: Batch, centre: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Standardised frames [N, T, M] of the chunks that exist, in training some of them hidden; masks [N, T] and [B, C]."""
         frames, mask, exist = self._frames(batch)
         frames = (frames - centre) / scale * mask[..., None]
         if self.training:
             frames = features.band_and_time_masked(frames, mask, self.front.hide_bands, self.front.hide_s)
-        pooled: tuple[Tensor, Tensor] = self.pool(*self.encoder(frames, mask), exist)
-        return pooled
+        return frames, mask, exist
 
     def sums(self, batch: Batch) -> Tensor:
         """Of each stretch the sums over frames of every band and of its square, and the count of frames: [B, 2 M + 1]."""
