@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moodcast.batch import collate
+from moodcast.batch import Batch, collate, word_times
 from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
@@ -85,3 +85,20 @@ def test_rows_that_do_not_fit_are_refused() -> None:
         collate([ramp(50)], HOPPED, RATE, Labels(), [])
     with pytest.raises(ValueError, match=r"a: emotion 'awe' is not among.*Labels\.keep"):
         collate([ramp(50)], HOPPED, RATE, Labels(), [Utterance("a", "a.wav", emotion="awe")])
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [5]), (2, [3, 2]), (5, [1] * 5), (9, [1] * 5)])
+def test_a_batch_in_parts_is_the_batch_again(count: int, sizes: list[int]) -> None:
+    batch = Batch(torch.randn(5, 2, 3), torch.ones(5, 2, dtype=torch.int64), torch.arange(5.0), text=torch.arange(5)[:, None])
+    parts = batch.parts(count)
+    assert [part.size for part in parts] == sizes
+    assert torch.equal(torch.cat([part.chunks for part in parts]), batch.chunks)
+    assert torch.equal(torch.cat([part.text for part in parts]), batch.text)
+    assert all(part.target is None for part in parts)
+
+
+def test_words_are_timed_from_the_beginning_of_their_stretch() -> None:
+    spoken = (("one", 2.1, 2.4), ("two", 2.5, 3.2), ("three", 3.5, 3.9))
+    rows = [Utterance(id="a", path="-", start_s=2.0, words=spoken), Utterance(id="b", path="-")]
+    times = word_times(rows, torch.tensor([1.0, 1.0]))
+    torch.testing.assert_close(times, torch.tensor([[[0.1, 0.4], [0.5, 1.0]], [[0.0, 0.0], [0.0, 0.0]]]))

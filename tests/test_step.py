@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -218,6 +219,35 @@ def test_one_step_is_adamw_on_the_clipped_gradient_of_the_weighted_sum() -> None
     nn.utils.clip_grad_norm_(theirs.parameters(), 0.01)
     optimizer.step()
     assert weights_digest(ours) == weights_digest(theirs)
+
+
+@pytest.mark.parametrize("accumulate", [2, 4, 5, 100])
+def test_a_step_in_parts_is_the_step_of_the_whole(accumulate: int) -> None:
+    parts, whole = net(), net()
+    (batch,) = Points().batches([np.arange(8)])
+    for method, count in ((parts, accumulate), (whole, 1)):
+        optimizer = torch.optim.SGD(method.parameters(), lr=0.5)
+        told = train_step(LossModule(method), method, optimizer, {"labelled": batch}, 5.0, count)
+        assert told["loss"] == told["classes"]
+        method.told = told["loss"]
+    assert float(parts.told) == pytest.approx(float(whole.told), abs=1e-6)
+    for name, value in parts.named_parameters():
+        assert torch.allclose(value, dict(whole.named_parameters())[name], atol=1e-6), name
+    assert not torch.equal(parts.first.weight, net().first.weight)
+
+
+def test_a_part_that_is_no_number_stops_the_step() -> None:
+    class Once(Net):
+        def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+            terms = super().losses(batches)
+            return {"classes": terms["classes"] * (math.nan if batches["labelled"].chunks[0, 0, 0] == Points().values[0, 0] else 1.0)}
+
+    method = Once(Net.Config(), SPEC)
+    before = weights_digest(method.first)
+    (batch,) = Points().batches([np.arange(8)])
+    with pytest.raises(Diverged, match="the loss is nan"):
+        train_step(LossModule(method), method, torch.optim.SGD(method.parameters(), lr=0.5), {"labelled": batch}, 5.0, 4)
+    assert weights_digest(method.first) == before
 
 
 def test_a_loss_that_is_no_number_stops_before_anything_moves_and_names_the_place() -> None:
@@ -456,6 +486,8 @@ def on_rank(rank: int, world: int, folder: str) -> None:
     view.set_weights(torch.arange(1.0, 38.0) + rank)  # differs by rank: the first one's count
     plain = Trainer(net(), Train(epochs=2, batch_size=8), data, None, world, rank)
     losses = plain.epoch(0)
+    parts = Trainer(net(), Train(epochs=2, batch_size=8, accumulate=2), data, None, world, rank)
+    parts.epoch(0)
     dropping = Trainer(method, Train(epochs=2, batch_size=8), data, None, world, rank)
     dropping.epoch(0)
     dropping.epoch(1)
@@ -468,6 +500,7 @@ def on_rank(rank: int, world: int, folder: str) -> None:
         "drawn": torch.stack([method.drawn_by_hook, method.drawn_in_step]),
         "digest": weights_digest(dropping.method),
         "plain": plain.method.state_dict(),
+        "parts": parts.method.state_dict(),
         "loss": losses["loss"],
     }
     torch.save(found, f"{folder}/{rank}.pt")
@@ -502,6 +535,8 @@ def test_two_ranks_learn_what_one_does(two_ranks: list[dict[str, Any]]) -> None:
     assert two_ranks[0]["loss"] == pytest.approx(loss, abs=1e-6)
     for name, value in alone.method.named_parameters():
         assert torch.allclose(two_ranks[1]["plain"][name], value, atol=1e-6)
+        assert torch.allclose(two_ranks[0]["parts"][name], value, atol=1e-6)
+        assert torch.equal(two_ranks[0]["parts"][name], two_ranks[1]["parts"][name])
 
 
 def test_what_is_fitted_once_is_that_of_the_first_rank_everywhere(two_ranks: list[dict[str, Any]]) -> None:

@@ -45,6 +45,12 @@ class Batch:
         """B, the number of stretches."""
         return self.chunks.shape[0]
 
+    def parts(self, count: int) -> list[Batch]:
+        """The stretches in `count` batches one after the other, of equal size where that is possible; fewer where there are fewer."""
+        sizes = [len(part) for part in torch.arange(self.size).tensor_split(count)]
+        tensors = {f.name: value.split(sizes) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return [replace(self, **{name: part[i] for name, part in tensors.items()}) for i, size in enumerate(sizes) if size]
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         moved = {f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}

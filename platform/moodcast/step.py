@@ -10,6 +10,7 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -122,26 +123,47 @@ class LossModule(nn.Module):
 
 
 def train_step(
-    module: nn.Module, method: Method, optimizer: torch.optim.Optimizer, batches: Mapping[str, Batch], clip_norm: float
+    module: nn.Module, method: Method, optimizer: torch.optim.Optimizer, batches: Mapping[str, Batch], clip_norm: float, accumulate: int = 1
 ) -> dict[str, Tensor]:
     """One optimiser step; the loss terms by name, detached, with their weighted sum as "loss".
 
-    `module` is a LossModule, distributed or not. Raises Diverged, before anything has moved, where the loss or the gradient is not
+    `module` is a LossModule, distributed or not. accumulate: the batches are computed in so many parts, whose gradients are averaged before
+    ranks share them once; terms are means over the parts. Raises Diverged, before anything has moved, where the loss or the gradient is not
     finite: on every rank, because gradients are shared and a bad loss spoils them all.
     """
     optimizer.zero_grad(set_to_none=True)
-    terms = module(batches)
-    loss = method.total(terms)
-    bad = not torch.isfinite(loss)
-    (loss * math.nan if bad else loss).backward()  # type: ignore[no-untyped-call]
+    told: list[dict[str, Tensor]] = []
+    bad = False
+    for last, share, part in _parts(batches, accumulate):
+        silent = module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
+        with silent:
+            terms = module(part)
+            loss = method.total(terms)
+            bad = bad or not torch.isfinite(loss)
+            (share * (loss * math.nan if bad else loss)).backward()  # type: ignore[no-untyped-call]
+        told.append({name: share * term.detach() for name, term in {"loss": loss, **terms}.items()})
+    means = {name: sum((terms[name] for terms in told[1:]), start=told[0][name]) for name in told[0]}
     norm = nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
     if bad:
-        values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
-        raise Diverged(f"the loss is {loss.item()} (terms: {values})")
+        values = ", ".join(f"{name} {term.item():g}" for name, term in means.items() if name != "loss")
+        raise Diverged(f"the loss is {means['loss'].item()} (terms: {values})")
     if not torch.isfinite(norm):
         raise Diverged(f"the norm of the gradient is {norm.item()}")
     optimizer.step()
-    return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
+    return means
+
+
+def _parts(batches: Mapping[str, Batch], count: int) -> Iterator[tuple[bool, float, dict[str, Batch]]]:
+    """The parts of a step's batches, and of each whether it is the last and which share of the first stream it has."""
+    if count == 1:
+        yield True, 1.0, dict(batches)
+        return
+    count = min(count, *(batch.size for batch in batches.values()))
+    cut = {stream: batch.parts(count) for stream, batch in batches.items()}
+    first = next(iter(batches))
+    for number in range(count):
+        share = cut[first][number].size / batches[first].size
+        yield number + 1 == count, share, {stream: parts[number] for stream, parts in cut.items()}
 
 
 class Trainer:
@@ -222,7 +244,7 @@ class Trainer:
             group["lr"] = self.train.lr * group["lr_scale"] * lr_factor(done, total, self.train.warmup_share)
         try:
             moved = {stream: batch.to(device_of(self.method)) for stream, batch in batches.items()}
-            terms = train_step(self.module, self.method, self.optimizer, moved, self.train.clip_norm)
+            terms = train_step(self.module, self.method, self.optimizer, moved, self.train.clip_norm, self.train.accumulate)
         except Diverged as error:
             told = gather_objects(f"{error}; utterances {', '.join(names)}", self.world)
             guilty = [words for words in told if "loss" in words] or told

@@ -159,6 +159,9 @@ def _check_source_free(run: Run, workers: int, target: Sequence[Utterance]) -> N
 def _check_share(run: Run, workers: int) -> None:
     if workers < 1 or run.train.batch_size % workers:
         raise ValueError(f"train.batch_size={run.train.batch_size} cannot be shared equally by {workers} workers; choose a multiple")
+    if (run.train.batch_size // workers) % run.train.accumulate:
+        share = run.train.batch_size // workers
+        raise ValueError(f"a worker's share of {share} utterances cannot be cut into train.accumulate={run.train.accumulate} equal parts")
 
 
 def _check_labelled(run: Run, rows: Sequence[Utterance], workers: int) -> None:
