@@ -2,31 +2,38 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import jobs.erm
 from moodcast import load
 from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.train import Fit, fit
-from moodcast.config import replace_at
+from moodcast.config import parse_overrides, replace_at
 from moodcast.manifest import Utterance, write_manifest
-from moodcast.order import epoch_batches
+from moodcast.order import balance_weights, epoch_batches
+from moodcast.run import Run, build
+from moodcast.step import Trainer, weights_digest
 from tests.cluster.tiny import tiny_run
 
-pytestmark = pytest.mark.ray
 RUN = tiny_run(epochs=4, batch_size=8, dropout=0.3, sleep_s=0.03)  # about half a second an epoch: time enough to be killed in one
 ROOT = Path(__file__).resolve().parents[2]
+SMALL = "labels.classes=high,low audio.rate=8000 chunks.length_s=0.5 chunks.hop_s=0.5 method.width=16 method.num_mels=32"
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 200.0) -> None:
@@ -60,6 +67,7 @@ def undisturbed(corpus: list[Utterance], out: Path, cache: Path, local_ray: None
     return fit(RUN, corpus, out, name="undisturbed", workers=2, cache=cache, progress=False)
 
 
+@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_killed_workers_are_replaced_and_the_result_is_that_of_an_undisturbed_run(
     undisturbed: Fit, corpus: list[Utterance], out: Path, cache: Path
@@ -85,6 +93,7 @@ def test_killed_workers_are_replaced_and_the_result_is_that_of_an_undisturbed_ru
     assert [{**line, "seconds": 0} for line in lines] == [{**line, "seconds": 0} for line in wanted]
 
 
+@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_a_loss_that_is_no_number_on_one_rank_stops_all_and_names_its_utterances(corpus: list[Utterance], out: Path, cache: Path) -> None:
     run = replace_at(RUN, {"method.nan_at_step": 17, "method.sleep_s": 0.0, "train.balance": "none"})
@@ -97,11 +106,11 @@ def test_a_loss_that_is_no_number_on_one_rank_stops_all_and_names_its_utterances
     assert len(files.read_lines(out / "nan" / files.ATTEMPTS)) == 1  # trying again is no use
 
 
+@pytest.mark.ray
 def test_an_interrupted_run_leaves_a_checkpoint_and_the_command_that_goes_on(corpus: list[Utterance], tmp_path: Path, cache: Path) -> None:
     manifest = tmp_path / "tiny.parquet"
     write_manifest(corpus, manifest)
-    small = "labels.classes=high,low audio.rate=8000 chunks.length_s=0.5 chunks.hop_s=0.5 method.width=16 method.num_mels=32"
-    words = f"-m jobs.erm {manifest} --out {tmp_path} --name stopped {small} train.epochs=8 train.batch_size=8"
+    words = f"-m jobs.erm {manifest} --out {tmp_path} --name stopped {SMALL} train.epochs=8 train.batch_size=8"
     environment = {**os.environ, "MOODCAST_CACHE": str(cache)}
     with subprocess.Popen(
         [sys.executable, *words.split()], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -125,3 +134,143 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_the_command_that_goes_on(cor
     assert len(files.read_lines(folder / files.METRICS)) == 8
     assert [line["epoch"] for line in files.read_lines(folder / files.ATTEMPTS)] == [0, last + 1]
     assert json.loads((folder / files.BUNDLE / "bundle.json").read_text())["scores"]["dev"]["uar"] > 0.5
+
+
+@pytest.mark.ray
+def test_a_driver_that_is_killed_and_started_again_ends_where_training_without_ray_does(
+    corpus: list[Utterance], tmp_path: Path, cache: Path
+) -> None:
+    manifest = tmp_path / "tiny.parquet"
+    write_manifest(corpus, manifest)
+    changes = [*SMALL.split(), "train.epochs=5", "train.batch_size=8", "train.threads=1"]
+    command = [sys.executable, "-m", "moodcast.cli", "train", "erm", str(manifest), "-o", str(tmp_path), "--name", "killed", *changes]
+    command += ["--resume", "auto"]  # as whatever starts a job again by itself says it from the first time on
+    environment = {**os.environ, "MOODCAST_CACHE": str(cache)}
+    folder = tmp_path / "killed"
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True) as driver:
+        wait_for(lambda: driver.poll() is not None or bool(files.read_lines(folder / files.METRICS)))
+        driver.kill()
+    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=800)
+    assert again.returncode == 0, again.stderr
+    attempts = [line["epoch"] for line in files.read_lines(folder / files.ATTEMPTS)]
+    assert attempts[0] == 0
+    assert 1 <= attempts[1] < 5
+    assert digests(folder) == plain_digests(replace_at(jobs.erm.RUN, parse_overrides(changes)), corpus, cache)
+    board = EventAccumulator(str(folder / files.TENSORBOARD)).Reload()
+    assert [event.step for event in board.Scalars("dev_uar")] == [0, 1, 2, 3, 4]  # each epoch once, whatever the restarts
+
+
+def digests(folder: Path) -> list[str]:
+    return [line["weights"] for line in files.read_lines(folder / files.METRICS)]
+
+
+def plain_digests(run: Run, rows: list[Utterance], cache: Path) -> list[str]:
+    """The weights after each epoch of the same training in this process, without Ray."""
+    data = CachedStretches([row for row in rows if row.split == "train"], run, cache)
+    weights = balance_weights([data.rows[i] for i in data.owners], run.labels, run.train.balance)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trainer = Trainer(build(run), run.train, data, weights)
+        trainer.fit_once()
+        found = []
+        for epoch in range(run.train.epochs):
+            trainer.epoch(epoch)
+            found.append(weights_digest(trainer.method))
+    finally:
+        torch.set_num_threads(threads)
+    return found
+
+
+def can_mount() -> bool:
+    """Whether this system lets us have a small disk of our own."""
+    return shutil.which("unshare") is not None and subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+
+
+FULL_DISK = """
+import json, os, sys, threading, time
+from pathlib import Path
+from moodcast.cluster import folder as files
+from moodcast.cluster.train import fit
+from moodcast.manifest import read_manifest
+from tests.cluster.tiny import tiny_run
+
+out, manifest, cache = map(Path, sys.argv[1:])
+rows, run = read_manifest(manifest), tiny_run(epochs=6, sleep_s=0.02, width=256)
+
+def fill():
+    while not files.read_lines(out / "full" / files.METRICS):
+        time.sleep(0.01)
+    with (out / "filler").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
+threading.Thread(target=fill, daemon=True).start()
+try:
+    fit(run, rows, out, name="full", cache=cache, progress=False)
+except ValueError as error:
+    told = str(error)
+kept = len(files.checkpoints(out / "full"))
+(out / "filler").unlink()
+done = fit(run, rows, out, resume=out / "full", cache=cache, progress=False)
+undisturbed = fit(run, rows, cache, name="undisturbed", cache=cache, progress=False)
+weights = [[line["weights"] for line in files.read_lines(run.folder / files.METRICS)] for run in (done, undisturbed)]
+print(json.dumps({"told": told, "kept": kept, "same": weights[0] == weights[1], "epochs": len(weights[0])}))
+"""
+
+
+@pytest.mark.ray
+def test_a_full_disk_stops_with_one_message_and_room_made_the_run_goes_on(corpus: list[Utterance], tmp_path: Path, cache: Path) -> None:
+    if not can_mount():
+        pytest.skip("a disk that can be filled takes `unshare --mount`, which this system does not allow")
+    manifest = tmp_path / "tiny.parquet"
+    write_manifest(corpus, manifest)
+    small = tmp_path / "small"
+    small.mkdir()
+    script = f'mount -t tmpfs -o size=600k none "{small}" && exec "$0" -c "$1" "{small}" "{manifest}" "{cache}"'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, sys.executable, FULL_DISK], cwd=ROOT, capture_output=True, text=True, timeout=800
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert re.search(r"^no space left in .*/full; [1-5] epochs are done, the last is in .*epoch_000\d\. Make room there", found["told"])
+    assert found == {"told": found["told"], "kept": found["kept"], "same": True, "epochs": 6}
+    assert found["kept"] >= 1
+
+
+def test_damaged_recordings_are_all_named_before_anything_begins(corpus: list[Utterance], tmp_path: Path) -> None:
+    rows = list(corpus)
+    for place in (3, 70):
+        rows[place] = replace(rows[place], path=str(tmp_path / f"{place}.wav"))
+        Path(rows[place].path).write_bytes(Path(corpus[place].path).read_bytes()[:30])
+    train = sum(row.split == "train" for row in rows)
+    with pytest.raises(ValueError, match=f"^2 of {train} rows cannot be read: u003: .*; u070: .*Mend these files, or take their rows out"):
+        fit(RUN, rows, tmp_path, name="damaged", cache=tmp_path / "cache", progress=False)
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_a_run_is_trained_by_one_at_a_time(tmp_path: Path) -> None:
+    with (
+        files.held(tmp_path),
+        pytest.raises(ValueError, match=rf"{tmp_path} is being trained now, by process {os.getpid()} on "),
+        files.held(tmp_path),
+    ):
+        pytest.fail("held twice")
+    with files.held(tmp_path):
+        pass
+
+
+def test_what_is_started_again_by_itself_goes_on_or_begins(tmp_path: Path) -> None:
+    assert files.going_on(tmp_path, "new") is None
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / files.RUN).write_text("{}")
+    assert files.going_on(tmp_path, "begun") == tmp_path / "begun"
+    (tmp_path / "died").mkdir()
+    (tmp_path / "died" / files.LOCK).touch()
+    assert files.going_on(tmp_path, "died") is None
+    assert not (tmp_path / "died").exists()
+    with pytest.raises(ValueError, match="--resume auto goes on with the run of a --name"):
+        files.going_on(tmp_path, None)

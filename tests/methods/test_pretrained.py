@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from torch.autograd.graph import saved_tensors_hooks
 
 from moodcast import bundle
 from moodcast.batch import Batch, collate
@@ -204,3 +205,22 @@ def test_the_job_names_an_encoder_and_survives_json():
 def test_a_bundle_without_its_encoder_s_config_is_refused_and_nothing_is_looked_for() -> None:
     with pytest.raises(ValueError, match=r"config\.json of the encoder is missing"):
         build(Run(method=Pretrained.Config(encoder="some/where")), files={})
+
+
+@pytest.mark.parametrize("encoder", ["random/wavlm", "random/hubert", "random/whisper", "random/wav2vec2-bert"])
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_layers_that_are_computed_again_have_the_same_gradients_and_keep_less(encoder: str, tune: str):
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        method = made(encoder=encoder, tune=tune, recompute=recompute).train()
+        kept: list[int] = []
+        with saved_tensors_hooks(lambda tensor, kept=kept: (kept.append(tensor.nbytes), tensor)[1], lambda tensor: tensor):
+            loss = method.losses({"labelled": batch_of()})["classes"]
+        loss.backward()
+        found.append((sum(kept), {name: p.grad for name, p in method.named_parameters() if p.grad is not None}))
+    (plain, wanted), (less, gradients) = found
+    assert less < 0.5 * plain
+    assert gradients.keys() == wanted.keys()
+    for name, value in gradients.items():
+        torch.testing.assert_close(value, wanted[name], atol=1e-6, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")

@@ -49,7 +49,7 @@ CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"
 AUTO = "auto"
 TIMEOUT_S = 10.0
 BEGINNING_S = 60.0
-STOP_S = 30  # how long a stopped job may take to say where it stands
+STOP_S = 60  # how long a stopped job may take to say where it stands
 PROGRESS = re.compile(r"^(epoch \d+/\d+  step \d+/\d+|computing features)  ")
 
 

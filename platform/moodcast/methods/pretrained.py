@@ -39,7 +39,8 @@ class Pretrained(Method):
 
         encoder: a folder in the Hugging Face layout, a hub id, or random/FAMILY; revision: of the hub id. tune, thaw_per_epoch (0: all
         layers from the first epoch): see the module; tune_front also trains the convolutions of the input. encoder_lr_scale multiplies
-        the learning rate for the encoder (LoRA's matrices take the full rate). width and dropout are of the dense layers.
+        the learning rate for the encoder (LoRA's matrices take the full rate). recompute: layers of the encoder are computed again for
+        their gradients instead of kept, which takes less memory and more time. width and dropout are of the dense layers.
         """
 
         encoder: str = "random/wavlm"
@@ -48,6 +49,7 @@ class Pretrained(Method):
         thaw_per_epoch: int = 0
         tune_front: bool = False
         encoder_lr_scale: float = 0.02
+        recompute: bool = False
         lora_rank: int = 8
         lora_alpha: int = 16
         lora_dropout: float = 0.0
@@ -64,6 +66,8 @@ class Pretrained(Method):
             self.encoder.adapt(config.lora_rank, config.lora_alpha, config.lora_dropout)
         elif config.tune == "full":
             self._thaw(0)
+        if config.recompute and config.tune != "none":
+            self.encoder.recompute()
         self.mix = nn.Parameter(torch.zeros(self.encoder.num_layers + 1))
         wide, width = 2 * self.encoder.width, config.width
         self.head = nn.Sequential(nn.Linear(wide, width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, len(spec.classes)))
