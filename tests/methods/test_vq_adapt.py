@@ -1,0 +1,76 @@
+"""VQ-adapt beyond the contract: codes start after the warm-up, both domains use them, variants train, a shared book is told from two."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from moodcast import step
+from moodcast.adapting import Front
+from moodcast.chunks import ChunkPlan
+from moodcast.labels import Labels
+from moodcast.methods.vq_adapt import VqAdapt, averaged, evenly
+from moodcast.run import Run, Train, build
+from tests.methods.test_contract import CLASSES, Toy
+
+PLAN = ChunkPlan(length_s=1.0, hop_s=1.0)
+SMALL = Front(width=16, channels=4, layers=1)
+
+
+def trained(epochs: int = 4, **settings: Any) -> tuple[VqAdapt, list[dict[str, float]]]:
+    """The method after a few epochs on toys, another seed of them as the target, and its terms by epoch."""
+    config = dataclasses.replace(VqAdapt.Config(front=SMALL, num_codes=16, code_width=8), **settings)
+    torch.manual_seed(0)
+    method = build(Run(config, Labels(CLASSES), chunks=PLAN))
+    assert isinstance(method, VqAdapt)
+    trainer = step.Trainer(method, Train(epochs=epochs, batch_size=8, lr=3e-3), Toy(PLAN), target=Toy(PLAN, 16, 100, labelled=False))
+    trainer.fit_once()
+    return method, [trainer.epoch(epoch) for epoch in range(epochs)]
+
+
+def test_codes_start_after_the_warm_up_and_live_in_both_domains() -> None:
+    method, terms = trained(warm=0.5)
+    assert [epoch["commit"] > 0 for epoch in terms] == [False, False, True, True]
+    assert method.trunk.book.started
+    assert method.teacher.book.started
+    assert min(terms[-1]["perplexity_source"], terms[-1]["perplexity_target"]) > 4
+    assert 0 <= terms[-1]["domain_bits"] < 0.7
+    torch.testing.assert_close(method.trunk.book.codes.norm(dim=-1), torch.ones(16))
+
+
+def test_two_books_are_told_from_one() -> None:
+    _, shared = trained(decay=0.5)
+    method, apart = trained(decay=0.5, together=False)
+    assert apart[-1]["domain_bits"] > shared[-1]["domain_bits"] + 0.1
+    assert method.trunk.book.usage[0, 1::2].sum() < 0.95 * 0.5  # the source leaves the target's half
+
+
+@pytest.mark.parametrize("variant", ["distill", "none"])
+def test_variants_train_without_a_gradient_for_codes(variant: str) -> None:
+    method, terms = trained(epochs=2, information=variant)
+    assert not method.trunk.book.codes.requires_grad
+    assert method.trunk.book.started
+    assert (terms[-1]["information"] == 0) == (variant == "none")
+    assert method.trunk.book.posteriors.std() == 0  # nobody asked what codes tell
+
+
+def test_the_information_loss_is_finite_and_codes_tell_classes() -> None:
+    method, terms = trained()
+    assert 0 < terms[-1]["lost_nats"] < 2
+    assert method.trunk.book.posteriors.std() > 0.005
+    torch.testing.assert_close(method.trunk.book.posteriors.sum(-1), torch.ones(16))
+
+
+def test_statistics_of_utterances_are_refused() -> None:
+    with pytest.raises(ValueError, match="vq_adapt quantises frames"):
+        build(Run(VqAdapt.Config(front=Front(kind="functionals")), Labels(CLASSES), chunks=PLAN))
+
+
+def test_frames_are_averaged_and_remembered_by_stretch() -> None:
+    owner = torch.tensor([0, 0, 0, 1, 2, 2])
+    values = torch.arange(6.0)[:, None]
+    assert averaged(values, owner, 3)[:, 0].tolist() == [1.0, 3.0, 4.5]
+    assert evenly(values, owner, 3)[..., 0].tolist() == [[0, 0, 0, 1, 1, 2, 2, 2], [3] * 8, [4] * 4 + [5] * 4]
