@@ -48,7 +48,7 @@ class Batch:
     def parts(self, count: int) -> list[Batch]:
         """The stretches in `count` batches one after the other, of equal size where that is possible; fewer where there are fewer."""
         sizes = [len(part) for part in torch.arange(self.size).tensor_split(count)]
-        tensors = {f.name: value.split(sizes) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        tensors = {f.name: torch.split(value, sizes) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
         return [replace(self, **{name: part[i] for name, part in tensors.items()}) for i, size in enumerate(sizes) if size]
 
     def to(self, device: torch.device | str) -> Batch:

@@ -77,3 +77,9 @@ def test_recordings_are_called_as_on_the_cluster() -> None:
     assert [(row.path, row.clean) for row in moved] == [("/mnt/corpora/corpus/0.wav", "/elsewhere/0.wav"), ("/database/1.wav", None)]
     with pytest.raises(ValueError, match="no path of the manifest begins with /dat; the first is /data/corpus/0.wav"):
         upload.elsewhere(ROWS, {"/dat": "/mnt"})
+
+
+def test_a_file_that_holds_a_run_is_a_job_too(tmp_path: Path, there: Path, manifest: Path) -> None:
+    (tmp_path / "winner.json").write_text("{}")
+    upload.upload(there, tmp_path / "winner.json", jobs.erm.RUN, [manifest])
+    assert (there / "winner.json").read_text() == "{}"

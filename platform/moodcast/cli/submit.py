@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodcast.cli.words import console, fail, find_job, say, sort_words
+from moodcast.cli.words import console, fail, find_job, find_run, say, sort_words
 
 if TYPE_CHECKING:
     from moodcast.cluster.submit import JobDetails, JobSubmissionClient
@@ -52,17 +52,17 @@ def submit(
     from moodcast.cluster import submit as sending
     from moodcast.cluster.upload import THERE
 
-    module = find_job(job)
+    chosen = Path(job) if job.endswith(".json") else find_job(job)
     given = words or []
     manifests, changes = sort_words([word for word in given if not word.startswith(THERE)])
-    run = config.replace_at(module.RUN, config.parse_overrides(changes))
+    run = config.replace_at(find_run(job), config.parse_overrides(changes))
     moved = config.parse_overrides(paths or [])
     client = sending.connect(address)
     if note := sending.versions(client):
         say(note, "note")
     sent = sending.submit(
         client,
-        module,
+        chosen,
         run,
         [*manifests, *(word for word in given if word.startswith(THERE))],
         changes=changes,

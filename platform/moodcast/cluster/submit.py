@@ -97,7 +97,7 @@ def connect(address: str | None) -> JobSubmissionClient:
 
 def submit(
     client: JobSubmissionClient,
-    job: ModuleType,
+    job: ModuleType | Path,
     run: Run,
     manifests: Sequence[str | Path],
     *,
@@ -114,19 +114,21 @@ def submit(
     max_mb: float = upload.MAX_MB,
     command: str = "",
 ) -> Submitted:
-    """Send code and manifests and start `job` there; `run` is its RUN with `changes` ("field=value") made, for what must come along.
+    """Send code and manifests and start `job` there: a module, or a file that holds a run.
 
+    run: that of the job, with `changes` ("field=value") made, for what must come along.
     out: an absolute folder that every node of the cluster sees. name, resume, workers, gpu: as for `fit`, except that resume names a
     folder there. target: manifests of what is adapted to. options: further words for `moodcast train`. moved: see
     `moodcast.cluster.upload`. python: the interpreter of the cluster's machines. command: what a person types, for the messages of the
     job. Raises ValueError for what cannot be sent, and where the cluster does not take it.
     """
-    plain = job.__name__.removeprefix("jobs.")
+    plain = job.name if isinstance(job, Path) else job.__name__.removeprefix("jobs.")
     if resume in (None, AUTO) and not Path(out).is_absolute():
         raise ValueError(f"--out is where on the cluster the run goes: an absolute folder that every node sees, not {out or 'nothing'}")
     if not manifests and not target and not resume:
         raise ValueError("no manifest came; `moodcast prepare CORPUS FOLDER` writes one")
-    id_ = f"moodcast-{plain.rpartition('.')[2].replace('_', '-')}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    short = job.stem if isinstance(job, Path) else plain.rpartition(".")[2]
+    id_ = f"moodcast-{short.replace('_', '-')}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = str(Path(out) / (name or id_)) if resume in (None, AUTO) else str(resume)
     with tempfile.TemporaryDirectory(prefix="moodcast-") as temporary, _quietly(*CHATTY):
         there = Path(temporary)

@@ -26,11 +26,17 @@ UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
 def upload(
-    folder: Path, job: ModuleType, run: Run, manifests: Sequence[str | Path], moved: Mapping[str, str] | None = None, max_mb: float = MAX_MB
+    folder: Path,
+    job: ModuleType | Path,
+    run: Run,
+    manifests: Sequence[str | Path],
+    moved: Mapping[str, str] | None = None,
+    max_mb: float = MAX_MB,
 ) -> list[str]:
     """Fill the empty `folder` with what the job needs; the manifests' names in it.
 
-    moved: how the beginnings of paths are called on the cluster. Manifests "cluster:/path" are there already and are named as they are.
+    job: a module, or a file with a run, which is copied. moved: how the beginnings of paths are called on the cluster. Manifests
+    "cluster:/path" are there already and are named as they are.
     Raises ValueError for manifests that cannot be read, and for a folder that becomes bigger than `max_mb`, with what is big in it.
     """
     bundled = Path(moodcast.__file__).parent / "bundles"
@@ -40,7 +46,10 @@ def upload(
         others = {name for name in names if name != run.start_from} if Path(where) == bundled else set()
         return UNWANTED(where, names) | others
 
-    for module in sorted({"moodcast", "jobs", *(name.partition(".")[0] for name in (job.__name__, method_name(run.method)))}):
+    if isinstance(job, Path):
+        shutil.copy2(job, folder / job.name)
+    own = [] if isinstance(job, Path) else [job.__name__]
+    for module in sorted({"moodcast", "jobs", *(name.partition(".")[0] for name in (*own, method_name(run.method)))}):
         for source in _sources(module):
             if source.is_dir():
                 shutil.copytree(source, folder / source.name, ignore=ignored, dirs_exist_ok=True)
