@@ -94,6 +94,10 @@ def test_a_few_are_whole_speakers_with_every_emotion(rows: list[Utterance]) -> N
     few = phonetics.few(rows, EMOTIONS, 10)
     assert [sum(row.corpus == corpus for row in few) for corpus in ("one", HOSTILE)] == [10, 10]
     assert sum(row.emotion == "sad" for row in few) == 10
+    assert phonetics.few(rows, EMOTIONS, 48) == sorted(rows, key=lambda row: (row.corpus, row.id))  # nothing to leave out
+    many = [Utterance(f"{s:02}-{i:02}", "-", corpus="c", speaker=str(s), emotion=EMOTIONS[i % 2]) for s in range(40) for i in range(20)]
+    assert len({row.speaker for row in phonetics.few(many, EMOTIONS, 100)}) == 12
+    assert len(phonetics.few(many, EMOTIONS, 700)) == 700
     assert phonetics.few(rows, ("happy",), 10) == []
 
 

@@ -47,19 +47,23 @@ class Heard:
 
 
 def few(rows: Sequence[Utterance], emotions: Sequence[str], most: int, seed: int = 0) -> list[Utterance]:
-    """At most `most` utterances of each corpus with one of the emotions: of a few speakers drawn at random (12, or more where that gives
-    less than 25 utterances each), in turn from each emotion.
+    """At most `most` utterances of each corpus with one of the emotions. Of a corpus that has more, speakers are drawn at random, as many
+    as make 25 utterances each, 12 at least, and more where that is too few; theirs are taken in turn from each emotion.
     """
     rng = np.random.default_rng(seed)
     kept: list[Utterance] = []
     for corpus in sorted({row.corpus for row in rows}):
         own = sorted((row for row in rows if row.corpus == corpus and row.emotion in emotions), key=lambda row: row.id)
-        speakers = sorted({row.corpus_speaker for row in own})
-        chosen = {speakers[i] for i in rng.permutation(len(speakers))[: max(FEWEST_DRAWN, most // UTTERANCES_EACH)]}
-        piles = [[row for row in own if row.corpus_speaker in chosen and row.emotion == emotion] for emotion in emotions]
-        shuffled = [[pile[i] for i in rng.permutation(len(pile))] for pile in piles]
-        turns = [row for turn in range(max(map(len, shuffled), default=0)) for pile in shuffled for row in pile[turn : turn + 1]]
-        kept += sorted(turns[:most], key=lambda row: row.id)
+        if len(own) > most:
+            speakers = sorted({row.corpus_speaker for row in own})
+            drawn = [speakers[i] for i in rng.permutation(len(speakers))]
+            held = np.cumsum([sum(row.corpus_speaker == speaker for row in own) for speaker in drawn])
+            wanted = max(FEWEST_DRAWN, most // UTTERANCES_EACH, int(np.searchsorted(held, most)) + 1)
+            chosen = set(drawn[:wanted])
+            piles = [[row for row in own if row.corpus_speaker in chosen and row.emotion == emotion] for emotion in emotions]
+            shuffled = [[pile[i] for i in rng.permutation(len(pile))] for pile in piles]
+            own = [row for turn in range(max(map(len, shuffled))) for pile in shuffled for row in pile[turn : turn + 1]][:most]
+        kept += sorted(own, key=lambda row: row.id)
     return kept
 
 
