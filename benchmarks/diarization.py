@@ -33,7 +33,8 @@ from pyannote.metrics.diarization import DiarizationErrorRate
 from scipy.signal import butter, sosfilt
 
 from moodcast import audio, corpora, simulate
-from moodcast.diarize import Embedded, Turn, default_diarizer
+from moodcast.diarize import Turn
+from moodcast.embedded import Embedded, default_diarizer, segmented
 from moodcast.manifest import Utterance
 from moodcast.simulate import trimmed
 
@@ -237,10 +238,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sets", nargs="+", default=list(REPORTED))
     parser.add_argument("--bundle", help="another voiceprint bundle than the one that ships")
+    parser.add_argument("--segmentation", type=Path, help="a folder of jobs/segmentation.py: local speakers are linked")
     parser.add_argument("--corpora", type=Path, default=Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora"))
     parser.add_argument("--telephone", action="store_true", help="everything as over a telephone: 300 to 3400 Hz, noise 25 dB below")
     asked = parser.parse_args()
-    diarizer = default_diarizer() if asked.bundle is None else from_bundle(asked.bundle)
+    diarizer = segmented(asked.segmentation) if asked.segmentation else from_bundle(asked.bundle) if asked.bundle else default_diarizer()
     figures = {name: measure(name, asked.corpora, diarizer, asked.telephone) for name in asked.sets}
     goals = {"confusion_ratio": "<= 0.5", "speakers_right": ">= 0.67"}
     for name, row in figures.items():

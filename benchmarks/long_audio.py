@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from moodcast import corpora, simulate
-from moodcast.diarize import Diarizer, default_diarizer
+from moodcast.diarize import Diarizer
+from moodcast.embedded import default_diarizer
 from moodcast.manifest import Utterance
 from moodcast.simulate import Scene, Wave
 

@@ -30,8 +30,9 @@ from ray.serve.handle import DeploymentHandle
 from moodcast.bundle import Answer, load
 from moodcast.cluster.serve import keep_replica_on_loopback, stay_on_loopback
 from moodcast.diarize import Diarizer as AnyDiarizer
-from moodcast.diarize import Embedded, Turn
-from moodcast.pipelines import checked, open_pipeline
+from moodcast.diarize import Turn
+from moodcast.embedded import Embedded
+from moodcast.pipelines import checked, open_diarizer
 from moodcast.service.api import About, build_app
 from moodcast.service.errors import ServiceError
 from moodcast.service.settings import Settings, from_environment
@@ -97,7 +98,7 @@ class Diarizer:
         torch.set_num_threads(settings.torch_threads)
         self.diarizer: AnyDiarizer = Embedded.of(load(settings.voiceprint))
         if settings.diarizer:
-            self.diarizer = checked(open_pipeline(settings.diarizer, trust_checkpoint=settings.trust_checkpoint))
+            self.diarizer = checked(open_diarizer(settings.diarizer, trust_checkpoint=settings.trust_checkpoint))
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diarizer")
 
     async def turns(self, wave: Wave, rate: int, hints: dict[str, int]) -> list[Turn]:

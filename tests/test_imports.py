@@ -20,7 +20,7 @@ TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", 
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
 TOOLS = {"audit", "corpora", "order", "step", "scores", "baselines", "evaluate", "report", "sweep_page", "study", "hub", "export", "formats"}
-TOOLS |= {"transfer", "diarize", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
+TOOLS |= {"transfer", "diarize", "linking", "embedded", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
 MAY: dict[str, set[str]] = {
@@ -49,20 +49,22 @@ MAY: dict[str, set[str]] = {
     "export": BUNDLE,
     "evaluate": BUNDLE | {"audit", "scores", "baselines", "study"},
     "study": BUNDLE | {"diarize", "timeline", "status"},
-    "diarize": BUNDLE,
+    "diarize": set(),
+    "linking": {"voices"},
+    "embedded": BUNDLE | {"diarize", "linking"},
     "timeline": BUNDLE | {"page"},
     "formats": FLOOR | {"timeline"},
     "page": FLOOR | {"timeline"},
-    "pipelines": BUNDLE | {"diarize"},
+    "pipelines": BUNDLE | {"diarize", "embedded"},
     "status": {"chunks", "diarize", "timeline"},
     "refine": {"study", "timeline"},
     "transcribe": FLOOR | {"nn"},
-    "podcast": BUNDLE | {"diarize", "timeline", "pipelines", "status", "refine", "transcribe"},
+    "podcast": BUNDLE | {"diarize", "embedded", "timeline", "pipelines", "status", "refine", "transcribe"},
     "service": BUNDLE | {"diarize", "timeline", "page", "podcast", "refine"},
     "cluster": EVERYTHING,
     "cli": EVERYTHING | {"cluster", "moodcast"},
     "jobs": FLOOR | {"study", "methods", "adapting", "method", "nn", "run", "cluster", "augment", "features", "segmentation", "speech"},
-    "serve_apps": FLOOR | {"bundle", "podcast", "diarize", "pipelines", "transcribe", "timeline", "service", "cluster"},
+    "serve_apps": FLOOR | {"bundle", "podcast", "diarize", "embedded", "pipelines", "transcribe", "timeline", "service", "cluster"},
     "tune_spaces": set(),
 }
 # Arrows against the stream, allowed only inside a function (or for type checkers): the two doors that a user knows.

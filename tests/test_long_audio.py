@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moodcast.diarize import default_diarizer
+from moodcast.embedded import default_diarizer
 
 
 @pytest.mark.corpora

@@ -22,8 +22,9 @@ from pyannote.core import Annotation
 from pyannote.core import Segment as Stretch
 
 from moodcast import speech
-from moodcast.diarize import Embedded, Given, Turn
-from moodcast.pipelines import Checked, Pyannote, checked, open_pipeline, turns_of, with_speech
+from moodcast.diarize import Given, Turn
+from moodcast.embedded import Embedded
+from moodcast.pipelines import Checked, Pyannote, check, checked, open_diarizer, open_pipeline, turns_of, with_speech
 
 Wave = NDArray[np.float32]
 RATE = 16_000
@@ -145,7 +146,7 @@ def test_a_folder_that_is_no_whole_pipeline_is_explained(
 
 
 def test_what_is_neither_a_folder_nor_a_hub_id_is_refused() -> None:
-    with pytest.raises(ValueError, match="wanted a folder with config.yaml, or the hub id"):
+    with pytest.raises(ValueError, match="wanted a folder with config.yaml or segmentation.json, or the hub id"):
         open_pipeline("no such folder", trust_checkpoint=True)
 
 
@@ -253,3 +254,17 @@ def test_given_turns_are_checked_and_those_of_a_detector_are_not(speechlike: Cal
     assert checked(own) is own
     assert isinstance(checked(checked(Given(()))), Checked)
     assert checked(Given(())).diarize(wave, RATE) == []
+
+
+def test_a_folder_with_a_segmentation_is_opened_without_trust(tmp_path: Path) -> None:
+    from jobs.segmentation import write
+    from moodcast.segmentation import Segmenter, Shape
+
+    rates = {"der": 0.3, "missed": 0.1, "false_alarm": 0.1, "confusion": 0.1, "der_of_one_speaker": 0.4, "confusion_of_one_speaker": 0.2}
+    about = {"steps": 1, "speakers": 2, "corpora": ["made"], "windows": 2, "scores": rates}
+    write(Segmenter(Shape(num_mels=8, width=8, channels=2, layers=1, hidden=4, depth=1)), tmp_path, about)
+    check(str(tmp_path), trust_checkpoint=False)
+    found = open_diarizer(tmp_path)
+    assert isinstance(found, Embedded)
+    assert found.segmentation is not None
+    assert "segmentation/" in found.name

@@ -33,7 +33,8 @@ import yaml  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from moodcast import audio, speech, voices
-from moodcast.diarize import Diarizer, Embedded, Turn, mark_overlap
+from moodcast.diarize import Diarizer, Turn, mark_overlap
+from moodcast.embedded import SEGMENTATION, Embedded, segmented
 
 Wave = NDArray[np.float32]
 OnProgress = Callable[[str, float, float], None]  # step, how much of it is done, of how much
@@ -114,6 +115,13 @@ def with_speech(turns: Sequence[Turn], probabilities: NDArray[np.float32]) -> li
     return found
 
 
+def open_diarizer(source: str | Path, *, trust_checkpoint: bool = False) -> Diarizer:
+    """What a user names as a diarizer: a folder of jobs/segmentation.py for the embedded one, or a pipeline as `open_pipeline` takes it."""
+    if (Path(source) / SEGMENTATION).is_file():
+        return segmented(source)
+    return open_pipeline(source, trust_checkpoint=trust_checkpoint)
+
+
 def open_pipeline(source: str | Path, *, trust_checkpoint: bool = False, on_progress: OnProgress | None = None) -> Pyannote:
     """A pipeline by hub id ("owner/name" or "owner/name@revision") or local folder with config.yaml; on the GPU where there is one.
 
@@ -142,9 +150,12 @@ def open_pipeline(source: str | Path, *, trust_checkpoint: bool = False, on_prog
 def check(source: str, trust_checkpoint: bool) -> None:
     """What can be refused before anything is loaded: a name that is none, a folder without a pipeline, a maker who is not trusted."""
     local = Path(source).is_dir()
+    if (Path(source) / SEGMENTATION).is_file():
+        return  # weights of safetensors: nothing that runs
     if not local and not HUB_NAME.fullmatch(source):
         raise ValueError(
-            f"{source!r} is no diarizer: wanted a folder with {CONFIG}, or the hub id of a pyannote.audio pipeline (owner/name)"
+            f"{source!r} is no diarizer: wanted a folder with {CONFIG} or {SEGMENTATION}, "
+            "or the hub id of a pyannote.audio pipeline (owner/name)"
         )
     if local and not (Path(source) / CONFIG).is_file():
         raise ValueError(f"{source} is no pyannote.audio pipeline: it has no {CONFIG}; wanted a folder with one and the weights it names")

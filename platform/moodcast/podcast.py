@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from moodcast import __version__, audio
 from moodcast.bundle import Answer, Bundle
 from moodcast.chunks import samples_of
-from moodcast.diarize import Diarizer, Turn, default_diarizer
+from moodcast.diarize import Diarizer, Turn
+from moodcast.embedded import default_diarizer
 from moodcast.pipelines import checked
 from moodcast.refine import Refinement, refined, withheld
 from moodcast.status import overlap_shares, status_of

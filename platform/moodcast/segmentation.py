@@ -119,6 +119,9 @@ class Segmentation:
     def __init__(self, network: Segmenter, name: str = "segmentation") -> None:
         self.network = network.eval()
         self.name = name
+        self.shape = network.shape
+        self.step_s = STEP_S
+        self.sets: NDArray[np.float32] = network.sets.numpy()
         self.lock = threading.Lock()
 
     def activity(self, wave: Wave, starts: list[int], batch: int = 16) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from moodcast import audio, bundle, podcast
-from moodcast.diarize import Embedded
+from moodcast.embedded import Embedded
 from moodcast.timeline import Timeline
 from tests.cluster.listeners import addresses, beyond_loopback, descendants
 

@@ -64,7 +64,8 @@ def analyze(
     import moodcast
     from moodcast import formats, podcast, refine
     from moodcast.cli import show
-    from moodcast.diarize import Given, default_diarizer, read_rttm
+    from moodcast.diarize import Given, read_rttm
+    from moodcast.embedded import default_diarizer
 
     if rttm and len(files) > 1:
         raise ValueError(f"--rttm tells who speaks in one recording, but {len(files)} came; run analyze once a recording")
@@ -147,7 +148,8 @@ def evaluate_podcast(
     import moodcast
     from moodcast import podcast
     from moodcast.cli import show
-    from moodcast.diarize import Given, default_diarizer
+    from moodcast.diarize import Given
+    from moodcast.embedded import default_diarizer
     from moodcast.refine import Refinement, refined
     from moodcast.study import conversation
 
@@ -223,7 +225,7 @@ def simulated_talks(
 
     import moodcast
     from moodcast import evaluate
-    from moodcast.diarize import VOICEPRINT
+    from moodcast.embedded import VOICEPRINT
     from moodcast.manifest import read_manifests
     from moodcast.study.talks import SCENE, simulated
 
@@ -244,14 +246,14 @@ def simulated_talks(
 
 
 def opened_diarizer(source: str | None, trust_checkpoint: bool) -> Diarizer | None:
-    """The pipeline that was named, opened; None where none was."""
+    """The diarizer that was named, opened; None where none was."""
     if source is None:
         if trust_checkpoint:
             raise ValueError("--trust-checkpoint is about the checkpoints of --diarizer, which was not given")
         return None
-    from moodcast.pipelines import open_pipeline
+    from moodcast.pipelines import open_diarizer
 
-    return open_pipeline(source, trust_checkpoint=trust_checkpoint)
+    return open_diarizer(source, trust_checkpoint=trust_checkpoint)
 
 
 def opened_transcriber(source: str | None, language: str | None) -> Transcriber | None:
