@@ -1,0 +1,257 @@
+"""WordChunks: are random pieces sturdier than exact ones where a modality is missing, and sturdier than plain modality dropout?
+
+    python benchmarks/word_chunks.py run --corpora synthetic --minutes 20    # trains what is missing; appends JSON lines to results/
+    python benchmarks/word_chunks.py report                                  # the tables from them
+    python benchmarks/word_chunks.py run --smoke --out TRY                   # whether all of it works, not how well
+
+Three corpora. resd: real Russian dialogues with what was really said. synthetic, the positive control: the sound of emodb, words made of
+its phones with their true times, and a text made by code, each word of which names the emotion with probability 0.33 (a text alone
+then says it in about 60 of 100 cases; chosen on simulated texts before anything was trained). emodb, the negative control: its own ten
+sentences, which are the same for every emotion. Arms: each modality alone; fixed pieces; random crops (the paper's proposal); fixed pieces
+with plain modality dropout; both; and, where words have times, exact and centred pieces. Every arm is asked with all shares of words and of
+frames missing; what counts is the mean over the shares. Five folds by speaker (resd: by dialogue), never used to choose anything: the last
+epoch counts. The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jobs.word_chunks import RUN
+from moodcast import config, corpora, manifest, metrics
+from moodcast.batch import Batch, collate
+from moodcast.cluster.data import CachedStretches, Part
+from moodcast.labels import CLASSES, Labels
+from moodcast.manifest import Utterance
+from moodcast.nn import lost
+from moodcast.order import balance_weights
+from moodcast.run import Run, build
+from moodcast.step import Trainer
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDS = 5
+TELLING = 0.33  # how often a word of the synthetic text names the emotion
+PHONES_A_WORD = 4
+LEXICON = 12  # words that name each emotion
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+KINDS = ("words", "frames")
+PLAIN = ["method.drop_text=0", "method.drop_audio=0"]
+DROPPED = ["method.drop_text=0.3", "method.drop_audio=0.3"]
+ARMS = {
+    "audio alone": ["method.align=fixed", "method.drop_text=1", "method.drop_audio=0"],
+    "text alone": ["method.align=fixed", "method.drop_text=0", "method.drop_audio=1"],
+    "fixed": ["method.align=fixed", *PLAIN],
+    "random": ["method.align=random", *PLAIN],
+    "fixed, dropout": ["method.align=fixed", *DROPPED],
+    "random, dropout": ["method.align=random", *DROPPED],
+    "exact": ["method.align=exact", *PLAIN],
+    "centred": ["method.align=centred", *PLAIN],
+}
+TIMED = ("exact", "centred")  # arms that want to know when words are said
+CORPORA = {"synthetic": "emodb", "emodb": "emodb", "resd": "resd", "nemo": "nemo"}
+SMOKE = ["train.epochs=2", "method.width=16", "method.layers=1"]
+
+
+def rows_of(corpus: str, smoke: bool) -> list[Utterance]:
+    """The clips of a corpus; of the synthetic one with words and texts made for them."""
+    root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
+    rows = [row for row in corpora.prepare(CORPORA[corpus], root / CORPORA[corpus]) if row.emotion in CLASSES and row.text]
+    if corpus == "synthetic":
+        rows = [spoken(row, number) for number, row in enumerate(rows) if row.phones]
+    return rows[:: max(1, len(rows) // 150)] if smoke else rows
+
+
+def spoken(row: Utterance, number: int) -> Utterance:
+    """The row with words of a few phones each, at their true times, and a synthetic text that hints at the emotion."""
+    rng = np.random.default_rng([7, number])
+    phones = list(row.phones or ())
+    groups = [phones[start : start + PHONES_A_WORD] for start in range(0, len(phones), PHONES_A_WORD)]
+    names = sorted(CLASSES)
+    others = [name for name in names if name != row.emotion]
+    told = [row.emotion if rng.random() < TELLING else others[int(rng.integers(len(others)))] for _ in groups]
+    texts = [f"{str(name)[:2]}{'abcdefghijkl'[int(rng.integers(LEXICON))]}o" for name in told]
+    words = tuple((text, group[0][1], group[-1][2]) for text, group in zip(texts, groups, strict=True))
+    return replace(row, text=" ".join(texts), words=words)
+
+
+def settings(rows: Sequence[Utterance], options: argparse.Namespace, arm: str, seed: int) -> Run:
+    labels = Labels(tuple(sorted({str(row.emotion) for row in rows})))
+    changes = config.parse_overrides([*(SMOKE if options.smoke else []), *ARMS[arm], *options.set])
+    return config.replace_at(replace(RUN, labels=labels), {**changes, "train.seed": seed, "train.threads": 1})
+
+
+def run_one(options: argparse.Namespace, corpus: str, arm: str, seed: int, fold: int) -> None:
+    """Train on all folds but one, and ask that under every condition: counts by speaker."""
+    rows = rows_of(corpus, options.smoke)
+    run = settings(rows, options, arm, seed)
+    whole = CachedStretches(rows, run)
+    fold_of = np.array(manifest.folds(rows, FOLDS, seed=0))[whole.owners]
+    heard = Part(whole, np.flatnonzero(fold_of != fold))
+    started = time.monotonic()
+    method = build(run)
+    trainer = Trainer(method, run.train, heard, balance_weights([rows[i] for i in whole.owners[heard.at]], run.labels, run.train.balance))
+    for epoch in range(run.train.epochs):
+        trainer.epoch(epoch)
+    minutes = round((time.monotonic() - started) / 60, 2)
+    method.eval()
+    asked = np.flatnonzero(fold_of == fold)
+    owners = [rows[i] for i in whole.owners[asked]]
+    truth = [run.labels.classes.index(str(row.emotion)) for row in owners]
+    found = {}
+    for kind in KINDS:
+        for share in SHARES:
+            with torch.no_grad():
+                guess = torch.cat([method(batch).emotion.argmax(-1) for batch in missing(whole, asked, kind, share)])
+            counts = metrics.by_speaker(truth, guess.tolist(), [row.corpus_speaker for row in owners], len(run.labels.classes))
+            found[f"{kind} {share:g}"] = dict(zip(sorted({row.corpus_speaker for row in owners}), counts.astype(int).tolist(), strict=True))
+    record = {"corpus": corpus, "arm": arm, "fold": fold, "seed": seed, "minutes": minutes, "counts": found}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with options.out.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**record, "command": command_of(options)}) + "\n")
+    scores = [100 * float(metrics.uar(np.sum(list(part.values()), axis=0, dtype=float))) for part in found.values()]
+    print(f"{corpus}, {arm}, fold {fold}, seed {seed} ({minutes} min): {' '.join(f'{score:.0f}' for score in scores)}", flush=True)
+
+
+def missing(whole: CachedStretches, asked: NDArray[np.int64], kind: str, share: float, size: int = 64) -> Iterator[Batch]:
+    """Batches of stretches of which a share of the words, or of the frames, is missing; of all frames, none is attended to.
+
+    With a word go the samples that it takes and its times, where they are known.
+    """
+    run = whole.run
+    for start in range(0, len(asked), size):
+        waves, rows = [], []
+        for index in asked[start : start + size]:
+            stretch = whole.stretches[index]
+            row, wave = whole.rows[stretch.row], np.array(whole.store[stretch.row][stretch.start : stretch.stop])
+            rng = np.random.default_rng([11, int(index), round(100 * share)])
+            if kind == "frames":
+                wave = lost.without_frames(wave, run.audio.rate, share, rng)
+            elif share:
+                gone = lost.lost_words(len((row.text or "").split()), share, rng)
+                for place in gone if row.words else ():
+                    _, begin, end = row.words[place]
+                    wave[round(begin * run.audio.rate) : round(end * run.audio.rate)] = 0.0
+                left = tuple(word for place, word in enumerate(row.words or ()) if place not in gone)
+                row = replace(row, text=lost.without_words(row.text or "", gone), words=left or None)
+            waves.append(wave)
+            rows.append(row)
+        batch = collate(waves, run.chunks, run.audio.rate, run.labels, rows)
+        yield replace(batch, lengths=0 * batch.lengths) if kind == "frames" and share == 1.0 else batch
+
+
+def run_all(options: argparse.Namespace) -> None:
+    """One after the other; what is there already is not made again."""
+    made = records(options.out)
+    if other := sorted({str(record["command"]) for record in made if record["command"] != command_of(options)}):
+        raise SystemExit(f"{options.out} holds runs of another recipe ({other[0]}); name another file with --out")
+    done = {(record["corpus"], record["arm"], record["seed"], record["fold"]) for record in made}
+    stop = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    wanted = [
+        (corpus, arm, seed, fold)
+        for seed in options.seeds
+        for corpus in options.corpora
+        for arm in options.arms
+        if corpus == "synthetic" or arm not in TIMED
+        for fold in range(FOLDS)
+    ]
+    missing_runs = [task for task in wanted if task not in done]
+    print(f"{len(missing_runs)} runs to make, {len(wanted) - len(missing_runs)} of {len(wanted)} made", flush=True)
+    for corpus, arm, seed, fold in missing_runs:
+        if time.monotonic() > stop:
+            break
+        run_one(options, corpus, arm, seed, fold)
+
+
+def command_of(options: argparse.Namespace) -> str:
+    """What makes such a record: the recipe's changes belong to it."""
+    changes = [*(["--smoke"] if options.smoke else []), *(["--set", *options.set] if options.set else [])]
+    return shlex.join(["python", "benchmarks/word_chunks.py", "run", *changes])
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+# ------------------------------------------------------------------------------------------------------ report
+
+
+def stacked(found: Sequence[dict[str, Any]], condition: str) -> NDArray[np.float64]:
+    """Counts [speakers, K, K] of an arm under a condition, folds and seeds together."""
+    sums: dict[str, NDArray[np.float64]] = {}
+    for record in found:
+        for name, counts in record["counts"][condition].items():
+            sums[name] = sums.get(name, 0.0) + np.array(counts, dtype=float)
+    return np.stack([sums[name] for name in sorted(sums)])
+
+
+def over_shares(found: Sequence[dict[str, Any]], kind: str) -> NDArray[np.float64]:
+    """[speakers, shares, K, K]."""
+    return np.stack([stacked(found, f"{kind} {share:g}") for share in SHARES], axis=1)
+
+
+def mean_uar(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over shares of the UAR of counts [..., shares, K, K]."""
+    return np.asarray(metrics.uar(counts)).mean(-1)
+
+
+def report(options: argparse.Namespace) -> None:
+    """A table a corpus: UAR with everything there, without text, without sound; means over missing shares; paired differences."""
+    every = records(options.out)
+    for corpus in options.corpora:
+        arms = {}
+        for arm in ARMS:
+            mine = {(r["seed"], r["fold"]): r for r in every if r["corpus"] == corpus and r["arm"] == arm}
+            seeds = [seed for seed in sorted({seed for seed, _ in mine}) if all((seed, fold) in mine for fold in range(FOLDS))]
+            if seeds:
+                arms[arm] = (seeds, [mine[seed, fold] for seed in seeds for fold in range(FOLDS)])
+        if not arms:
+            print(f"{corpus}: not finished\n")
+            continue
+        first = stacked(next(iter(arms.values()))[1], "words 0")
+        size = f"{first.shape[0]} speakers, {first.shape[1]} classes, chance {100 / first.shape[1]:.1f}"
+        print(f"{corpus}: {size}; UAR in %, 95 % by bootstrap over speakers, seeds of a speaker together")
+        means = [f"mean over missing {kind}" for kind in KINDS]
+        print(
+            f"| {' | '.join(['arm', 'seeds', 'all there', 'no text', 'no sound', *means, *(f'{name}, minus fixed' for name in means)])} |"
+        )
+        print("|" + 9 * "---|")
+        for arm, (seeds, found) in arms.items():
+            plain = [str(metrics.speaker_bootstrap(metrics.uar, stacked(found, name))) for name in ("words 0", "words 1", "frames 1")]
+            means = [str(metrics.speaker_bootstrap(mean_uar, over_shares(found, kind))) for kind in KINDS]
+            gains = ["", ""]
+            if "fixed" in arms and arm != "fixed" and arms["fixed"][0] == seeds:
+                base = arms["fixed"][1]
+                gains = [str(metrics.paired_bootstrap(mean_uar, over_shares(found, kind), over_shares(base, kind))) for kind in KINDS]
+            print(f"| {arm} | {len(seeds)} | {' | '.join([*plain, *means, *gains])} |")
+        print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("do", choices=("run", "report"))
+    parser.add_argument("--corpora", nargs="+", choices=sorted(CORPORA), default=["synthetic", "resd", "emodb"])
+    parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--minutes", type=float, default=0, help="start nothing new after so many; 0 for no limit")
+    parser.add_argument("--smoke", action="store_true", help="150 clips, two epochs of a small network")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "word_chunks.jsonl")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    {"run": run_all, "report": report}[options.do](options)
+
+
+if __name__ == "__main__":
+    main()
