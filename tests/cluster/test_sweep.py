@@ -6,20 +6,24 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from ray import tune
 
 import moodcast
 from moodcast.cluster import population, search, sweep
 from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger
+from moodcast.cluster.lockstep import Lockstep
 from moodcast.cluster.referee import Referee
 from moodcast.cluster.standing import Standing, ended_line
 from moodcast.cluster.trial import trial_of
+from moodcast.config import replace_at
 from moodcast.manifest import Utterance
-from moodcast.run import run_from_dict
+from moodcast.methods.pretrained import Pretrained
+from moodcast.run import Audio, run_from_dict
 from tests.cluster.sweeping import RUN, begun, play, scores, space
 from tests.cluster.tiny import tiny_corpus
 
@@ -141,6 +145,19 @@ def test_a_trial_that_fails_and_one_that_diverges_are_told_and_the_others_go_on(
     assert ledger.best.changes == {"train.lr": 0.01, "method.nan_at_step": -1}
 
 
+def test_a_trial_whose_process_dies_is_given_up_only_when_ray_gives_it_up(rows: list[Utterance], tmp_path: Path) -> None:
+    """Ray Tune says "error" also where it is about to start the trial again."""
+    with Ledger(begun(rows, tmp_path / "sweep", trials=1), write=True) as ledger:
+        ledger.begin(search.next_trial(space, RUN, {}, [], number=0, searcher="random", seed=0))
+        referee = Referee(ledger, Standing(ledger, progress=False))
+        trial = SimpleNamespace(config={"trial": 0}, get_pickled_error=lambda: RuntimeError("out of memory\nand more"))
+        for again, state in ((True, "running"), (False, "failed")):
+            trial.should_recover = lambda again=again: again
+            referee.on_trial_error(None, trial)
+            assert ledger.trials[0].state == state
+        assert ledger.trials[0].error == "its process died 3 times; the last time: out of memory"
+
+
 def test_a_space_that_changes_what_is_no_field_is_refused(rows: list[Utterance], tmp_path: Path) -> None:
     def wrong(trial: Any) -> dict[str, Any]:
         return {"train.lrr": trial.suggest_float("train.lrr", 1e-3, 1e-2)}
@@ -158,6 +175,48 @@ def test_what_is_fixed_is_not_searched(rows: list[Utterance], tmp_path: Path) ->
         trial = search.next_trial(space, run, ledger.settings["fixed"], [], number=1, searcher="optuna", seed=0)
         assert set(trial.params) == {"train.lr"}
         assert trial.changes["method.dropout"] == 0.3
+
+
+def test_models_of_several_seeds_count_like_more_folds(rows: list[Utterance], cache: Path, tmp_path: Path) -> None:
+    ledger = play(begun(rows, tmp_path / "sweep", trials=1, seeds=2), cache)
+    line = ledger.trials[0].epochs[-1]
+    assert len(line["each"]) == 4
+    assert line["value"] == pytest.approx(sum(line["each"]) / 4)
+    assert line["spread"] == pytest.approx(np.std(line["each"], ddof=1), abs=1e-6)
+    losses = {member.run.train.seed for member in trial_of(ledger.folder, {}, cache).members}
+    assert losses == {RUN.train.seed, RUN.train.seed + 1}
+
+
+def test_a_rival_has_the_same_budget_and_rows_and_a_field_less(whole: Ledger) -> None:
+    folder = sweep.rival_of(whole.folder, space, ["method.dropout=0"])
+    assert sweep.rival_of(whole.folder, space, ["method.dropout=0"]) == folder, "a second call goes on with it"
+    ours, theirs = whole.settings, Ledger(folder).settings
+    same = ("trials", "searcher", "scheduler", "folds", "seeds", "seed", "grace", "factor", "epochs", "rows_sha256", "test_sha256")
+    assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+    assert (theirs["fixed"], theirs["fields"]) == ({"method.dropout": 0.0}, ["train.lr"])
+    with pytest.raises(ValueError, match="train.lrr is not searched by .* Did you mean 'train.lr'"):
+        sweep.rival_of(whole.folder, space, ["train.lrr=1"])
+
+
+def test_a_frozen_encoder_is_heard_once_for_all_trials(rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = replace(RUN.chunks, length_s=0.5, hop_s=0.5)
+    run = replace(RUN, method=Pretrained.Config(width=8), chunks=plan, audio=Audio(16_000), train=replace(RUN.train, epochs=1))
+    heard: list[int] = []
+    own = Pretrained.frozen
+
+    def frozen(self: Pretrained, batch: Any) -> Any:
+        heard.append(batch.size)
+        return own(self, batch)
+
+    monkeypatch.setattr(Pretrained, "frozen", frozen)
+    train = [row for row in rows if row.split == "train"][:24]
+    scores = []
+    for kept in ("on", "on", "off"):
+        heard.clear()
+        steps = Lockstep(replace_at(run, {"train.cache_features": kept}), train, 2, 1, root=tmp_path / "cache")
+        scores.append(steps.next()["each"])
+        assert sum(heard) == (24 if len(scores) == 1 else 0), "once, by whoever comes first; without the cache, as part of forward"
+    assert scores[0] == scores[1] == scores[2]
 
 
 def test_a_searcher_that_learns_asks_nearer_to_what_was_good() -> None:

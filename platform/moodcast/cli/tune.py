@@ -71,6 +71,9 @@ def search(
     keep: Annotated[int, typer.Option(min=1, help="Of how many of the best trials bundles are kept.")] = 2,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; by default one a core.")] = None,
     gpus: Annotated[float, typer.Option(min=0.0, help="Share of a GPU that each trial gets.")] = 0.0,
+    distributed: Annotated[
+        int, typer.Option(min=0, metavar="WORKERS", help="Make each trial a Train run of its own, with so many workers.")
+    ] = 0,
 ) -> None:
     """Search a space over inner speaker folds. What is killed goes on with --resume; test rows are never read."""
     from moodcast.cluster import sweep
@@ -90,7 +93,7 @@ def search(
                 out,
                 sweep.Plan(trials, searcher, scheduler, folds, seeds, seed, grace, factor, interval, keep),
             )
-        ledger = sweep.go_on(folder, space_of(space), concurrent=concurrent, gpus=gpus)
+        ledger = sweep.go_on(folder, space_of(space), sweep.Machines(concurrent, gpus, distributed))
     except KeyboardInterrupt as stopped:
         fail(str(stopped) or "interrupted", "stopped")
         raise typer.Exit(130) from None

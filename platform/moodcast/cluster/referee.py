@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,9 +89,10 @@ class Asker(Stateless, Searcher):
 class Referee(Stateless, FIFOScheduler):
     """Writes what trials report into the ledger and says who goes on: Ray's ASHA, told the ledger when a driver starts."""
 
-    def __init__(self, ledger: Ledger, standing: Standing) -> None:
+    def __init__(self, ledger: Ledger, standing: Standing, dismiss: Callable[[Mapping[str, Any]], None] | None = None) -> None:
+        """dismiss: how a trial that is over is asked to leave, where Ray Tune is not to end its process."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ledger, self.standing = ledger, standing
+        self.ledger, self.standing, self.dismiss = ledger, standing, dismiss
         self.halvings = halvings_of(ledger.settings)
         for number, line in ledger.told:
             decision = self._decide(number, line)
@@ -108,6 +109,13 @@ class Referee(Stateless, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         """Note an epoch, or the end."""
+        decision = self._noted(trial, result)
+        if decision != TrialScheduler.STOP or self.dismiss is None:
+            return decision
+        self.dismiss(trial.config)
+        return str(TrialScheduler.CONTINUE)
+
+    def _noted(self, trial: Any, result: Mapping[str, Any]) -> str:
         number = int(trial.config["trial"])
         if self.ledger.trials[number].state != "running":
             return str(TrialScheduler.STOP)
@@ -133,9 +141,9 @@ class Referee(Stateless, FIFOScheduler):
         """It has said so before."""
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Its process died too often."""
+        """A process died. Ray Tune also calls this where it is about to start it again."""
         number = int(trial.config["trial"])
-        if self.ledger.trials[number].state == "running":
+        if self.ledger.trials[number].state == "running" and not trial.should_recover():
             self._end(number, "failed", f"its process died {DEATHS + 1} times; the last time: {_last_words(trial)}")
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
@@ -180,7 +188,8 @@ def halvings_of(settings: Mapping[str, Any]) -> list[Any]:
 
 
 def _last_words(trial: Any) -> str:
+    """The first line of what Ray knows of a death."""
     with contextlib.suppress(Exception):
-        lines = [line.strip() for line in str(trial.get_error() or trial.get_pickled_error()).splitlines() if line.strip()]
-        return lines[-1]
-    return "unknown"
+        error = trial.get_pickled_error() or trial.get_error()
+        return next(line.strip() for line in str(error).splitlines() if line.strip())
+    return "nobody knows why"

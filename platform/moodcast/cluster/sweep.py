@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,9 @@ from typing import Any
 from ray import tune
 
 from moodcast import audit, augment, config
+from moodcast.cluster import distributed, local, population, search
 from moodcast.cluster import folder as files
 from moodcast.cluster import ledger as books
-from moodcast.cluster import local, population, search
 from moodcast.cluster.folds import refuse_heard
 from moodcast.cluster.job import with_split
 from moodcast.cluster.ledger import Ledger
@@ -70,6 +71,18 @@ class Plan:
         for name, low in (("trials", 1), ("folds", FEWEST_FOLDS), ("seeds", 1), ("grace", 1), ("factor", 2), ("interval", 1), ("keep", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What trials run on: how many at once (None: as many as there are cores for), and which share of a GPU each has.
+
+    workers: 0 runs a trial in one process; more makes it a Train run of its own, with so many (`moodcast.cluster.distributed`).
+    """
+
+    concurrent: int | None = None
+    gpus: float = 0.0
+    workers: int = 0
 
 
 def begin(
@@ -166,22 +179,13 @@ def check(run: Run, rows: Sequence[Utterance], plan: Plan) -> None:
     find_method(method_name(run.method), trust_of(run)).make_ready(run.method, run.spec)
 
 
-def go_on(
-    out: Path,
-    space: search.Space,
-    *,
-    concurrent: int | None = None,
-    gpus: float = 0.0,
-    cache: Path | None = None,
-    progress: bool = True,
-    workers: int = 0,
-) -> Ledger:
+def go_on(out: Path, space: search.Space, machines: Machines | None = None, *, cache: Path | None = None, progress: bool = True) -> Ledger:
     """Run what is missing of the sweep in a folder until every trial has ended; the ledger.
 
-    concurrent: trials at once (default: one a core). gpus: share of a GPU for each. workers: 0 runs each trial in one process; more
-    makes each a Train run of its own with that many (`moodcast.cluster.distributed`). Raises ValueError for a folder that is no sweep, or
-    a space that draws otherwise than when it began; Interrupted (a KeyboardInterrupt) at Ctrl-C, RuntimeError where Ray went away.
+    Raises ValueError for a folder that is no sweep, or a space that draws otherwise than when it began; Interrupted (a KeyboardInterrupt)
+    at Ctrl-C, RuntimeError where Ray went away.
     """
+    machines = machines or Machines()
     out = Path(out).absolute()
     with Ledger(out, write=True) as ledger:
         settings = ledger.settings
@@ -192,33 +196,32 @@ def go_on(
         shutil.rmtree(out / books.RAY_FOLDER, ignore_errors=True)
         if len(ledger.ended) < ledger.wanted:
             with Standing(ledger, progress) as standing:
-                _run(ledger, space, run, standing, concurrent, gpus, cache, workers)
+                _run(ledger, space, run, standing, machines, cache)
             ledger.sweep_up(settings["keep"])
             shutil.rmtree(out / books.RAY_FOLDER, ignore_errors=True)
         ledger.check_count()
         return ledger
 
 
-def _run(
-    ledger: Ledger, space: search.Space, run: Run, standing: Standing, concurrent: int | None, gpus: float, cache: Path | None, workers: int
-) -> None:
-    given = {
-        "sweep": str(ledger.folder),
-        "cwd": os.getcwd(),
-        "cache": str(Path(cache).absolute()) if cache else "",
-        "device": "cuda" if gpus else "cpu",
-    }
+def _run(ledger: Ledger, space: search.Space, run: Run, standing: Standing, machines: Machines, cache: Path | None) -> None:
     cpus = max(1, run.train.threads)
-    with local.cluster(num_cpus=local.usable_cpus()), _settings(QUIET), _signals():
-        at_once = concurrent or max(1, local.usable_cpus() // cpus)
-        referee = Referee(ledger, standing)
-        asker = Asker(ledger, space, run, given)
-        trainable: Any = tune.with_resources(run_trial, {"cpu": cpus, "gpu": gpus})
+    given: dict[str, Any] = {"sweep": str(ledger.folder), "cwd": os.getcwd(), "cache": str(Path(cache).absolute()) if cache else ""}
+    given |= {"device": "cuda" if machines.gpus else "cpu", "workers": machines.workers, "cpus": cpus}
+    each = cpus * max(1, machines.workers)
+    at_once = machines.concurrent or max(1, local.usable_cpus() // each)
+    several = bool(machines.workers)
+    cores = max(local.usable_cpus(), math.ceil(at_once * (each + distributed.LITTLE)) if several else 0)
+    with local.cluster(num_cpus=cores, dashboard=several), _settings(QUIET), _signals():
+        trainable: Any = tune.with_resources(run_trial, {"cpu": cpus, "gpu": machines.gpus})
+        dismiss = None
+        if several:
+            trainable = tune.with_resources(distributed.launch, {"cpu": distributed.LITTLE})
+            dismiss = distributed.dismiss
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=asker,
-                scheduler=referee,
+                search_alg=Asker(ledger, space, run, given),
+                scheduler=Referee(ledger, standing, dismiss),
                 metric="value",
                 mode="max",
                 num_samples=ledger.wanted - len(ledger.ended),

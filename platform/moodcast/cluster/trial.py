@@ -29,11 +29,15 @@ def run_trial(given: dict[str, Any]) -> None:
         tune.report(record)
 
 
-def records(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a trial reports, an epoch each, from its last state on; "ended" and why, where it cannot go on."""
+def records(given: Mapping[str, Any], world: int = 1, rank: int = 0) -> Iterator[dict[str, Any]]:
+    """What a trial reports, an epoch each, from its last state on; "ended" and why, where it cannot go on. The same on every rank.
+
+    Raises what goes wrong on one of several ranks: the others wait for it, and only a new start of all frees them.
+    """
     own = books.trial_folder(Path(given["sweep"]), int(given["trial"]))
     try:
-        steps = trial_of(Path(given["sweep"]), given["changes"], Path(given["cache"]) if given["cache"] else None, given["device"])
+        cache = Path(given["cache"]) if given["cache"] else None
+        steps = trial_of(Path(given["sweep"]), given["changes"], cache, given["device"], world, rank)
         if not steps.load(own) and given["from"] is not None:
             steps.load(books.trial_folder(Path(given["sweep"]), given["from"]))
         for line in steps.history[given["known"] :]:  # what a driver that is gone may not have heard
@@ -47,7 +51,19 @@ def records(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     except Diverged as error:
         yield {"ended": "diverged", "error": str(error), "value": 0.0}
     except Exception as error:  # one trial that cannot be is no reason to end the others
+        if world > 1:
+            raise
         yield {"ended": "failed", "error": f"{type(error).__name__}: {error}", "value": 0.0}
+
+
+def last_reports(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What the state of a trial says that its driver may not have heard."""
+    path = books.trial_folder(Path(given["sweep"]), int(given["trial"])) / books.STATE
+    if not path.is_file():
+        return
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    for line in state["history"][given["known"] :]:
+        yield {**line, "counts": json.dumps(state["counts"])} if line["epoch"] == given["until"] else dict(line)
 
 
 def told(line: Mapping[str, Any], steps: Lockstep, until: int) -> dict[str, Any]:
