@@ -219,6 +219,12 @@ class Adapting(Method):
         for stream in self.streams:
             self.trunk.fit(view, stream)
 
+    def take_statistics(self, view: View) -> bool:
+        """Those of the target, where each domain is heard through its own."""
+        if self.config.front.standardise == "domain":
+            self.trunk.fit(view, "target")
+        return self.config.front.standardise == "domain"
+
     def after_step(self, progress: float) -> None:
         """Remember how far training is."""
         self.progress.fill_(progress)

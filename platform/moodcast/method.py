@@ -94,6 +94,13 @@ class Method(nn.Module):
         """Groups for the optimiser; a group may hold "lr_scale", which multiplies the run's learning rate."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
+    def large_parts(self) -> list[nn.Module]:
+        """What `train.shard` divides among workers part by part: the trained layers of a large encoder; [] where there is nothing large.
+
+        Whoever has some may change weights in `losses` alone, and gives the same number of batches to every rank.
+        """
+        return []
+
     def start_epoch(self, epoch: int, view: View) -> None:
         """Before an epoch (0-based): clustering, curricula, unfreezing."""
 
@@ -102,6 +109,10 @@ class Method(nn.Module):
 
     def fit_once(self, view: View) -> None:
         """Before the first epoch: closed-form parts fill buffers."""
+
+    def take_statistics(self, view: View) -> bool:
+        """Take the statistics by which inputs are standardised from recordings without labels; whether the method keeps any."""
+        return False
 
     @classmethod
     def make_ready(cls, config: Any, spec: Spec) -> None:

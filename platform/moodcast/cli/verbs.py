@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodcast.cli import data, scoring, submit, talks, units
+from moodcast.cli import adapt, data, scoring, submit, talks, units
 from moodcast.cli import tune as tuning
 from moodcast.cli.words import fail, find_run, options, progress, run, say, sort_words
 
@@ -104,6 +104,7 @@ def train(
 app.command()(submit.submit)
 app.add_typer(submit.jobs, name="jobs")
 app.add_typer(tuning.app, name="tune")
+app.command()(adapt.adapt)
 app.command()(scoring.evaluate)
 app.command()(scoring.calibrate)
 app.command()(talks.evaluate_podcast)

@@ -125,9 +125,14 @@ class Committee(Method):
 
     def fit_once(self, view: View) -> None:
         """Centre and scale of the moments."""
+        self.take_statistics(view)
+
+    def take_statistics(self, view: View) -> bool:
+        """Centre and scale of the moments, for which no label is needed."""
         found = view.features(lambda batch: moments(*self._frames(batch))[0]).double()
         self.centre.copy_(found.mean(0))
         self.scale.copy_(found.std(0, correction=0).clamp_min(1e-3))
+        return True
 
     def _frames(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Level-normalised log-mel [N, T, M], its mask [N, T] and which chunks exist [B, C]."""

@@ -114,6 +114,14 @@ class Functionals(Method):
                 self.head.bias.copy_(torch.from_numpy(bias))
             self.head.requires_grad_(False)
 
+    def take_statistics(self, view: View) -> bool:
+        """Centre and scale of the features, for which no label is needed."""
+        found = view.features(lambda batch: (self.frozen(batch) if batch.frozen is None else batch.frozen)[:, 0]).double()
+        self.centre.copy_(found.mean(0))
+        spread = found.std(0, correction=0)
+        self.scale.copy_(torch.where(spread > 1e-9, spread, torch.ones_like(spread)))
+        return True
+
     def _with_targets(self, batch: Batch) -> Tensor:
         if batch.target is None or batch.weight is None:
             raise ValueError("this batch has no target: collate it with labels and rows")

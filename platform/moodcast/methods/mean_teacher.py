@@ -84,6 +84,13 @@ class MeanTeacher(Adapting):
         super().fit_once(view)
         self.teacher.load_state_dict(self.trunk.state_dict())
 
+    def take_statistics(self, view: View) -> bool:
+        """Those of the target, for teacher and pupil."""
+        taken = super().take_statistics(view)
+        self.teacher.centre.copy_(self.trunk.centre)
+        self.teacher.scale.copy_(self.trunk.scale)
+        return taken
+
     def after_step(self, progress: float) -> None:
         """The teacher follows; at the beginning faster, so that the pupil's first guesses are forgotten."""
         super().after_step(progress)

@@ -1,0 +1,323 @@
+"""Adaptation across languages, method by method, on statistics of utterances: the grid behind docs/adaptation.md.
+
+    python benchmarks/transfer_grid.py choose --seeds 0 1 2        # weights of the objectives, on development pairs alone
+    python benchmarks/transfer_grid.py run --seeds 0 1 2 3 4       # appends a JSON line a cell to results/transfer_grid.jsonl
+    python benchmarks/transfer_grid.py report                      # docs/adaptation.md from them (--check: is it up to date?)
+
+Four classes (angry, happy, neutral, sad). A cell trains on a source corpus with labels and on half of a target's speakers (of resd:
+dialogues) without, and answers the other half; then the halves change places, and the answers are pooled. Nobody is on two sides, nothing
+is chosen on the target, the last epoch counts. A second call makes only what is missing. Of large corpora a part is taken, the same number
+of each class. The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moodcast import config, corpora, manifest, metrics
+from moodcast.adapting import Front
+from moodcast.batch import Batch
+from moodcast.chunks import ChunkPlan
+from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.features import keep_features
+from moodcast.labels import Labels
+from moodcast.manifest import Utterance
+from moodcast.method import Method
+from moodcast.methods.coral import Coral
+from moodcast.methods.dann import Dann
+from moodcast.methods.mcc import Mcc
+from moodcast.methods.mean_teacher import MeanTeacher
+from moodcast.methods.mk_mmd import MkMmd
+from moodcast.methods.shot import Shot
+from moodcast.methods.target_norm import TargetNorm
+from moodcast.order import balance_weights
+from moodcast.run import Run, Train, build
+from moodcast.step import Trainer, predict_emotion
+from moodcast.transfer import TransferTask
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results" / "transfer_grid.jsonl"
+CHOICES = ROOT / "results" / "transfer_choices.jsonl"
+CLASSES = ("angry", "happy", "neutral", "sad")
+LABELS = Labels(CLASSES)
+LANGUAGES = {"cremad": "en", "ravdess": "en", "emodb": "de", "nemo": "pl", "resd": "ru", "urdu": "ur"}
+MOST = 300  # utterances of a class that are taken of a corpus, drawn once
+PAIRS = (
+    ("cremad", "emodb"),
+    ("cremad", "nemo"),
+    ("cremad", "resd"),
+    ("cremad", "urdu"),
+    ("emodb", "cremad"),
+    ("emodb", "nemo"),
+    ("nemo", "emodb"),
+    ("nemo", "urdu"),
+    ("emodb", "urdu"),
+    ("nemo", "cremad"),
+)
+DEVELOPMENT = (("emodb", "ravdess"), ("nemo", "ravdess"))  # settings are chosen on these; ravdess is in no reported pair
+FRONT = Front(kind="functionals", width=64, layers=2, dropout=0.3)
+TRAIN = Train(epochs=15, batch_size=64, lr=2e-3, weight_decay=1e-2, balance="class", keep="last")
+PLAN = ChunkPlan(length_s=6.0, hop_s=6.0)
+
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table: a method with settings, and what of the target it uses beside statistics."""
+
+    name: str
+    method: Any
+    audio: bool = True
+    labels: bool = False
+    after: str | None = None  # the arm whose weights it starts from
+
+    @property
+    def run(self) -> Run:
+        return Run(
+            method=replace(self.method, front=replace(self.method.front, **asdict_front(self))), labels=LABELS, chunks=PLAN, train=TRAIN
+        )
+
+
+def asdict_front(arm: Arm) -> dict[str, Any]:
+    keep = arm.method.front.standardise
+    return {"kind": FRONT.kind, "width": FRONT.width, "layers": FRONT.layers, "dropout": FRONT.dropout, "standardise": keep}
+
+
+ARMS = {
+    arm.name: arm
+    for arm in (
+        Arm("source_only", TargetNorm.Config(front=Front(standardise="source")), audio=False),
+        Arm("target_norm", TargetNorm.Config()),
+        Arm("coral", Coral.Config()),
+        Arm("mk_mmd", MkMmd.Config()),
+        Arm("dann", Dann.Config()),
+        Arm("mcc", Mcc.Config()),
+        Arm("mean_teacher", MeanTeacher.Config()),
+        Arm("shot", Shot.Config(), after="target_norm"),
+        Arm("joint", TargetNorm.Config(), labels=True),
+        Arm("target_supervised", TargetNorm.Config(), labels=True),
+    )
+}
+GRID = {  # what `choose` compares, on the development pairs
+    "coral": [{"method.weights.coral": value} for value in (1.0, 10.0, 100.0)],
+    "mk_mmd": [{"method.weights.discrepancy": value} for value in (0.3, 1.0, 3.0)],
+    "dann": [{"method.weights.judge": 1.0, "method.reversal": value} for value in (0.1, 0.3, 1.0)],
+    "mcc": [{"method.weights.confusion": value} for value in (0.1, 0.3, 1.0)],
+    "mean_teacher": [{"method.weights.taught": value} for value in (0.3, 1.0)],
+    "shot": [{"train.lr": value} for value in (1e-4, 3e-4, 1e-3)],
+}
+
+
+# ---------------------------------------------------------------------------------------------------- data
+
+
+@dataclass
+class Table:
+    """The statistics of a corpus, [N, 1, F], and its rows."""
+
+    rows: list[Utterance]
+    found: torch.Tensor
+
+
+@dataclass
+class Statistics:
+    """Some rows of tables as a trainer reads them; labels only where they are given."""
+
+    rows: Sequence[Utterance]
+    found: torch.Tensor
+    labelled: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def names(self, indices: NDArray[np.int64]) -> list[str]:
+        return [self.rows[i].id for i in indices]
+
+    def batches(self, plan: Sequence[NDArray[np.int64]], epoch: int | None = None) -> Iterator[Batch]:
+        if self.labelled and not hasattr(self, "targets"):
+            self.targets = torch.tensor([LABELS.target(row) for row in self.rows])
+        for indices in plan:
+            size = len(indices)
+            target = self.targets[indices] if self.labelled else None
+            weight = torch.ones(size) if self.labelled else None
+            yield Batch(
+                torch.zeros(size, 1, 1), torch.ones(size, 1, dtype=torch.int64), torch.ones(size), target, weight, self.found[indices]
+            )
+
+
+@cache
+def table(name: str) -> Table:
+    """A corpus, or a part of it: its rows with one of the classes and their statistics."""
+    root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
+    rows = sorted((row for row in corpora.prepare(name, root / name) if LABELS.name(row) is not None), key=lambda row: row.id)
+    rng = np.random.default_rng(0)
+    kept = [i for label in CLASSES for i in rng.permutation([i for i, row in enumerate(rows) if row.emotion == label])[:MOST]]
+    rows = [rows[i] for i in sorted(kept)]
+    run = ARMS["target_norm"].run
+    method, data = build(run), CachedStretches(rows, run, labelled=False)
+    keep_features(method, [data], method.frozen_name(), None)
+    pieces = np.concatenate([data.features.get(data.feature_name(i)) for i in range(len(data))])  # [stretches, F]
+    share = data.seconds[:, None]
+    found = np.stack([(pieces * share)[data.owners == i].sum(0) / share[data.owners == i].sum() for i in range(len(rows))])
+    return Table(rows, torch.from_numpy(found.astype(np.float32))[:, None])
+
+
+def of(rows: Sequence[Utterance], labelled: bool) -> Statistics:
+    """The statistics of rows, in their order."""
+    where = {row.id: (name, i) for name in {row.corpus for row in rows} for i, row in enumerate(table(name).rows)}
+    return Statistics(rows, torch.stack([table(where[row.id][0]).found[where[row.id][1]] for row in rows]), labelled)
+
+
+def tasks(source: str, target: str, seed: int) -> list[TransferTask]:
+    """Both halves of a target, split by group."""
+    sides = manifest.folds(table(target).rows, 2, seed)
+    labelled = [replace(row, split="train") for row in table(source).rows]
+    found = []
+    for side in range(2):
+        rows = [replace(row, split="test" if at == side else "train") for row, at in zip(table(target).rows, sides, strict=True)]
+        found.append(TransferTask.of(labelled, rows))
+    return found
+
+
+# -------------------------------------------------------------------------------------------------- training
+
+
+def trained(run: Run, task: TransferTask, arm: Arm, begin: Method | None) -> Method:
+    """One training of a cell."""
+    rows = list(task.source)
+    if arm.labels:
+        opened = task.unsealed()
+        rows = [*rows, *opened] if arm.name == "joint" else opened
+    other = of(task.adapt, labelled=False)
+    method = build(run)
+    if begin is not None:
+        method.load_state_dict({**method.state_dict(), **{k: v for k, v in begin.state_dict().items() if k.startswith("trunk.")}})
+    if method.streams == ("target",):
+        trainer = Trainer(method, run.train, other)
+    else:
+        weights = balance_weights(rows, LABELS, run.train.balance)
+        trainer = Trainer(method, run.train, of(rows, labelled=True), weights, target=other)
+    trainer.fit_once()
+    for epoch in range(run.train.epochs):
+        trainer.epoch(epoch)
+    return method
+
+
+def cell(source: str, target: str, names: Sequence[str], seed: int, changes: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """One row an arm: what it answers to all of the target, each half by a model that adapted to the other."""
+    both = tasks(source, target, seed)
+    needed = [*dict.fromkeys([name for arm in names for name in (ARMS[arm].after, arm) if name])]
+    done: dict[str, list[Method]] = {}
+    for name in needed:
+        arm, started = ARMS[name], time.monotonic()
+        run = config.replace_at(arm.run, {"train.seed": seed, **(changes or {} if name in names else {})})
+        begin = done.get(arm.after or "", [None, None])
+        done[name] = [trained(run, task, arm, begin[i]) for i, task in enumerate(both)]
+        if name not in names:
+            continue
+        counts: dict[str, Counts] = {}
+        for method, task in zip(done[name], both, strict=True):
+            size = len(task.test)
+            given = predict_emotion(method, of(task.test, labelled=False), np.arange(size), np.ones(size), 256)
+            answers = task.answers(LABELS, given)
+            for who, matrix in zip(
+                np.unique(answers.speakers), metrics.by_speaker(answers.truth, answers.guess, answers.speakers, len(CLASSES)), strict=True
+            ):
+                counts[str(who)] = counts.get(str(who), 0) + matrix
+        yield {
+            "task": f"{source}->{target}",
+            "languages": f"{LANGUAGES[source]}->{LANGUAGES[target]}",
+            "method": name,
+            "seed": seed,
+            **scored(counts),
+            "uses": {"target_audio": arm.audio, "target_labels": arm.labels, "transductive": False},
+            "seconds": round(time.monotonic() - started, 1),
+            "changes": changes or {},
+            "counts": {who: matrix.astype(int).tolist() for who, matrix in counts.items()},
+        }
+
+
+def scored(counts: dict[str, Counts]) -> dict[str, Any]:
+    """UAR and macro-F1 with intervals by bootstrap over speakers."""
+    sums = np.stack(list(counts.values()))
+    found = {}
+    for name, score in (("uar", metrics.uar), ("macro_f1", metrics.macro_f1)):
+        interval = metrics.speaker_bootstrap(score, sums)
+        found[name] = [round(100 * value, 2) for value in (interval.value, interval.low, interval.high)]
+    return found
+
+
+def beside(row: dict[str, Any], other: dict[str, Any]) -> list[float]:
+    """The paired difference of UAR, in points, with its interval."""
+    ours, theirs = (np.array([item["counts"][who] for who in sorted(row["counts"])], dtype=float) for item in (row, other))
+    interval = metrics.paired_bootstrap(metrics.uar, ours, theirs)
+    return [round(100 * value, 2) for value in (interval.value, interval.low, interval.high)]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def write(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def run_grid(options: argparse.Namespace) -> None:
+    """Every cell that is missing, seed after seed, so that what is there is balanced at any time."""
+    command = "python " + shlex.join([str(Path(sys.argv[0])), *sys.argv[1:]])
+    have = {(row["task"], row["method"], row["seed"]) for row in read(options.out)}
+    for seed in options.seeds:
+        for source, target in [pair.split("->") for pair in options.pairs] if options.pairs else PAIRS:
+            wanted = [name for name in options.methods if (f"{source}->{target}", name, seed) not in have]
+            if not wanted:
+                continue
+            known = {row["method"]: row for row in read(options.out) if (row["task"], row["seed"]) == (f"{source}->{target}", seed)}
+            for row in cell(source, target, wanted, seed):
+                known[row["method"]] = row
+                for name in ("source_only", "target_norm"):
+                    if name in known:
+                        row[f"above_{name}"] = beside(row, known[name])
+                write(options.out, {**row, "command": command})
+                print(f"{row['task']} {row['method']} {seed}: {row['uar'][0]:.1f} ({row['seconds']:.0f} s)", flush=True)
+
+
+def choose(options: argparse.Namespace) -> None:
+    """Each method with several settings on the development pairs, whose target is none of the grid's."""
+    for name, settings in GRID.items():
+        for changes in settings:
+            for seed in options.seeds:
+                for source, target in DEVELOPMENT:
+                    for row in cell(source, target, [name], seed, changes):
+                        write(options.out, row)
+                        print(f"{row['task']} {name} {changes} {seed}: {row['uar'][0]:.1f} ({row['seconds']:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+    for verb, act, out in (("run", run_grid, RESULTS), ("choose", choose, CHOICES)):
+        one = verbs.add_parser(verb)
+        one.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+        one.add_argument("--methods", nargs="+", default=list(ARMS), choices=list(ARMS))
+        one.add_argument("--pairs", nargs="+", metavar="SOURCE->TARGET")
+        one.add_argument("--out", type=Path, default=out)
+        one.set_defaults(act=act)
+    given = parser.parse_args()
+    given.act(given)
