@@ -7,6 +7,9 @@ convolution, recurrences run forwards.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -49,17 +52,30 @@ class ConvEncoder(nn.Module):
         self.blocks = nn.ModuleList(TimeBlock(width, dropout) for _ in range(layers))
         self.dropout = nn.Dropout(dropout)
         self.strides = (2, 2, 1)
+        self.widths = (*sizes[1:], *[width] * (1 + layers))  # D' of every layer of `states`
 
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
+        [(top, real)] = deque(self._each(frames, mask), maxlen=1)  # nothing below it is kept
+        return top * real[..., None], real
+
+    def states(self, frames: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Every layer from the bottom to the top, [N, T', D'] and its mask; convolutions as the mean over their bands."""
+        found = [(x if x.ndim == 3 else x.mean(-1).transpose(1, 2), mask) for x, mask in self._each(frames, mask)]
+        return [(x * mask[..., None], mask) for x, mask in found]
+
+    def _each(self, frames: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """What every layer gives, with its mask: maps [N, D', T', F] of the convolutions, then [N, T', D]."""
         x = frames[:, None].contiguous(memory_format=torch.channels_last)
         for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
             mask = mask[:, ::stride]
             x = nn.functional.gelu(norm(conv(x))) * mask[:, None, :, None]
+            yield x, mask
         frames = self.dropout(self.project(x.permute(0, 2, 3, 1).flatten(2)))
+        yield frames, mask
         for block in self.blocks:
             frames = block(frames, mask)
-        return frames * mask[..., None], mask
+            yield frames, mask
 
 
 class TimeBlock(nn.Module):
