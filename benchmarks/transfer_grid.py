@@ -2,7 +2,7 @@
 
     python benchmarks/transfer_grid.py choose --seeds 0 1 2        # weights of the objectives, on development pairs alone
     python benchmarks/transfer_grid.py run --seeds 0 1 2 3 4       # appends a JSON line a cell to results/transfer_grid.jsonl
-    python benchmarks/transfer_grid.py report                      # docs/adaptation.md from them (--check: is it up to date?)
+    python scripts/adaptation_table.py                             # the tables of docs/adaptation.md from them
 
 Four classes (angry, happy, neutral, sad). A cell trains on a source corpus with labels and on half of a target's speakers (of resd:
 dialogues) without, and answers the other half; then the halves change places, and the answers are pooled. Nobody is on two sides, nothing
@@ -85,6 +85,8 @@ class Arm:
     audio: bool = True
     labels: bool = False
     after: str | None = None  # the arm whose weights it starts from
+    inputs: str = "plain"  # what becomes of statistics before they are standardised: plain, rank or white
+    layers: int = FRONT.layers
 
     @property
     def run(self) -> Run:
@@ -95,7 +97,7 @@ class Arm:
 
 def asdict_front(arm: Arm) -> dict[str, Any]:
     keep = arm.method.front.standardise
-    return {"kind": FRONT.kind, "width": FRONT.width, "layers": FRONT.layers, "dropout": FRONT.dropout, "standardise": keep}
+    return {"kind": FRONT.kind, "width": FRONT.width, "layers": arm.layers, "dropout": FRONT.dropout, "standardise": keep}
 
 
 ARMS = {
@@ -111,6 +113,9 @@ ARMS = {
         Arm("shot", Shot.Config(), after="target_norm"),
         Arm("joint", TargetNorm.Config(), labels=True),
         Arm("target_supervised", TargetNorm.Config(), labels=True),
+        Arm("linear_mcc", Mcc.Config(), layers=0),
+        Arm("rank_mcc", Mcc.Config(), inputs="rank"),
+        Arm("white_mcc", Mcc.Config(), inputs="white"),
     )
 }
 GRID = {  # what `choose` compares, on the development pairs
@@ -183,6 +188,23 @@ def of(rows: Sequence[Utterance], labelled: bool) -> Statistics:
     return Statistics(rows, torch.stack([table(where[row.id][0]).found[where[row.id][1]] for row in rows]), labelled)
 
 
+def changed(given: torch.Tensor, by: torch.Tensor, inputs: str) -> torch.Tensor:
+    """Statistics [N, 1, F] as an arm hears them, by the distribution of `by` [M, 1, F], of the same domain and heard without labels."""
+    if inputs == "plain":
+        return given
+    values, known = given[:, 0].double().numpy(), by[:, 0].double().numpy()
+    if inputs == "rank":
+        pairs = zip(np.sort(known, axis=0).T, values.T, strict=True)
+        ranks = np.stack([np.searchsorted(column, value, "right") for column, value in pairs], axis=1)
+        shares = torch.from_numpy((ranks + 0.5) / (len(known) + 1.0))
+        return torch.special.ndtri(shares).float()[:, None]
+    spread = known.std(0).clip(1e-9)
+    standard, others = (known - known.mean(0)) / spread, (values - known.mean(0)) / spread
+    covariance = 0.5 * np.cov(standard.T) + 0.5 * np.eye(len(spread))
+    size, axes = np.linalg.eigh(covariance)
+    return torch.from_numpy((others @ (axes / np.sqrt(size)) @ axes.T).astype(np.float32))[:, None]
+
+
 def tasks(source: str, target: str, seed: int) -> list[TransferTask]:
     """Both halves of a target, split by group."""
     sides = manifest.folds(table(target).rows, 2, seed)
@@ -204,6 +226,8 @@ def trained(run: Run, task: TransferTask, arm: Arm, begin: Method | None) -> Met
         opened = task.unsealed()
         rows = [*rows, *opened] if arm.name == "joint" else opened
     other = of(task.adapt, labelled=False)
+    labelled = of(rows, labelled=True)
+    labelled.found, other.found = (changed(side.found, side.found, arm.inputs) for side in (labelled, other))
     method = build(run)
     if begin is not None:
         method.load_state_dict({**method.state_dict(), **{k: v for k, v in begin.state_dict().items() if k.startswith("trunk.")}})
@@ -211,7 +235,7 @@ def trained(run: Run, task: TransferTask, arm: Arm, begin: Method | None) -> Met
         trainer = Trainer(method, run.train, other)
     else:
         weights = balance_weights(rows, LABELS, run.train.balance)
-        trainer = Trainer(method, run.train, of(rows, labelled=True), weights, target=other)
+        trainer = Trainer(method, run.train, labelled, weights, target=other)
     trainer.fit_once()
     for epoch in range(run.train.epochs):
         trainer.epoch(epoch)
@@ -233,7 +257,9 @@ def cell(source: str, target: str, names: Sequence[str], seed: int, changes: dic
         counts: dict[str, Counts] = {}
         for method, task in zip(done[name], both, strict=True):
             size = len(task.test)
-            given = predict_emotion(method, of(task.test, labelled=False), np.arange(size), np.ones(size), 256)
+            heard = of(task.test, labelled=False)
+            heard.found = changed(heard.found, of(task.adapt, labelled=False).found, arm.inputs)
+            given = predict_emotion(method, heard, np.arange(size), np.ones(size), 256)
             answers = task.answers(LABELS, given)
             for who, matrix in zip(
                 np.unique(answers.speakers), metrics.by_speaker(answers.truth, answers.guess, answers.speakers, len(CLASSES)), strict=True

@@ -1,0 +1,186 @@
+"""Writes the tables of docs/adaptation.md from the rows that benchmarks left in results/.
+
+`python scripts/adaptation_table.py` writes; `--check` only says whether they are up to date (exit code 1 if not).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodcast import metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, GRID, BUNDLE = (ROOT / path for path in ("docs/adaptation.md", "results/transfer_grid.jsonl", "results/adapt_bundle.jsonl"))
+MARKS = {name: (f"<!-- {name}: begin (scripts/adaptation_table.py) -->", f"<!-- {name}: end -->") for name in ("means", "pairs", "bundle")}
+BASE = "target_norm"
+DRAWS = 4000
+WORDS = {
+    "source_only": "source only, the target heard as the source was",
+    "target_norm": "source only, the target heard through its own statistics",
+    "coral": "CORAL",
+    "mk_mmd": "MK-MMD",
+    "dann": "DANN",
+    "mcc": "minimum class confusion",
+    "mean_teacher": "mean teacher",
+    "shot": "SHOT, from `target_norm`, without the source",
+    "vq_adapt": "shared quantised codebook with information loss",
+    "layer_anchor": "layer anchoring",
+    "linear_mcc": "idea: minimum class confusion on a linear model",
+    "rank_mcc": "idea: normal quantiles of ranks by domain, then minimum class confusion",
+    "white_mcc": "idea: statistics whitened by domain, then minimum class confusion",
+    "joint": "upper bound: source and labelled target together",
+    "target_supervised": "upper bound: labelled target alone",
+}
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """UAR of a method on a pair, mean over seeds, in percent: its value, and that of every draw of speakers [D]."""
+
+    value: float
+    draws: Floats
+
+
+class Grid:
+    """The rows of the grid by pair, method and seed. Draws of a target's speakers are the same for all methods and sources."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = {(row["task"], row["method"], row["seed"]): row for row in rows}
+        self.pairs = list(dict.fromkeys(row["task"] for row in rows))
+        self.languages = {row["task"]: row["languages"] for row in rows}
+        self.methods = [name for name in WORDS if any(row["method"] == name for row in rows)]
+        self._weights: dict[str, Floats] = {}
+
+    def seeds(self, method: str) -> list[int]:
+        """The seeds that a method and the baseline have on every pair."""
+        known = sorted({seed for _, name, seed in self.rows if name == method})
+        return [s for s in known if all((pair, name, s) in self.rows for pair in self.pairs for name in (method, BASE))]
+
+    def uar(self, pair: str, method: str, seeds: list[int]) -> Drawn:
+        """The mean over seeds."""
+        values, draws = [], []
+        for seed in seeds:
+            counts = self.rows[pair, method, seed]["counts"]
+            sums = np.array([counts[who] for who in sorted(counts)], dtype=float)
+            target = pair.partition("->")[2]
+            if target not in self._weights:
+                self._weights[target] = metrics.resamples(
+                    len(sums), DRAWS, seed=sorted({p.partition("->")[2] for p in self.pairs}).index(target)
+                )
+            values.append(float(metrics.uar(sums.sum(0))))
+            draws.append(metrics.uar(np.tensordot(self._weights[target], sums, axes=1)))
+        return Drawn(100 * float(np.mean(values)), 100 * np.mean(draws, axis=0))
+
+    def above(self, pair: str, method: str, base: str = BASE) -> Drawn:
+        """How far a method is above the baseline on a pair, on the seeds that both have."""
+        seeds = self.seeds(method)
+        one, other = self.uar(pair, method, seeds), self.uar(pair, base, seeds)
+        return Drawn(one.value - other.value, one.draws - other.draws)
+
+    def mean(self, method: str, what: str) -> Drawn:
+        """The mean over pairs of `uar` or `above`."""
+        found = [self.uar(pair, method, self.seeds(method)) if what == "uar" else self.above(pair, method) for pair in self.pairs]
+        return Drawn(float(np.mean([one.value for one in found])), np.asarray(np.mean([one.draws for one in found], axis=0)))
+
+
+def told(found: Drawn, sign: bool = False) -> str:
+    """A value with its 95 % interval."""
+    low, high = np.percentile(found.draws[~np.isnan(found.draws)], [2.5, 97.5])
+    return f"{found.value:{'+' if sign else ''}.1f} [{low:.1f}, {high:.1f}]"
+
+
+def chance_of(found: Drawn) -> float:
+    """Two-sided: how often a draw lies on the other side of zero, never below one draw."""
+    return float(min(1.0, 2 * max(1 / DRAWS, min((found.draws <= 0).mean(), (found.draws >= 0).mean()))))
+
+
+def holm(chances: list[float]) -> list[float]:
+    """Adjusted by Holm's step-down procedure.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(chances)
+    adjusted, highest = [0.0] * len(chances), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(chances) - place) * chances[i]))
+        adjusted[i] = round(highest, 12)
+    return adjusted
+
+
+def means_table(grid: Grid) -> str:
+    """One line a method: mean UAR over pairs, mean gain over the baseline, on how many pairs that is certain."""
+    lines = ["| method | what | seeds | UAR | above `target_norm` | certain on pairs |", "|---|---|---|---|---|---|"]
+    for name in grid.methods:
+        seeds = grid.seeds(name)
+        if not seeds:
+            continue
+        each = [grid.above(pair, name) for pair in grid.pairs]
+        certain = [one.value for one, p in zip(each, holm([chance_of(one) for one in each]), strict=True) if p < 0.05]
+        better, worse = sum(value > 0 for value in certain), sum(value < 0 for value in certain)
+        gain = "-" if name == BASE else told(grid.mean(name, "above"), sign=True)
+        on = "-" if name == BASE else f"{better} better, {worse} worse"
+        lines.append(f"| `{name}` | {WORDS[name]} | {len(seeds)} | {told(grid.mean(name, 'uar'))} | {gain} | {on} |")
+    return "\n".join(lines)
+
+
+def pairs_table(grid: Grid) -> str:
+    """One line a pair: UAR of the baseline, and how far each method is above it; * where that is certain after Holm's correction."""
+    names = [name for name in grid.methods if name != BASE and grid.seeds(name)]
+    certain = {name: dict(zip(grid.pairs, holm([chance_of(grid.above(pair, name)) for pair in grid.pairs]), strict=True)) for name in names}
+    lines = ["| pair | " + " | ".join([f"`{BASE}`", *(f"`{name}`" for name in names)]) + " |", "|---|" + "---|" * (len(names) + 1)]
+    for pair in grid.pairs:
+        cells = [told(grid.uar(pair, BASE, grid.seeds(BASE)))]
+        cells += [told(grid.above(pair, name), sign=True) + ("\\*" if certain[name][pair] < 0.05 else "") for name in names]
+        lines.append(f"| {pair.replace('->', ' → ')} ({grid.languages[pair].replace('->', ' → ')}) | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def bundle_table(rows: list[dict[str, Any]]) -> str:
+    """One line a corpus and way: what `moodcast adapt` does to the default bundle."""
+    lines = ["| corpus | way | UAR | above the bundle as it was | refused |", "|---|---|---|---|---|"]
+    for row in rows:
+        uar, above = ("{:.1f} [{:.1f}, {:.1f}]".format(*row[name]) for name in ("uar", "above"))
+        above = "-" if row["way"] == "as it was" else f"{'+' if row['above'][0] > 0 else ''}{above}"
+        lines.append(f"| {row['corpus']} | {row['way']} | {uar} | {above} | {'yes' if row['refused'] else 'no'} |")
+    return "\n".join(lines)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def wanted() -> str:
+    """What the page should hold."""
+    grid, text = Grid(read(GRID)), PAGE.read_text(encoding="utf-8")
+    for name, table in (("means", means_table(grid)), ("pairs", pairs_table(grid)), ("bundle", bundle_table(read(BUNDLE)))):
+        begin, end = MARKS[name]
+        if begin not in text or end not in text:
+            raise ValueError(f"{PAGE.name} lacks the markers {begin} and {end}")
+        text = text.split(begin)[0] + begin + "\n" + table + "\n" + end + text.split(end)[1]
+    return text
+
+
+def main(check: bool) -> int:
+    """Write the page, or only compare."""
+    text = wanted()
+    stale = text != PAGE.read_text(encoding="utf-8")
+    if stale and check:
+        print(f"{PAGE.relative_to(ROOT)} is out of date: run python scripts/adaptation_table.py")
+    elif stale:
+        PAGE.write_text(text, encoding="utf-8")
+        print(f"written: {PAGE.relative_to(ROOT)}")
+    return int(check and stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))
