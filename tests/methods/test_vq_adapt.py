@@ -64,6 +64,16 @@ def test_the_information_loss_is_finite_and_codes_tell_classes() -> None:
     torch.testing.assert_close(method.trunk.book.posteriors.sum(-1), torch.ones(16))
 
 
+def test_statistics_that_are_taken_again_reach_what_is_served() -> None:
+    method, _ = trained(epochs=1)
+    stranger = Toy(PLAN, 16, 500, labelled=False)
+    trainer = step.Trainer(method, Train(epochs=1, batch_size=8), Toy(PLAN), target=stranger)
+    before = method.teacher.centre.clone()
+    assert method.take_statistics(trainer.view())
+    assert not torch.equal(method.teacher.centre[1], before[1])
+    assert torch.equal(method.teacher.centre, method.trunk.centre)
+
+
 def test_statistics_of_utterances_are_refused() -> None:
     with pytest.raises(ValueError, match="vq_adapt quantises frames"):
         build(Run(VqAdapt.Config(front=Front(kind="functionals")), Labels(CLASSES), chunks=PLAN))

@@ -168,6 +168,13 @@ class VqAdapt(Adapting):
         super().fit_once(view)
         self.teacher.load_state_dict(self.trunk.state_dict())
 
+    def take_statistics(self, view: View) -> bool:
+        """The teacher hears through the same."""
+        taken = super().take_statistics(view)
+        self.teacher.centre.copy_(self.trunk.centre)
+        self.teacher.scale.copy_(self.trunk.scale)
+        return taken
+
     def after_step(self, progress: float) -> None:
         """Codes follow their frames, begin where the warm-up ends, begin anew where nobody chooses them; the teacher follows the pupil."""
         super().after_step(progress)
