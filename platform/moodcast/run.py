@@ -28,18 +28,20 @@ class Train:
     """How a method is trained.
 
     batch_size counts utterances over all workers together; accumulate: each worker computes its share of them in so many parts, one after
-    the other, so that a batch may be larger than memory (losses that compare utterances then compare those of a part). lr is the peak of a
-    linear warm-up (warmup_share of all steps) and a cosine decay to zero. balance: "none" shows each utterance once an epoch; "class",
-    "corpus" and "corpus_class" draw with replacement so that classes, corpora, or classes within corpora, come equally often.
-    cache_features: what a frozen part of the method makes of a recording is computed once and kept on disk; "auto": where there is such a
-    part and nothing augments the sound, "on": refused otherwise. keep: the checkpoint that becomes the bundle, by dev UAR or the last.
-    threads: torch threads a worker, 0 leaves them alone. allow_leaks: train although speakers, dialogues or recordings stand on two sides
-    of the split; the bundle then says so with every score.
+    the other, so that a batch may be larger than memory (losses that compare utterances then compare those of a part). shard: weights,
+    gradients and the optimiser's memory of a large encoder are divided among workers (FSDP). lr is the peak of a linear warm-up
+    (warmup_share of all steps) and a cosine decay to zero. balance: "none" shows each utterance once an epoch; "class", "corpus" and
+    "corpus_class" draw with replacement so that classes, corpora, or classes within corpora, come equally often. cache_features: what a
+    frozen part of the method makes of a recording is computed once and kept on disk; "auto": where there is such a part and nothing
+    augments the sound, "on": refused otherwise. keep: the checkpoint that becomes the bundle, by dev UAR or the last. threads: torch
+    threads a worker, 0 leaves them alone. allow_leaks: train although speakers, dialogues or recordings stand on two sides of the split;
+    the bundle then says so with every score.
     """
 
     epochs: int = 20
     batch_size: int = 32
     accumulate: int = 1
+    shard: bool = False
     lr: float = 1e-3
     weight_decay: float = 1e-2
     warmup_share: float = 0.1

@@ -6,6 +6,7 @@ ranks sees the same global batches. Shapes: N stretches, B stretches of a batch,
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import random
@@ -24,6 +25,7 @@ from moodcast.batch import Batch, Prediction
 from moodcast.method import STREAMS, Method, device_of
 from moodcast.order import Indices, Plan, balance_weights, epoch_batches, num_steps, probabilities, stream_batches
 from moodcast.run import Train
+from moodcast.sharding import divide, is_divided, like, load_whole, whole, whole_state
 
 __all__ = ["Stopped", "Trainer", "balance_weights", "gather", "gather_objects", "predict_emotion", "weights_digest"]
 
@@ -87,7 +89,11 @@ def optimizer_state(method: Method, optimizer: torch.optim.Optimizer | None) -> 
     """The optimiser's memory by parameter name, so that it survives groups that change."""
     if optimizer is None:
         return {}
-    return {name: dict(optimizer.state[p]) for name, p in method.named_parameters() if p in optimizer.state}
+    return {
+        name: {key: whole(value) if isinstance(value, Tensor) else value for key, value in optimizer.state[p].items()}
+        for name, p in method.named_parameters()
+        if p in optimizer.state
+    }
 
 
 def load_optimizer_state(method: Method, optimizer: torch.optim.Optimizer | None, state: Mapping[str, dict[str, Any]]) -> None:
@@ -104,6 +110,8 @@ def _beside(value: Any, parameter: Tensor) -> Any:
     """A copy of an optimiser's memory of a parameter, on its device; the count of steps stays where AdamW keeps it."""
     if not isinstance(value, Tensor):
         return value
+    if is_divided(parameter) and value.shape == parameter.shape:
+        return like(value.clone(), parameter)
     return value.to(parameter.device, copy=True) if value.shape == parameter.shape else value.clone()
 
 
@@ -143,7 +151,7 @@ def train_step(
             (share * (loss * math.nan if bad else loss)).backward()  # type: ignore[no-untyped-call]
         told.append({name: share * term.detach() for name, term in {"loss": loss, **terms}.items()})
     means = {name: sum((terms[name] for terms in told[1:]), start=told[0][name]) for name in told[0]}
-    norm = nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
+    norm = whole(nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm))
     if bad:
         values = ", ".join(f"{name} {term.item():g}" for name, term in means.items() if name != "loss")
         raise Diverged(f"the loss is {means['loss'].item()} (terms: {values})")
@@ -192,7 +200,22 @@ class Trainer:
         self.world, self.rank = world, rank
         self.steps = num_steps(len(data), train.batch_size)
         self._balance = weights
+        self._copy = copy.deepcopy(method).cpu() if train.shard and world > 1 else None  # what is saved, where each rank has but a part
+        if self._copy is not None:
+            divide(method, world)
         self._wrap()
+
+    @property
+    def divided(self) -> bool:
+        """Whether ranks hold parts of the method, so that `state` and `served` are asked of all of them together."""
+        return self._copy is not None
+
+    def served(self) -> Method:
+        """The method as it is saved and served: whole."""
+        if self._copy is None:
+            return self.method
+        self._copy.load_state_dict(whole_state(self.method))
+        return self._copy
 
     def fit_once(self) -> None:
         """The closed-form parts of a fresh run, and the same weights and buffers on every rank."""
@@ -201,7 +224,8 @@ class Trainer:
         self._wrap()
         if self.world > 1:  # what nothing trains is not copied by the distributed module
             for value in self.method.state_dict().values():
-                dist.broadcast(value, src=0)
+                if not is_divided(value):
+                    dist.broadcast(value, src=0)
 
     def view(self) -> TrainingView:
         """What hooks may see of the training data."""
@@ -256,14 +280,14 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """What, beside nothing else, a resumed run needs: weights, buffers, the optimiser's memory, what was trainable."""
         return {
-            "method": self.method.state_dict(),
+            "method": whole_state(self.method) if self.divided else self.method.state_dict(),
             "optimizer": optimizer_state(self.method, self.optimizer),
             "trainable": [name for name, p in self.method.named_parameters() if p.requires_grad],
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Put back what `state` gave."""
-        self.method.load_state_dict(state["method"])
+        load_whole(self.method, state["method"])
         trainable = set(state["trainable"])
         for name, parameter in self.method.named_parameters():
             parameter.requires_grad_(name in trainable)
@@ -288,7 +312,8 @@ class Trainer:
         """Build optimiser and loss module for what is trainable now; a distributed module also copies rank 0's weights to all."""
         self.optimizer = make_optimizer(self.method, self.train)
         module: nn.Module = LossModule(self.method)
-        self.module = DistributedDataParallel(module) if self.world > 1 and self.optimizer is not None else module
+        alone = self.world == 1 or self.optimizer is None or self.divided  # what is divided shares its gradients itself
+        self.module = module if alone else DistributedDataParallel(module)
 
     def _agree_on_buffers(self) -> None:
         """Running statistics differ by rank after the last step; rank 0's count, as they do at every step."""

@@ -149,7 +149,7 @@ class Worker:
 
     def _agreed_digest(self) -> str:
         """The digest of the weights. Raises Stopped where ranks have drifted apart."""
-        digests = gather_objects(weights_digest(self.trainer.method), self.world)
+        digests = gather_objects(weights_digest(self.trainer.served()), self.world)
         if len(set(digests)) > 1:
             raise Stopped(
                 f"the ranks' weights differ after epoch {len(self.history)}: {[digest[:8] for digest in digests]}; a method may "
@@ -160,6 +160,8 @@ class Worker:
     def _checkpoint(self, line: dict[str, Any]) -> None:
         """Report the epoch; rank 0 with a bundle and what a resumed run needs."""
         told = {name: value for name, value in line.items() if isinstance(value, (int, float))}
+        trained = self.trainer.state() if self.reporter is not None or self.trainer.divided else {}
+        method = self.trainer.served()
         if self.reporter is None:
             ray.train.report(told)
             return
@@ -169,9 +171,9 @@ class Worker:
         shutil.rmtree(half, ignore_errors=True)
         scores = {"epoch": epoch, "dev": {name.removeprefix("dev_"): line[name] for name in line if name.startswith("dev_")}}
         state = io.BytesIO()  # torch's own writer hides a full disk behind another error
-        torch.save({**self.trainer.state(), "history": self.history}, state)
+        torch.save({**trained, "history": self.history}, state)
         try:
-            bundle.save(half, self.trainer.method, self.run, self.provenance(), scores, calibration=self.calibration)
+            bundle.save(half, method, self.run, self.provenance(), scores, calibration=self.calibration)
             (half / files.TRAINING).write_bytes(state.getbuffer())
         except OSError:
             shutil.rmtree(half, ignore_errors=True)

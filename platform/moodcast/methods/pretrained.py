@@ -126,6 +126,10 @@ class Pretrained(Method):
         rest = [p for p in (self.mix, *self.head.parameters()) if p.requires_grad]
         return [group for group in ({"params": encoder, "lr_scale": scale}, {"params": rest}) if group["params"]]
 
+    def large_parts(self) -> list[nn.Module]:
+        """The layers of an encoder that trains."""
+        return [] if self.config.tune == "none" else list(self.encoder.layers)
+
     def start_epoch(self, epoch: int, view: View) -> None:
         """Gradual unfreezing: from the top, `thaw_per_epoch` layers more each epoch, none in the first."""
         if self.config.tune == "full":
