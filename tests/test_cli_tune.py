@@ -77,3 +77,32 @@ def test_a_run_of_a_file_is_trained_as_it_was_found(moodcast: Command, tmp_path:
     assert "refusing to import the method 'os:Erm'" in moodcast("train", "strange.json", "--show-fields").err
     (tmp_path / "other.json").write_text("[1]")
     assert "holds no run" in moodcast("train", "other.json", "--show-fields").err
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_sweep_is_searched_gone_on_with_reported_and_its_winner_trained(moodcast: Command, manifest: Path, tmp_path: Path) -> None:
+    from moodcast.cluster import local
+
+    small = ["chunks.length_s=0.3", "chunks.hop_s=0.3", "train.threads=1"]
+    with local.cluster(num_cpus=2):
+        said = moodcast("tune", "functionals", manifest, *small, "--trials", "4", "--folds", "2", "--out", "sweep")
+        assert said.code == 0, said.err
+        assert "4 finished" in said.out
+        assert "moodcast tune report" in said.out
+        again = moodcast("tune", "--resume", "sweep")
+        assert again.code == 0, again.err
+        assert again.out == said.out, "nothing was left to do"
+        told = moodcast("tune", "report", "sweep", "method.balanced=false", "--seeds", "2")
+        assert told.code == 0, told.err
+    assert all(word in told.out for word in ("winner", "published", "rival", "plain statistics", "written: sweep/report.html"))
+    data = json.loads((tmp_path / "sweep" / "report.json").read_text())
+    assert data["rival"]["fixed"]["method.balanced"] is False
+    assert data["rival"]["budget_differs"] == []
+    assert data["test"]["speakers"] == 1
+    assert any("Only 1 test speakers" in note for note in data["notes"])
+    predicted = moodcast("predict", "0.wav", "--bundle", "sweep/winner", "--json")
+    assert json.loads(predicted.out)["emotion"] in ("angry", "happy", "neutral", "sad")
+    fields = moodcast("train", "sweep/winner.json", "--show-fields").out
+    winner = data["trials"][data["winner"]]["changes"]["method.strength"]
+    assert str(winner) in fields

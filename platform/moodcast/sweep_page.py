@@ -184,7 +184,8 @@ def slice_of(axis: Axis, trials: Sequence[Mapping[str, Any]], span: tuple[float,
         place = axis.place(trial["changes"].get(axis.name))
         if place is None or trial["at"] is None:
             continue
-        points.append({"trial": trial, "x": round(wide * place, 1), "y": round(high * (1 - share(trial["at"], span)), 1)})
+        beside = (trial["number"] * 7 % 11 - 5) / 5 * 0.25 / len(axis.choices) if axis.choices else 0.0  # equal choices lie side by side
+        points.append({"trial": trial, "x": round(wide * (place + beside), 1), "y": round(high * (1 - share(trial["at"], span)), 1)})
     return {"axis": axis, "points": points, "missing": sum(trial["at"] is not None for trial in trials) - len(points)}
 
 

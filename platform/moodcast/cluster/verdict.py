@@ -33,6 +33,7 @@ from moodcast.run import Run, run_from_dict, run_to_dict
 from moodcast.scores import Answers, Floats
 
 PAGE, DATA, WINNER = "report.html", "report.json", "winner.json"
+FEW = 5  # test speakers below which a reader is warned
 SAME = ("trials", "searcher", "scheduler", "folds", "seeds", "seed", "grace", "factor", "interval", "epochs")  # what makes a budget
 
 
@@ -142,7 +143,7 @@ def described(ledger: Ledger, rival: Ledger | None, arms: Sequence[Arm], seeds: 
         "schedule": [{"until_epoch": one.last_epoch, "changes": one.changes} for one in population.lineage(ledger.trials, best.number)]
         if best and best.parent is not None
         else [],
-        "notes": notes(ledger, rival, arms, tests),
+        "notes": notes(ledger, rival, len({row.corpus_speaker for row in rows})),
     }
 
 
@@ -227,13 +228,17 @@ def trial_data(trial: Trial) -> dict[str, Any]:
     }
 
 
-def notes(ledger: Ledger, rival: Ledger | None, arms: Sequence[Arm], tests: Mapping[str, Interval]) -> list[str]:
+def notes(ledger: Ledger, rival: Ledger | None, people: int) -> list[str]:
     """What a reader must know beside the figures."""
     found = [
         "The search saw the training side alone; the test side was answered once by each training, after the search.",
         f"Inner scores: mean UAR over {means_over(ledger)}, after the last epoch; no epoch is chosen.",
         "Intervals: 95 % bootstrap over speakers, 2000 draws, all seeds of a speaker drawn together; differences are paired by speaker.",
     ]
+    if people < FEW:
+        found.append(
+            f"Only {people} test speakers: intervals drawn from so few say little, and who they are decides who wins."
+        )
     if ledger.best is not None and ledger.best.origin == "published":
         found.append("The search found nothing better than the published settings: winner and published are the same run.")
     if rival and (differ := rival_data(ledger, rival)["budget_differs"]):
