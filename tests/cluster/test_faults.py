@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = "labels.classes=high,low audio.rate=8000 chunks.length_s=0.5 chunks.hop_s=0.5 method.width=16 method.num_mels=32"
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 200.0) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 280.0) -> None:
     end = time.monotonic() + seconds
     while not what():
         if time.monotonic() > end:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from moodcast.cluster import folder as files
 from moodcast.manifest import Utterance, write_manifest
@@ -46,7 +47,7 @@ def begin(*words: object) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    told, errors = process.communicate(timeout=280)
+    told, errors = process.communicate(timeout=800)
     return process.returncode, told, errors
 
 
@@ -82,8 +83,8 @@ def test_a_killed_node_costs_a_submitted_job_less_than_an_epoch_and_its_bundle_s
     assert attempts[0]["epoch"] == 0
     assert attempts[-1]["epoch"] >= 2
     assert not {worker["pid"] for worker in attempts[-1]["workers"]} & {worker["pid"] for worker in workers}
-    written = sorted((folder / files.TENSORBOARD).iterdir())
-    assert written  # one log, in one folder, whatever the restarts
+    board = EventAccumulator(str(folder / files.TENSORBOARD)).Reload()
+    assert [event.step for event in board.Scalars("loss")] == [0, 1, 2, 3, 4, 5]  # each epoch once, whatever the restarts
 
     talk = write_wav("talk.wav", np.concatenate([speechlike(2.0, seed=seed, hz=hz) for seed, hz in enumerate((110, 220))]))
     (tmp_path / "talk.rttm").write_text("SPEAKER talk 1 0 2 <NA> <NA> a <NA> <NA>\nSPEAKER talk 1 2 2 <NA> <NA> b <NA> <NA>\n")
@@ -110,7 +111,7 @@ def test_a_job_is_listed_looked_at_and_stopped_and_says_how_to_go_on(nodes: Mach
     assert f"the same command with --resume {out / 'stopped'} goes on with it" in errors
     code, told, errors = ended(following)
     assert code == 130
-    assert re.search(rf"interrupted; \d+ epochs are done, .*\n.*moodcast submit erm .* --resume {out / 'stopped'}", errors)
+    assert re.search(rf"interrupted; \d+ epochs are done, .*\s.*moodcast submit erm .* --resume {out / 'stopped'}", errors)
     code, told, errors = ended(begin("jobs", "list", *at))
     assert re.search(rf"{name}\s.*stopped.*erm", told)
     code, told, errors = ended(begin("jobs", "stop", "nobody", *at))
