@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from moodcast import manifest
 from moodcast.adapting import Adapting, Front
+from moodcast.batch import Batch
 from moodcast.chunks import ChunkPlan
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.train import heard_of
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.methods.erm import Erm
+from moodcast.methods.target_norm import TargetNorm
+from moodcast.objectives.classes import labelled
 from moodcast.order import balance_weights
 from moodcast.run import Audio, Run, Train, build
 from moodcast.step import Trainer, weights_digest
@@ -173,14 +177,31 @@ def trained(cls: type[Any], source: Sequence[Utterance], target: Sequence[Uttera
     )
     heard = heard_of(run, source, target)
     manifest.write_manifest(heard.target, root / "target.parquet")
-    labelled = CachedStretches(heard.rows, run, root)
+    known = CachedStretches(heard.rows, run, root)
     other = CachedStretches(manifest.read_manifest(root / "target.parquet"), run, root, labelled=False)
-    weights = balance_weights([labelled.rows[i] for i in labelled.owners], run.labels, run.train.balance)
-    trainer = Trainer(build(run), run.train, labelled, weights, target=other)
+    weights = balance_weights([known.rows[i] for i in known.owners], run.labels, run.train.balance)
+    trainer = Trainer(build(run, ("tests",)), run.train, known, weights, target=other)
     trainer.fit_once()
     for epoch in range(run.train.epochs):
         trainer.epoch(epoch)
     return weights_digest(trainer.method)
+
+
+class Peeking(TargetNorm):
+    """Looks for labels where there must be none."""
+
+    @dataclass(frozen=True)
+    class Config(TargetNorm.Config):
+        """Its own, by which it is found."""
+
+    def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        batch = batches["target"]
+        return {"classes": labelled(self(batch).emotion, batch.target)}
+
+
+def test_a_method_that_looks_for_labels_of_the_target_finds_none(rows: dict[str, list[Utterance]], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no target"):
+        trained(Peeking, rows["source"], rows["target"], tmp_path)
 
 
 def shuffled(rows: Sequence[Utterance]) -> list[Utterance]:
