@@ -12,6 +12,7 @@ import optuna
 import pytest
 
 from moodcast import config
+from moodcast.method import find_method, method_name
 from tune_spaces import multi_loss
 
 SPACES = sorted(p.stem for p in (Path(__file__).resolve().parents[1] / "tune_spaces").glob("[a-z]*.py"))
@@ -34,6 +35,17 @@ def drawn(name: str, count: int) -> list[dict[str, Any]]:
         np.random.seed(0)
         return [{path: domain.sample() for path, domain in module.SPACE.items()} for _ in range(count)]
     return [module.space(trial) for trial in trials(count)]
+
+
+def test_every_job_that_learns_emotions_from_labels_has_a_space() -> None:
+    without = []
+    for path in sorted((Path(__file__).resolve().parents[1] / "jobs").glob("[a-z]*.py")):
+        run = getattr(importlib.import_module(f"jobs.{path.stem}"), "RUN", None)
+        if not hasattr(run, "method") or run.labels.source == "speaker":
+            continue
+        if find_method(method_name(run.method)).streams == ("labelled",) and path.stem not in SPACES:
+            without.append(path.stem)
+    assert without == []
 
 
 @pytest.mark.parametrize("name", SPACES)

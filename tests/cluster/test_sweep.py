@@ -22,6 +22,7 @@ from moodcast.cluster.standing import Standing, ended_line
 from moodcast.cluster.trial import trial_of
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance
+from moodcast.methods.coral import Coral
 from moodcast.methods.pretrained import Pretrained
 from moodcast.run import Audio, run_from_dict
 from tests.cluster.sweeping import RUN, begun, play, scores, space
@@ -271,6 +272,11 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=message):
         begun(rows, tmp_path / "sweep", **plan)
     assert not (tmp_path / "sweep").exists()
+
+
+def test_a_method_that_adapts_to_what_has_no_labels_is_not_searched(rows: list[Utterance], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Coral adapts to recordings without labels"):
+        begun(rows, tmp_path / "sweep", replace(RUN, method=Coral.Config()))
 
 
 def test_two_drivers_cannot_work_on_one_sweep(whole: Ledger) -> None:

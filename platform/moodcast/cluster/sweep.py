@@ -176,7 +176,13 @@ def check(run: Run, rows: Sequence[Utterance], plan: Plan) -> None:
     folds(rows, plan.folds, plan.seed)
     refuse_heard(run, rows)
     augment.check(run.augment)
-    find_method(method_name(run.method), trust_of(run)).make_ready(run.method, run.spec)
+    method = find_method(method_name(run.method), trust_of(run))
+    if method.streams != ("labelled",):
+        raise ValueError(
+            f"{method.__name__} adapts to recordings without labels, and a score on other speakers of its labelled corpus says little of "
+            "those; a sweep searches methods that learn from labels alone"
+        )
+    method.make_ready(run.method, run.spec)
 
 
 def go_on(out: Path, space: search.Space, machines: Machines | None = None, *, cache: Path | None = None, progress: bool = True) -> Ledger:
