@@ -79,6 +79,16 @@ def test_a_run_of_a_file_is_trained_as_it_was_found(moodcast: Command, tmp_path:
     assert "holds no run" in moodcast("train", "other.json", "--show-fields").err
 
 
+def test_a_module_of_ones_own_holds_the_run_and_its_space(moodcast: Command, manifest: Path, tmp_path: Path) -> None:
+    job = "from jobs.functionals import RUN\n"
+    (tmp_path / "spacious_job.py").write_text(f"{job}SPACE = {{}}\ndef space(trial):\n    return {{}}\n")
+    assert "wants either SPACE" in moodcast("tune", "spacious_job.py", manifest).err
+    (tmp_path / "narrow_job.py").write_text(f"{job}def space(trial):\n    return {{'train.lr': 0.1}}\n")
+    assert "audio.ratee" in moodcast("tune", "narrow_job.py", manifest, "audio.ratee=1").err
+    (tmp_path / "settled_job.py").write_text(f"{job}def space(trial):\n    return {{'train.lr': 0.1}}\n")
+    assert "nothing to search" in moodcast("tune", "settled_job.py", manifest, "train.lr=0.2").err
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_a_sweep_is_searched_gone_on_with_reported_and_its_winner_trained(moodcast: Command, manifest: Path, tmp_path: Path) -> None:

@@ -208,14 +208,19 @@ def _say_what_came(ledger: Ledger) -> None:
 
 
 def find_space(name: str) -> ModuleType:
-    """The module behind "erm" (a file of tune_spaces/), or behind one of your own. Raises ValueError with the nearest name."""
+    """The module behind "erm" (a file of tune_spaces/), or one of your own that holds RUN and its space: "mine.py", "mylab.mine".
+
+    Raises ValueError with the nearest name where there is none.
+    """
     from moodcast.config import suggest
 
     known = space_names()
     plain = name.removesuffix(".py").removeprefix("./").replace("/", ".").removeprefix("tune_spaces.").removeprefix("jobs.")
-    if plain not in known:
-        raise ValueError(f"there is no space '{name}'.{suggest(plain, known)} Spaces: {', '.join(known) or 'none'}")
-    return importlib.import_module(f"tune_spaces.{plain}")
+    if plain in known:
+        return importlib.import_module(f"tune_spaces.{plain}")
+    if name.endswith(".py") or "." in plain:
+        return find_job(name)
+    raise ValueError(f"there is no space '{name}'.{suggest(plain, known)} Spaces: {', '.join(known) or 'none'}")
 
 
 def space_names() -> list[str]:

@@ -244,6 +244,8 @@ def _run(ledger: Ledger, space: search.Space, run: Run, standing: Standing, mach
             tuner.fit()
         except KeyboardInterrupt:
             raise Interrupted(how_to_resume(ledger)) from None
+        except ValueError:  # the user's to mend, not Ray's
+            raise
         except Exception as error:
             if len(ledger.ended) < ledger.wanted:
                 raise RuntimeError(f"Ray went away ({type(error).__name__}: {error}). {how_to_resume(ledger)}") from error
