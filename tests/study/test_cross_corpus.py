@@ -59,6 +59,7 @@ def test_leakage_and_shift_are_found_where_they_are() -> None:
     assert gaps["far"]["shift"][0] > 0.1
     for gap in gaps.values():
         assert gap["total"][0] == pytest.approx(gap["leakage"][0] + gap["shift"][0], abs=1e-4)
+    assert gaps["far"]["regained"][1] > 0.1
     by_key = {(row["trained"], row["answered"], row["normalise"]): row["uar"][0] for row in rows if row["protocol"] == "cross"}
     assert by_key["near", "far", "corpus"] > by_key["near", "far", "source"] + 0.1  # its own statistics take the offset away
 
@@ -143,3 +144,9 @@ def test_a_study_goes_on_where_it_stopped_and_writes_its_tables(tmp_path: Path, 
     assert page.count("| itself, whole speakers |") == 1
     with pytest.raises(ValueError, match="two corpora or more, got a"):
         job.study(run, rows[:96], into, [])
+
+
+def test_the_tables_of_the_docs_are_those_of_the_rows(root: Path) -> None:
+    rows = job.read(root / "results" / "urdu_cross_corpus.jsonl")
+    assert len(rows) > 100
+    assert (root / "docs" / "cross_corpus.md").read_text(encoding="utf-8") == cross_corpus.page(rows, job.HEAD)

@@ -259,21 +259,25 @@ def gaps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What scores within a corpus owe to its speakers and to the corpus, for every answered corpus, features and classifier.
 
     leakage = random - group, shift = group - cross, total = random - cross, in UAR; cross is the mean over training corpora, without
-    the answered corpus' statistics. Intervals by bootstrap over the answered corpus' speakers, all protocols resampled together.
+    the answered corpus' statistics; regained is what those give back of the shift. Intervals by bootstrap over the answered corpus'
+    speakers, all protocols resampled together.
     """
     found = []
     sets = sorted({(row["answered"], row["features"], row["classifier"]) for row in rows})
     for answered, features, classifier in sets:
         own = [row for row in rows if (row["answered"], row["features"], row["classifier"]) == (answered, features, classifier)]
         random, group = ([row for row in own if row["protocol"] == name] for name in ("random", "group"))
-        cross = [row for row in own if row["protocol"] == "cross" and row["normalise"] == "source"]
-        if not (random and group and cross):
+        cross, own_statistics = (
+            sorted((row for row in own if row["protocol"] == "cross" and row["normalise"] == name), key=lambda row: str(row["trained"]))
+            for name in ("source", "corpus")
+        )
+        if not (random and group and cross and len(cross) == len(own_statistics)):
             continue
-        tables = np.array([row["counts"] for row in (random[0], group[0], *cross)], dtype=float)  # [2 + A, S, K, K]
-        tables = tables / np.array([row["seeds"] for row in (random[0], group[0], *cross)])[:, None, None, None]
-        by_speaker = np.moveaxis(tables, 0, 1)  # [S, 2 + A, K, K]
+        used = (random[0], group[0], *cross, *own_statistics)
+        tables = np.array([row["counts"] for row in used], dtype=float) / np.array([row["seeds"] for row in used])[:, None, None, None]
+        by_speaker = np.moveaxis(tables, 0, 1)  # [S, 2 + 2 A, K, K]
         about = {"answered": answered, "features": features, "classifier": classifier, "num_speakers": len(by_speaker)}
-        for name, score in {"leakage": _leakage, "shift": _shift, "total": _total}.items():
+        for name, score in {"leakage": _leakage, "shift": _shift, "total": _total, "regained": _regained}.items():
             about[name] = _numbers(metrics.speaker_bootstrap(score, by_speaker, bounds=(-1.0, 1.0)))
         found.append(about)
     return found
@@ -286,7 +290,18 @@ def _leakage(sums: Floats) -> Floats:
 
 def _shift(sums: Floats) -> Floats:
     score = metrics.uar(sums)
-    return np.asarray(score[..., 1] - score[..., 2:].mean(-1))
+    return np.asarray(score[..., 1] - _halves(score)[0])
+
+
+def _regained(sums: Floats) -> Floats:
+    without, with_statistics = _halves(metrics.uar(sums))
+    return np.asarray(with_statistics - without)
+
+
+def _halves(score: Floats) -> tuple[Floats, Floats]:
+    """Means over training corpora, without and with the answered corpus' statistics."""
+    count = (score.shape[-1] - 2) // 2
+    return np.asarray(score[..., 2 : 2 + count].mean(-1)), np.asarray(score[..., 2 + count :].mean(-1))
 
 
 def _total(sums: Floats) -> Floats:
@@ -310,11 +325,14 @@ def page(rows: Sequence[Mapping[str, Any]], head: str) -> str:
     baseline = {row["answered"]: row for row in rows if row.get("protocol") == "name"}
     rows = [row for row in rows if row.get("protocol") != "name"]
     names = sorted({row["answered"] for row in rows})
-    about = "UAR points lost from random folds to whole speakers (leakage), from there to other corpora (shift)."
+    about = (
+        "UAR points lost from random folds to whole speakers (leakage) and from there to other corpora (shift); what the answered corpus'\n"
+    )
+    about += "own statistics, which take no labels, give back of the shift."
     parts.append(f"## What the gap is made of\n\n{about}")
-    lines = ["| answered | speakers | features | classifier | leakage | shift | both |", "|---|---|---|---|---|---|---|"]
+    lines = ["| answered | speakers | features | classifier | leakage | shift | both | given back |", "|---|---|---|---|---|---|---|---|"]
     for gap in gaps(rows):
-        values = " | ".join(_points(gap[name]) for name in ("leakage", "shift", "total"))
+        values = " | ".join(_points(gap[name]) for name in ("leakage", "shift", "total", "regained"))
         lines.append(f"| {gap['answered']} | {gap['num_speakers']} | {gap['features']} | {gap['classifier']} | {values} |")
     parts.append("\n".join(lines))
     for features, classifier in sorted({(row["features"], row["classifier"]) for row in rows}):
