@@ -11,7 +11,7 @@ from moodcast import load
 from moodcast.adapting import Front
 from moodcast.chunks import ChunkPlan
 from moodcast.cluster import folder as files
-from moodcast.cluster import job
+from moodcast.cluster import job, publish
 from moodcast.cluster.train import Fit, fit
 from moodcast.evaluate import evaluate
 from moodcast.labels import Labels
@@ -74,6 +74,7 @@ def test_a_bundle_knows_whom_it_heard_without_labels_and_is_not_scored_on_them(d
     assert len(known.adapted_to.fingerprints) == 48
     assert set(known.speakers) & set(known.adapted_to.speakers) == set()
     assert known.corpora == ("tiny",)
+    assert "Adapted, without labels, to far: 6 speakers" in publish.card(bundle, "coral", {})
     report = evaluate(bundle, target, "test", plain=False)
     assert report.slices[0].num_utterances == 16
     heard = [replace(row, split="test") for row in target if row.split == "train"]
@@ -118,3 +119,4 @@ def test_an_upper_bound_says_so_with_every_score(corpus: list[Utterance], target
     report = evaluate(bundle, target, "test", plain=False)
     assert any(flag.startswith("upper bound") for flag in report.flags)
     assert "UPPER BOUND" in report.slices[0].guard
+    assert "An upper bound, no adaptation: labels of the target far" in publish.card(bundle, "bound", {})

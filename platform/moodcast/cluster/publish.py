@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from moodcast import bundle as bundles
 from moodcast import report as pages
-from moodcast.bundle import Bundle
+from moodcast.bundle import AdaptedTo, Bundle
 from moodcast.cache import open_waves
 from moodcast.chunks import samples_of
 from moodcast.evaluate import evaluate
@@ -99,6 +99,16 @@ def _group(row: Utterance) -> str:
     return row.group or ""
 
 
+def adapted_to(known: AdaptedTo) -> str:
+    """What a card says of a target that was heard, with or without labels; "" where there was none."""
+    if known.unsealed:
+        return f"An upper bound, no adaptation: labels of the target {', '.join(known.unsealed)} were used in training."
+    if not known.corpora:
+        return ""
+    also = " The recordings that it answers are among them (transductive)." if known.transductive else ""
+    return f"Adapted, without labels, to {', '.join(known.corpora)}: {len(known.speakers)} speakers, {known.hours:.2f} h.{also}"
+
+
 def card(bundle: Bundle, name: str, told: Mapping[str, Sequence[str]], notes: str = "") -> str:
     """The model card of a bundle: what it is and was trained on, then what is told of it (a sentence: its lines), then notes."""
     known, run = bundle.provenance, bundle.run
@@ -115,6 +125,8 @@ def card(bundle: Bundle, name: str, told: Mapping[str, Sequence[str]], notes: st
             [f"Trained on {', '.join(known.corpora)}: {len(known.speakers)} speakers, {known.hours:.2f} h{counts}.", bundle.method.terms()]
         ).rstrip(),
     ]
+    if heard := adapted_to(known.adapted_to):
+        parts += ["", heard]
     for sentence, lines in told.items():
         parts += ["", sentence, "", *lines]
     return "\n".join([*parts, *(["", notes.strip()] if notes.strip() else []), ""])
