@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ray import tune
 
 import moodcast
+from moodcast.augment import Augment, Crop
 from moodcast.cluster import population, search, sweep
+from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger
 from moodcast.cluster.lockstep import Lockstep
 from moodcast.cluster.referee import Referee
@@ -24,6 +27,7 @@ from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.methods.coral import Coral
 from moodcast.methods.pretrained import Pretrained
+from moodcast.order import Plan
 from moodcast.run import Audio, run_from_dict
 from tests.cluster.sweeping import RUN, begun, play, scores, space
 from tests.cluster.tiny import tiny_corpus
@@ -218,6 +222,16 @@ def test_a_frozen_encoder_is_heard_once_for_all_trials(rows: list[Utterance], tm
         scores.append(steps.next()["each"])
         assert sum(heard) == (24 if len(scores) == 1 else 0), "once, by whoever comes first; without the cache, as part of forward"
     assert scores[0] == scores[1] == scores[2]
+
+
+def test_a_fold_augments_what_it_draws_twice_in_two_ways_as_the_whole_does(rows: list[Utterance], cache: Path) -> None:
+    crop = Augment(crop=Crop(share=1.0, seconds=0.1))
+    whole = CachedStretches(rows[:6], replace(RUN, augment=crop), cache)
+    plan = Plan([np.array([2, 2])], [np.array([0, 1])])
+    (ours,) = Part(whole, np.array([5, 3, 1])).batches(plan, epoch=0)
+    (theirs,) = whole.batches(Plan([np.array([1, 1])], plan.draws), epoch=0)
+    assert torch.equal(ours.chunks, theirs.chunks)
+    assert not torch.equal(ours.chunks[0], ours.chunks[1])
 
 
 def test_a_searcher_that_learns_asks_nearer_to_what_was_good() -> None:

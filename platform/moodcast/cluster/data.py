@@ -142,8 +142,9 @@ class Part:
         return self.whole.names(self.at[indices])
 
     def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
-        """Batches of the part; how often a stretch was drawn before is not counted."""
-        return self.whole.batches([self.at[indices] for indices in plan], epoch)
+        """Batches of the part."""
+        moved = [self.at[indices] for indices in plan]
+        return self.whole.batches(Plan(moved, plan.draws) if isinstance(plan, Plan) else moved, epoch)
 
 
 def padded(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
