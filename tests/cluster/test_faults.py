@@ -148,8 +148,10 @@ def test_a_driver_that_is_killed_and_started_again_ends_where_training_without_r
     environment = {**os.environ, "MOODCAST_CACHE": str(cache)}
     folder = tmp_path / "killed"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True) as driver:
-        wait_for(lambda: driver.poll() is not None or bool(files.read_lines(folder / files.METRICS)))
-        driver.kill()
+        try:
+            wait_for(lambda: driver.poll() is not None or bool(files.read_lines(folder / files.METRICS)))
+        finally:
+            driver.kill()
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=800)
     assert again.returncode == 0, again.stderr
     attempts = [line["epoch"] for line in files.read_lines(folder / files.ATTEMPTS)]
@@ -191,6 +193,7 @@ FULL_DISK = """
 import json, os, sys, threading, time
 from pathlib import Path
 from moodcast.cluster import folder as files
+from moodcast.cluster import local
 from moodcast.cluster.train import fit
 from moodcast.manifest import read_manifest
 from tests.cluster.tiny import tiny_run
@@ -209,14 +212,15 @@ def fill():
             pass
 
 threading.Thread(target=fill, daemon=True).start()
-try:
-    fit(run, rows, out, name="full", cache=cache, progress=False)
-except ValueError as error:
-    told = str(error)
-kept = len(files.checkpoints(out / "full"))
-(out / "filler").unlink()
-done = fit(run, rows, out, resume=out / "full", cache=cache, progress=False)
-undisturbed = fit(run, rows, cache, name="undisturbed", cache=cache, progress=False)
+with local.cluster(num_cpus=1):
+    try:
+        fit(run, rows, out, name="full", cache=cache, progress=False)
+    except ValueError as error:
+        told = str(error)
+    kept = len(files.checkpoints(out / "full"))
+    (out / "filler").unlink()
+    done = fit(run, rows, out, resume=out / "full", cache=cache, progress=False)
+    undisturbed = fit(run, rows, cache, name="undisturbed", cache=cache, progress=False)
 weights = [[line["weights"] for line in files.read_lines(run.folder / files.METRICS)] for run in (done, undisturbed)]
 print(json.dumps({"told": told, "kept": kept, "same": weights[0] == weights[1], "epochs": len(weights[0])}))
 """

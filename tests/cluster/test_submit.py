@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from moodcast.cluster import folder as files
+from moodcast.cluster.submit import connect
 from moodcast.manifest import Utterance, write_manifest
 from tests.cluster.machines import ROOT, Machines, machines
 from tests.cluster.test_faults import wait_for
@@ -40,10 +44,10 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shared")
 
 
-def begin(*words: object) -> subprocess.Popen[str]:
+def begin(*words: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """The command line in another process, as a user has it."""
     command = [sys.executable, "-m", "moodcast.cli", *map(str, words)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -128,3 +132,38 @@ def test_recordings_that_the_cluster_does_not_have_are_counted_and_named(
     assert code == 1
     assert f"error: this machine misses 5 of {len(rows)} recordings, the first is /nowhere/u000.wav; put them on storage" in told
     assert "Traceback" not in told
+
+
+def test_a_cluster_that_asks_for_a_token_says_so_and_takes_the_right_one(tmp_path: Path) -> None:
+    token = "5f" * 32
+    (tmp_path / "token").write_text(token)
+    with machines((), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token) as head:
+        words = ["jobs", "list", "-a", head.address]
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+        plain["HOME"] = str(tmp_path)  # a token that lies in a real home is nobody's business here
+        code, _, told = ended(begin(*words, env=plain))
+        assert code == 2
+        assert f"the cluster at {head.address} asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH" in told
+        code, _, told = ended(begin(*words, env={**plain, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "00" * 32}))
+        assert code == 2
+        assert "refuses the token that came" in told
+        code, _, told = ended(begin(*words, env={**plain, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}))
+        assert code == 0, told
+        assert "no job of moodcast was sent there yet" in told
+
+
+def test_an_address_without_a_cluster_is_told_from_one_that_is_another_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    with pytest.raises(ValueError, match=r"which cluster\? --address http://HEAD:8265"):
+        connect("")
+    with pytest.raises(ValueError, match="ray://head:10001 is no address of a dashboard"):
+        connect("ray://head:10001")
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        thread = threading.Thread(target=lambda: door.accept()[0].close() or door.accept()[0].close())
+        thread.start()
+        with pytest.raises(ValueError, match=f"something listens at http://127.0.0.1:{port}, but it is no Ray dashboard"):
+            connect(f"127.0.0.1:{port}")
+        thread.join()
+    with pytest.raises(ValueError, match=f"no cluster at http://127.0.0.1:{port}: Connection refused. Is it up"):
+        connect(f"http://127.0.0.1:{port}/")
