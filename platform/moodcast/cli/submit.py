@@ -32,7 +32,9 @@ def submit(
     address: Address = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder on the cluster, seen by all nodes, where the run's folder is made.")] = "",
     name: Annotated[str | None, typer.Option(help="The run's name; without it that of the job.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run; its folder on the cluster.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run: its folder on the cluster, or auto.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Training processes; each takes its share of a batch.")] = 1,
     gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU for each; unsaid, where there are enough.")] = None,
     target: Annotated[

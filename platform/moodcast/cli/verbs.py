@@ -62,7 +62,9 @@ def train(
     gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU for each; unsaid, where there are enough.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the run's folder is made.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run (auto: with that of --name, if any).")
+    ] = None,
     show_fields: Annotated[bool, typer.Option("--show-fields", help="List every field of the run with its value, and leave.")] = False,
     target: Annotated[
         list[Path] | None, typer.Option(metavar="MANIFEST", help="Recordings to adapt to, without labels: split train, or all if none.")

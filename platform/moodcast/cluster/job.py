@@ -109,7 +109,9 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
         gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU each; unsaid, where there are enough.")] = None,
         out: Annotated[Path, typer.Option("--out", "-o", help="Where the run's folder is made.")] = Path("runs"),
         name: Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")] = None,
-        resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run.")] = None,
+        resume: Annotated[
+            Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run (auto: with that of --name, if any).")
+        ] = None,
         into: Annotated[Path | None, typer.Option(help="Score on the test split, and write the bundle with a card here, too.")] = None,
         target: Annotated[list[Path] | None, typer.Option(metavar="MANIFEST", help=TARGET)] = None,
         transductive: Annotated[bool, typer.Option("--transductive", help=TRANSDUCTIVE)] = False,
