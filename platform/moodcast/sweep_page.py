@@ -154,7 +154,7 @@ def axis_of(name: str, values: Sequence[Any]) -> Axis:
     off = log and 0.0 in numbers
     axis = Axis(name, "log" if log else "linear", low, high, (), (), off)
     middle = math.sqrt(low * high) if log else (low + high) / 2
-    marks = [(axis.place(value) or 0.0, words(value)) for value in ((0.0, low, high) if off else (low, middle, high))]
+    marks = [(axis.place(value) or 0.0, words(value)) for value in ((0.0, middle, high) if off else (low, middle, high))]
     return Axis(name, axis.kind, low, high, (), tuple(marks), off)
 
 
