@@ -234,7 +234,7 @@ def test_a_full_disk_stops_with_one_message_and_room_made_the_run_goes_on(corpus
     write_manifest(corpus, manifest)
     small = tmp_path / "small"
     small.mkdir()
-    script = f'mount -t tmpfs -o size=600k none "{small}" && exec "$0" -c "$1" "{small}" "{manifest}" "{cache}"'
+    script = f'mount -t tmpfs -o size=1200k none "{small}" && exec "$0" -c "$1" "{small}" "{manifest}" "{cache}"'
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script, sys.executable, FULL_DISK], cwd=ROOT, capture_output=True, text=True, timeout=800
     )
