@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from moodcast import audit, augment, config
@@ -213,11 +214,11 @@ def _run(ledger: Ledger, space: search.Space, run: Run, standing: Standing, mach
     cpus = max(1, run.train.threads)
     given: dict[str, Any] = {"sweep": str(ledger.folder), "cwd": os.getcwd(), "cache": str(Path(cache).absolute()) if cache else ""}
     given |= {"device": "cuda" if machines.gpus else "cpu", "workers": machines.workers, "cpus": cpus}
-    each = cpus * max(1, machines.workers)
-    at_once = machines.concurrent or max(1, local.usable_cpus() // each)
-    several = bool(machines.workers)
-    cores = max(local.usable_cpus(), math.ceil(at_once * (each + distributed.LITTLE)) if several else 0)
-    with local.cluster(num_cpus=cores, dashboard=several), _settings(QUIET), _signals():
+    each, several = cpus * max(1, machines.workers), bool(machines.workers)
+    little = distributed.LITTLE if several else 0.0
+    here = (machines.concurrent or max(1, local.usable_cpus() // each)) * (each + little)
+    with local.cluster(num_cpus=max(local.usable_cpus(), math.ceil(here)), dashboard=several), _settings(QUIET), _signals():
+        at_once = machines.concurrent or max(1, int(ray.cluster_resources().get("CPU", 1) / (each + little)))  # type: ignore[no-untyped-call]
         trainable: Any = tune.with_resources(run_trial, {"cpu": cpus, "gpu": machines.gpus})
         dismiss = None
         if several:
