@@ -18,7 +18,10 @@ from moodcast import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, GRID, BUNDLE = (ROOT / path for path in ("docs/adaptation.md", "results/transfer_grid.jsonl", "results/adapt_bundle.jsonl"))
-MARKS = {name: (f"<!-- {name}: begin (scripts/adaptation_table.py) -->", f"<!-- {name}: end -->") for name in ("means", "pairs", "bundle")}
+MARKS = {
+    name: (f"<!-- {name}: begin (scripts/adaptation_table.py) -->", f"<!-- {name}: end -->")
+    for name in ("means", "ideas", "pairs", "bundle")
+}
 BASE = "target_norm"
 DRAWS = 4000
 WORDS = {
@@ -59,10 +62,10 @@ class Grid:
         self.methods = [name for name in WORDS if any(row["method"] == name for row in rows)]
         self._weights: dict[str, Floats] = {}
 
-    def seeds(self, method: str) -> list[int]:
+    def seeds(self, method: str, base: str = BASE) -> list[int]:
         """The seeds that a method and the baseline have on every pair."""
         known = sorted({seed for _, name, seed in self.rows if name == method})
-        return [s for s in known if all((pair, name, s) in self.rows for pair in self.pairs for name in (method, BASE))]
+        return [s for s in known if all((pair, name, s) in self.rows for pair in self.pairs for name in (method, base))]
 
     def uar(self, pair: str, method: str, seeds: list[int]) -> Drawn:
         """The mean over seeds."""
@@ -81,13 +84,13 @@ class Grid:
 
     def above(self, pair: str, method: str, base: str = BASE) -> Drawn:
         """How far a method is above the baseline on a pair, on the seeds that both have."""
-        seeds = self.seeds(method)
+        seeds = self.seeds(method, base)
         one, other = self.uar(pair, method, seeds), self.uar(pair, base, seeds)
         return Drawn(one.value - other.value, one.draws - other.draws)
 
-    def mean(self, method: str, what: str) -> Drawn:
-        """The mean over pairs of `uar` or `above`."""
-        found = [self.uar(pair, method, self.seeds(method)) if what == "uar" else self.above(pair, method) for pair in self.pairs]
+    def mean(self, method: str, base: str | None = None) -> Drawn:
+        """The mean over pairs of UAR, or of how far it is above a baseline."""
+        found = [self.uar(p, method, self.seeds(method)) if base is None else self.above(p, method, base) for p in self.pairs]
         return Drawn(float(np.mean([one.value for one in found])), np.asarray(np.mean([one.draws for one in found], axis=0)))
 
 
@@ -126,9 +129,19 @@ def means_table(grid: Grid) -> str:
         each = [grid.above(pair, name) for pair in grid.pairs]
         certain = [one.value for one, p in zip(each, holm([chance_of(one) for one in each]), strict=True) if p < 0.05]
         better, worse = sum(value > 0 for value in certain), sum(value < 0 for value in certain)
-        gain = "-" if name == BASE else told(grid.mean(name, "above"), sign=True)
+        gain = "-" if name == BASE else told(grid.mean(name, BASE), sign=True)
         on = "-" if name == BASE else f"{better} better, {worse} worse"
-        lines.append(f"| `{name}` | {WORDS[name]} | {len(seeds)} | {told(grid.mean(name, 'uar'))} | {gain} | {on} |")
+        lines.append(f"| `{name}` | {WORDS[name]} | {len(seeds)} | {told(grid.mean(name))} | {gain} | {on} |")
+    return "\n".join(lines)
+
+
+def ideas_table(grid: Grid) -> str:
+    """One line an idea: mean gain over minimum class confusion, the method that it builds on, and pair by pair."""
+    pairs = [pair.replace("->", " → ") for pair in grid.pairs]
+    lines = ["| idea | seeds | above `mcc` | " + " | ".join(pairs) + " |", "|---|---|---|" + "---|" * len(pairs)]
+    for name in [name for name in grid.methods if WORDS[name].startswith("idea") and grid.seeds(name, "mcc")]:
+        each = " | ".join(f"{grid.above(pair, name, 'mcc').value:+.1f}" for pair in grid.pairs)
+        lines.append(f"| `{name}` | {len(grid.seeds(name, 'mcc'))} | {told(grid.mean(name, 'mcc'), sign=True)} | {each} |")
     return "\n".join(lines)
 
 
@@ -162,7 +175,12 @@ def read(path: Path) -> list[dict[str, Any]]:
 def wanted() -> str:
     """What the page should hold."""
     grid, text = Grid(read(GRID)), PAGE.read_text(encoding="utf-8")
-    for name, table in (("means", means_table(grid)), ("pairs", pairs_table(grid)), ("bundle", bundle_table(read(BUNDLE)))):
+    for name, table in (
+        ("means", means_table(grid)),
+        ("ideas", ideas_table(grid)),
+        ("pairs", pairs_table(grid)),
+        ("bundle", bundle_table(read(BUNDLE))),
+    ):
         begin, end = MARKS[name]
         if begin not in text or end not in text:
             raise ValueError(f"{PAGE.name} lacks the markers {begin} and {end}")
