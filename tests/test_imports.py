@@ -19,8 +19,8 @@ FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manife
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
-TOOLS = {"audit", "corpora", "order", "step", "scores", "baselines", "evaluate", "report", "sweep_page", "study", "hub", "export", "formats"}
-TOOLS |= {"transfer", "diarize", "linking", "embedded", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
+TOOLS = {"audit", "corpora", "order", "step", "scores", "baselines", "evaluate", "report", "sweep_page", "study", "hub", "export"}
+TOOLS |= {"formats", "transfer", "diarize", "linking", "embedded", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
 MAY: dict[str, set[str]] = {

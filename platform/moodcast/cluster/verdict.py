@@ -236,9 +236,7 @@ def notes(ledger: Ledger, rival: Ledger | None, people: int) -> list[str]:
         "Intervals: 95 % bootstrap over speakers, 2000 draws, all seeds of a speaker drawn together; differences are paired by speaker.",
     ]
     if people < FEW:
-        found.append(
-            f"Only {people} test speakers: intervals drawn from so few say little, and who they are decides who wins."
-        )
+        found.append(f"Only {people} test speakers: intervals drawn from so few say little, and who they are decides who wins.")
     if ledger.best is not None and ledger.best.origin == "published":
         found.append("The search found nothing better than the published settings: winner and published are the same run.")
     if rival and (differ := rival_data(ledger, rival)["budget_differs"]):
