@@ -161,8 +161,11 @@ def kept_epoch(lines: Sequence[Mapping[str, Any]], keep: str) -> int:
 def write_json(path: Path, data: Any) -> None:
     """The whole file or none of it: a reader never sees half."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(data) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # where the disk is full, half of it
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
