@@ -212,13 +212,13 @@ def fill():
             pass
 
 threading.Thread(target=fill, daemon=True).start()
+try:  # a Ray of its own, as on the command line: after such an error Ray Train does not give back what it had reserved
+    fit(run, rows, out, name="full", cache=cache, progress=False)
+except ValueError as error:
+    told = str(error)
+kept = len(files.checkpoints(out / "full"))
+(out / "filler").unlink()
 with local.cluster(num_cpus=1):
-    try:
-        fit(run, rows, out, name="full", cache=cache, progress=False)
-    except ValueError as error:
-        told = str(error)
-    kept = len(files.checkpoints(out / "full"))
-    (out / "filler").unlink()
     done = fit(run, rows, out, resume=out / "full", cache=cache, progress=False)
     undisturbed = fit(run, rows, cache, name="undisturbed", cache=cache, progress=False)
 weights = [[line["weights"] for line in files.read_lines(run.folder / files.METRICS)] for run in (done, undisturbed)]
