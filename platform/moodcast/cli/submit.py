@@ -89,14 +89,16 @@ def submit(
 @jobs.command("list")
 def list_jobs(address: Address = None) -> None:
     """The jobs that `moodcast submit` sent to the cluster, the latest first."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from moodcast.cluster import submit as sending
 
-    table = Table("job", "status", "began", "took", "settings", "run")
+    name = Column("job", no_wrap=True, overflow="fold")  # what the other commands want: never cut
+    table = Table(name, Column("status", no_wrap=True), "began", "took", "settings", "run")
     for job in sending.ours(sending.connect(address)):
         known = job.metadata or {}
-        table.add_row(job.submission_id, job.status.value.lower(), _clock(job.start_time), _took(job), known.get("job"), known.get("run"))
+        run = Path(known.get("run", "")).name  # where it lies, `status` says
+        table.add_row(job.submission_id, job.status.value.lower(), _clock(job.start_time), _took(job), known.get("job"), run)
     if table.row_count:
         console().print(table)
     else:
