@@ -89,7 +89,7 @@ def _start(temp: Path, num_cpus: int, dashboard: bool, quiet: bool) -> None:
 @contextmanager
 def _settings(values: dict[str, str]) -> Iterator[None]:
     """Environment variables for the time being; those that the user has set stand, apart from the loopback switch."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ.get(name) for name in (*values, "PYTHONBREAKPOINT")}  # the last one Ray sets itself
     os.environ.update({name: value for name, value in values.items() if before[name] is None or name.endswith("OSX_CLUSTER")})
     try:
         yield
