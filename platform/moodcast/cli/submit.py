@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodcast.cli.words import console, fail, find_job, find_run, say, sort_words
+from moodcast.cluster.options import Gpu, Name, Target, Transductive, Unseal, Workers, without_run
 
 if TYPE_CHECKING:
     from moodcast.cluster.submit import JobDetails, JobSubmissionClient
@@ -31,17 +32,15 @@ def submit(
     ] = None,
     address: Address = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder on the cluster, seen by all nodes, where the run's folder is made.")] = "",
-    name: Annotated[str | None, typer.Option(help="The run's name; without it that of the job.")] = None,
+    name: Name = None,
     resume: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run: its folder on the cluster, or auto.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Training processes; each takes its share of a batch.")] = 1,
-    gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU for each; unsaid, where there are enough.")] = None,
-    target: Annotated[
-        list[str] | None, typer.Option(metavar="MANIFEST", help="Recordings to adapt to, without labels, as for `moodcast train`.")
-    ] = None,
-    transductive: Annotated[bool, typer.Option("--transductive", help="Adapt to the target's rows that will be answered.")] = False,
-    unseal: Annotated[bool, typer.Option("--unseal", help="Train on the target's labels, too: an upper bound.")] = False,
+    workers: Workers = 1,
+    gpu: Gpu = None,
+    target: Target = None,
+    transductive: Transductive = False,
+    unseal: Unseal = False,
     paths: Annotated[
         list[str] | None,
         typer.Option(metavar="HERE=THERE", help="How a folder of recordings is called on the cluster, if not as here; may be repeated."),
@@ -77,7 +76,7 @@ def submit(
         options=[word for word, said in (("--transductive", transductive), ("--unseal", unseal)) if said],
         moved=moved,
         python=python,
-        command=_typed(sys.argv[1:]),
+        command=shlex.join(["moodcast", *without_run(sys.argv[1:])]),
     )
     say(f"{sent.id}, {sent.sent_mb:.1f} MB of code and manifests, code {sent.code}; the run will be {sent.run}", "submitted")
     if wait:
@@ -192,16 +191,3 @@ def _took(job: JobDetails) -> str:
     from moodcast.cluster.watch import duration
 
     return duration(((job.end_time or time.time() * 1000) - job.start_time) / 1000) if job.start_time else ""
-
-
-def _typed(words: list[str]) -> str:
-    """The command as it was typed, without what names the run: for the job's own message about going on."""
-    kept, skip = [], False
-    for word in words:
-        if skip:
-            skip = False
-        elif word in ("--resume", "--name"):
-            skip = True
-        elif not word.startswith(("--resume=", "--name=")):
-            kept.append(word)
-    return shlex.join(["moodcast", *kept])

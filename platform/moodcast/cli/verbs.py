@@ -10,6 +10,7 @@ import typer
 from moodcast.cli import adapt, data, scoring, submit, talks, units
 from moodcast.cli import tune as tuning
 from moodcast.cli.words import fail, find_run, options, progress, run, say, sort_words
+from moodcast.cluster.options import Gpu, Name, Out, Resume, Target, Transductive, Unseal, Workers
 
 if TYPE_CHECKING:
     from moodcast.bundle import Answer
@@ -58,19 +59,15 @@ def train(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]", help="Manifests, and fields to change.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Training processes; each takes its share of a batch.")] = 1,
-    gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU for each; unsaid, where there are enough.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the run's folder is made.")] = Path("runs"),
-    name: Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run (auto: with that of --name, if any).")
-    ] = None,
+    workers: Workers = 1,
+    gpu: Gpu = None,
+    out: Out = Path("runs"),
+    name: Name = None,
+    resume: Resume = None,
     show_fields: Annotated[bool, typer.Option("--show-fields", help="List every field of the run with its value, and leave.")] = False,
-    target: Annotated[
-        list[Path] | None, typer.Option(metavar="MANIFEST", help="Recordings to adapt to, without labels: split train, or all if none.")
-    ] = None,
-    transductive: Annotated[bool, typer.Option("--transductive", help="Adapt to the target's rows that will be answered.")] = False,
-    unseal: Annotated[bool, typer.Option("--unseal", help="Train on the target's labels, too: an upper bound.")] = False,
+    target: Target = None,
+    transductive: Transductive = False,
+    unseal: Unseal = False,
 ) -> None:
     """Train a method on Ray. Every field of the run can be changed by its dotted name: `train.lr=1e-4 chunks.length_s=0.5`."""
     from moodcast import config

@@ -19,16 +19,13 @@ import typer
 
 from moodcast import config
 from moodcast.cluster import folder as files
-from moodcast.cluster import local, nodes
+from moodcast.cluster import local, nodes, options
 from moodcast.cluster.publish import publish
 from moodcast.cluster.train import Fit, Interrupted, fit, method_of, trust_of
 from moodcast.manifest import Utterance, read_manifest, read_manifests, split_by_group
 from moodcast.run import Run
 
-TARGET = "Recordings to adapt to, without labels: rows whose split is train, or all where none has one; those of test are never heard."
-TRANSDUCTIVE = "Adapt to the very rows of the target that will be answered (split test)."
 AUTO = Path("auto")
-UNSEAL = "Train on the target's labels as well: an upper bound, which the bundle says with every score."
 
 
 def train(
@@ -61,7 +58,7 @@ def train(
     rows: list[Utterance] = []
     if manifests or asked is None or method_of(run).streams != ("target",):
         run, rows = prepared(run, read_manifests(manifests))
-    command = os.environ.get("MOODCAST_COMMAND") or _typed(sys.orig_argv, resume) if progress else None
+    command = os.environ.get("MOODCAST_COMMAND") or _typed(sys.orig_argv) if progress else None
 
     def fitted() -> Fit:
         return fit(
@@ -105,17 +102,15 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
 
     def command(
         words: Annotated[list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]")] = None,
-        workers: Annotated[int, typer.Option(min=1, help="Training processes; each takes its share of a batch.")] = 1,
-        gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU each; unsaid, where there are enough.")] = None,
-        out: Annotated[Path, typer.Option("--out", "-o", help="Where the run's folder is made.")] = Path("runs"),
-        name: Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")] = None,
-        resume: Annotated[
-            Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run (auto: with that of --name, if any).")
-        ] = None,
+        workers: options.Workers = 1,
+        gpu: options.Gpu = None,
+        out: options.Out = Path("runs"),
+        name: options.Name = None,
+        resume: options.Resume = None,
         into: Annotated[Path | None, typer.Option(help="Score on the test split, and write the bundle with a card here, too.")] = None,
-        target: Annotated[list[Path] | None, typer.Option(metavar="MANIFEST", help=TARGET)] = None,
-        transductive: Annotated[bool, typer.Option("--transductive", help=TRANSDUCTIVE)] = False,
-        unseal: Annotated[bool, typer.Option("--unseal", help=UNSEAL)] = False,
+        target: options.Target = None,
+        transductive: options.Transductive = False,
+        unseal: options.Unseal = False,
     ) -> None:
         manifests = [word for word in words or [] if "=" not in word or Path(word).is_file()]
         try:
@@ -178,20 +173,8 @@ def speaker_split(rows: Sequence[Utterance], dev_every: int = 10) -> list[Uttera
     return [row if row.split == "test" else replace(row, split="dev" if row.id in chosen else "train") for row in rows]
 
 
-def _typed(argv: Sequence[str], resume: Path | None) -> str:
-    """The command line that brought us here, without what names the run; "--resume FOLDER" is to be added."""
-    words = list(argv)
-    if len(words) > 1 and Path(words[1]).name == "moodcast":
-        words = ["moodcast", *words[2:]]
-    else:
-        words[0] = Path(words[0]).name
-    kept: list[str] = []
-    skip = False
-    for word in words:
-        if skip:
-            skip = False
-        elif word in ("--resume", "--name"):
-            skip = True
-        elif not word.startswith(("--resume=", "--name=")):
-            kept.append(word)
-    return shlex.join(kept)
+def _typed(argv: Sequence[str]) -> str:
+    """The command line that brought us here; "--resume FOLDER" is to be added."""
+    moodcast = len(argv) > 1 and Path(argv[1]).name == "moodcast"
+    words = ["moodcast", *argv[2:]] if moodcast else [Path(argv[0]).name, *argv[1:]]
+    return shlex.join(options.without_run(words))
