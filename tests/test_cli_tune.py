@@ -100,6 +100,7 @@ def test_a_sweep_is_searched_gone_on_with_reported_and_its_winner_trained(moodca
         assert said.code == 0, said.err
         assert "4 finished" in said.out
         assert "moodcast tune report" in said.out
+        assert "WARNING" not in said.err, "Ray Tune's words about its own bookkeeping"
         again = moodcast("tune", "--resume", "sweep")
         assert again.code == 0, again.err
         assert again.out == said.out, "nothing was left to do"

@@ -38,14 +38,14 @@ def cluster(num_cpus: int | None = None, dashboard: bool = False, quiet: bool = 
     if ray.is_initialized():
         yield
     elif os.environ.get("RAY_ADDRESS"):
-        with _settings({name: value for name, value in SETTINGS.items() if name.startswith("RAY_TRAIN")}):
+        with environment({name: value for name, value in SETTINGS.items() if name.startswith("RAY_TRAIN")}):
             ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=not quiet)
             try:
                 yield
             finally:
                 ray.shutdown()
     else:
-        with _settings(SETTINGS), _temp_dir() as temp:
+        with environment(SETTINGS), _temp_dir() as temp:
             _start(temp, num_cpus or usable_cpus(), dashboard, quiet)
             try:
                 yield
@@ -87,7 +87,7 @@ def _start(temp: Path, num_cpus: int, dashboard: bool, quiet: bool) -> None:
 
 
 @contextmanager
-def _settings(values: dict[str, str]) -> Iterator[None]:
+def environment(values: dict[str, str]) -> Iterator[None]:
     """Environment variables for the time being; those that the user has set stand, apart from the loopback switch."""
     before = {name: os.environ.get(name) for name in (*values, "PYTHONBREAKPOINT")}  # the last one Ray sets itself
     os.environ.update({name: value for name, value in values.items() if before[name] is None or name.endswith("OSX_CLUSTER")})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -217,7 +218,7 @@ def _run(ledger: Ledger, space: search.Space, run: Run, standing: Standing, mach
     each, several = cpus * max(1, machines.workers), bool(machines.workers)
     little = distributed.LITTLE if several else 0.0
     here = (machines.concurrent or max(1, local.usable_cpus() // each)) * (each + little)
-    with local.cluster(num_cpus=max(local.usable_cpus(), math.ceil(here)), dashboard=several), _settings(QUIET), _signals():
+    with local.cluster(num_cpus=max(local.usable_cpus(), math.ceil(here)), dashboard=several), local.environment(QUIET), _signals():
         at_once = machines.concurrent or max(1, int(ray.cluster_resources().get("CPU", 1) / (each + little)))  # type: ignore[no-untyped-call]
         trainable: Any = tune.with_resources(run_trial, {"cpu": cpus, "gpu": machines.gpus})
         dismiss = None
@@ -242,7 +243,8 @@ def _run(ledger: Ledger, space: search.Space, run: Run, standing: Standing, mach
             ),
         )
         try:
-            tuner.fit()
+            with _hushed():
+                tuner.fit()
         except KeyboardInterrupt:
             raise Interrupted(how_to_resume(ledger)) from None
         except ValueError:  # the user's to mend, not Ray's
@@ -261,12 +263,14 @@ def how_to_resume(ledger: Ledger) -> str:
 
 
 @contextlib.contextmanager
-def _settings(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update({name: value for name, value in values.items() if before[name] is None})
+def _hushed() -> Iterator[None]:
+    """Ray Tune's words about its own bookkeeping, which a sweep does not rest on: slow steps, results without the newest metrics."""
+    loggers = [logging.getLogger(f"ray.tune.{name}") for name in ("utils.util", "analysis.experiment_analysis")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
