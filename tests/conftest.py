@@ -11,8 +11,9 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import shutil
 import wave as wavefile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,17 @@ def chromium() -> str:
     if not found or not Path(found).exists():
         missing("no browser: install chromium, or set MOODCAST_CHROMIUM to the program")
     return str(found)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    """A headless Chromium, driven by playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
 
 
 def make_tone(seconds: float = 1.0, rate: int = 16_000, hz: float = 220.0, level: float = 0.3) -> Wave:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -432,18 +433,14 @@ def test_the_speaker_gives_the_label_away_in_urdu_and_the_role_in_resd(corpora: 
 
 
 @pytest.mark.browser
-def test_the_page_fits_a_phone_and_asks_nobody_for_anything(chromium: str, rows: list[Utterance], tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_fits_a_phone_and_asks_nobody_for_anything(browser: Any, rows: list[Utterance], tmp_path: Path) -> None:
     silent = with_wave(rows[0], "silent.wav", np.zeros(16_000, dtype=np.float32))
     (tmp_path / "a.html").write_text(page.render(audit([*rows, silent]), "toy"))
     asked: list[str] = []
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 390, "height": 800})
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.goto((tmp_path / "a.html").as_uri())
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-        assert "silent" in tab.inner_text("article.error")
-        browser.close()
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto((tmp_path / "a.html").as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert "silent" in tab.inner_text("article.error")
+    tab.close()
     assert asked == [(tmp_path / "a.html").as_uri()]

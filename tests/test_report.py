@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,16 +94,6 @@ def test_bars_lie_where_their_scores_are() -> None:
     assert str(pages.bar(Interval(0.5, 0.25, 0.75))) == "left:25.00%;width:50.00%"
     assert str(pages.spot(pages.swing(Interval(0.0, -0.1, 0.1)))) == "left:50.00%"
     assert str(pages.bar(pages.swing(Interval(0.5, -1.0, 1.0)))) == "left:0.00%;width:100.00%"
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +119,6 @@ def test_every_trial_is_drawn_in_every_picture_that_it_has_a_place_in() -> None:
     assert "not asked in" in page
     assert "No rival sweep is beside it" not in page
     assert "No rival sweep is beside it" in pages.render(made(rival=False))
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser

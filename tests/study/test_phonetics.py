@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import wave as wavefile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,16 +158,6 @@ def test_a_page_loads_nothing_runs_nothing_and_escapes_names(found: dict[str, An
     assert "default-src 'none'" in page
     for part in ("corpora", "likeness", "pairs", "emotions", "units", "validation", "notes"):
         assert f'<section id="{part}">' in page
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser
