@@ -257,7 +257,7 @@ def plain(answer: Answer) -> dict[str, Any]:
 
 def timeline(found: Timeline) -> None:
     """One row a turn: when, who, what and how sure."""
-    table = Table(title=f"{found.uri}: {clock(found.duration_s)}, {len(found.speakers)} speakers", title_justify="left")
+    table = Table(title=f"{found.uri}: {clock(found.duration_s)}, speakers: {len(found.speakers)}", title_justify="left")
     for column in ("from", "to"):
         table.add_column(column, justify="right")
     table.add_column("speaker")

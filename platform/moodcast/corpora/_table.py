@@ -91,7 +91,7 @@ def recordings_below(source: Path) -> list[Path]:
         path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]
     if not found:
-        raise ValueError(f"{source} is missing; wanted the folder of the corpus, with recordings in it ({', '.join(SUFFIXES)}), found none")
+        raise ValueError(f"{source} holds no recordings; wanted the folder of the corpus, with some in it or below ({', '.join(SUFFIXES)})")
     return found
 
 
