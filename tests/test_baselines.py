@@ -11,7 +11,7 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from moodcast import baselines
+from moodcast import audio, baselines, cache
 from moodcast.cache import open_waves
 from moodcast.manifest import Utterance
 
@@ -87,6 +87,22 @@ def test_statistics_are_computed_once(tmp_path: Path, write_wav: Callable[..., P
     assert told == [1, 2, 3]
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(first[1], baselines.statistics(np.asarray(store[1])))
+
+
+def test_statistics_of_many_shards_are_not_those_of_the_first(
+    tmp_path: Path, write_wav: Callable[..., Path], speechlike: Callable[..., Wave], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [Utterance(id=str(i), path=str(write_wav(f"{i}.wav", speechlike(0.5, seed=i)))) for i in range(4)]
+    monkeypatch.setattr(cache, "SHARD_ROWS", 2)
+    for some in (rows, rows[:2], [*rows[:2], rows[3]]):  # all begin with the same shard
+        for _ in range(2):  # computed, and then as they are kept
+            values = baselines.statistics_of(open_waves(some, 16_000, root=tmp_path / "cache"))
+            assert len(values) == len(some)
+            np.testing.assert_array_equal(values[-1], baselines.statistics(speech_of(some[-1])))
+
+
+def speech_of(row: Utterance) -> Wave:
+    return audio.read(row.path, rate=16_000)
 
 
 @pytest.mark.corpora

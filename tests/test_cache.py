@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from moodcast import audio
+from moodcast import audio, cache
 from moodcast.audio import AudioError
 from moodcast.cache import WaveStore, open_arrays, open_waves
 from moodcast.manifest import Utterance
@@ -257,3 +257,62 @@ def replace_samples(path: Path, level: int) -> Path:
 
     soundfile.write(path, np.full(2_000, level * 1e-6, np.float32), RATE, subtype="FLOAT")
     return path
+
+
+def test_rows_in_shards_are_what_they_are_in_one(rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = open_waves(rows, RATE, tmp_path / "whole")
+    monkeypatch.setattr(cache, "SHARD_ROWS", 5)
+    told: list[tuple[int, int]] = []
+    parts = open_waves(rows, RATE, tmp_path / "parts", progress=lambda done, total: told.append((done, total)))
+    assert told == [(n, 12) for n in range(1, 13)]
+    assert [len(list((tmp_path / name / "waves").iterdir())) for name in ("whole", "parts")] == [1, 3]
+    assert len(parts) == 12
+    for i in (*range(12), -1, -12):
+        np.testing.assert_array_equal(parts[i], whole[i])
+        assert parts.seconds(i) == whole.seconds(i)
+    assert (parts.digests, parts.fingerprints, parts.rate) == (whole.digests, whole.fingerprints, whole.rate)
+    with pytest.raises(IndexError, match="there are 12 stretches"):
+        parts[12]
+    assert not parts.folder.exists()  # what is made of all rows has a place of its own
+    assert parts.folder != open_waves(rows[:5], RATE, tmp_path / "parts").folder
+
+
+def test_rows_that_come_again_in_another_shard_are_there_again(
+    rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "SHARD_ROWS", 6)
+    twice = open_waves([*rows[:6], *rows[:6]], RATE, tmp_path)
+    assert len(twice) == 12
+    np.testing.assert_array_equal(twice[7], twice[1])
+
+
+def test_what_was_stopped_goes_on_at_its_shard(
+    rows: list[Utterance], tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "SHARD_ROWS", 4)
+
+    def stop(done: int, total: int) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_waves(rows, RATE, tmp_path / "cache", progress=stop)
+    assert not cache.has_waves(rows, RATE, tmp_path / "cache")
+    assert cache.has_waves(rows[:8], RATE, tmp_path / "cache")
+    decoded.clear()
+    told: list[int] = []
+    open_waves(rows, RATE, tmp_path / "cache", progress=lambda done, total: told.append(done))
+    assert decoded == [row.path for row in rows[8:]]
+    assert told == [4, 8, 9, 10, 11, 12]
+    assert cache.has_waves(rows, RATE, tmp_path / "cache")
+
+
+def test_damaged_rows_of_all_shards_are_named_and_the_other_shards_stay(
+    rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "SHARD_ROWS", 4)
+    for place in (1, 9):
+        Path(rows[place].path).write_bytes(b"this is no sound")
+    with pytest.raises(AudioError, match="2 of 12 rows cannot be read: u1: .*; u9: "):
+        open_waves(rows, RATE, tmp_path / "cache")
+    assert len(list((tmp_path / "cache" / "waves").iterdir())) == 1

@@ -76,6 +76,7 @@ def statistics_of(store: WaveStore, progress: Callable[[int, int], None] | None 
         if progress is not None:
             progress(i + 1, len(store))
     found = np.stack(rows)
+    store.folder.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=store.folder, suffix=".npy", delete=False) as file:
         np.save(file, found)
     os.replace(file.name, kept)

@@ -1,8 +1,9 @@
 """Two caches on disk: decoded audio, and what the frozen part of a method makes of it.
 
-Decoded audio: every row of a manifest once, as float32 in one memory-mapped file, so that epochs and sweeps only copy. A store is named
-by what went into it: path, size and time of change of every file, its span, the rate and the decoder's version. Whatever of these
-changes makes another store. A folder "<key>" holds waves.f32 (the samples of all rows, one after the other, little-endian) and
+Decoded audio: every row of a manifest once, as float32 in memory-mapped files, so that epochs and sweeps only copy. Rows are taken in shards
+of SHARD_ROWS, in their order, so that many processes may decode one manifest and what was stopped goes on at the shard where it stood. A
+shard is named by what went into it: path, size and time of change of every file, its span, the rate and the decoder's version. Whatever of
+these changes makes another one. A folder "<key>" holds waves.f32 (the samples of its rows, one after the other, little-endian) and
 index.json. Features (`ArrayStore`): one small .npy file an array, under a name made of all that went into it.
 
 Everything is written under another name and renamed when whole, so a reader never meets half of it and writers that race both win.
@@ -16,7 +17,9 @@ import json
 import os
 import shutil
 import tempfile
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,37 +29,55 @@ from moodcast import audio
 from moodcast.manifest import Utterance
 
 SHOWN = 10  # of the rows that cannot be read, so many are named
+SHARD_ROWS = 1024  # a quarter of a gigabyte of short utterances: little to lose, and few files to open
 FORMAT = 2  # part of every key: a change of what is stored, or of how audio is decoded, takes the next number
 
 
 class WaveStore:
-    """Mono float32 stretches by row number, views of one memory-mapped file.
+    """Mono float32 stretches by row number, views of memory-mapped files: those of the shards in `folders`, in their order.
 
-    `fingerprints` names what was heard in each, to 16 bits; `digests` its very samples.
+    `fingerprints` names what was heard in each, to 16 bits; `digests` its very samples. `folder` is for what else is made of these
+    stretches; it is that of the shard where there is one alone, else one that may not be there yet.
     """
 
-    def __init__(self, folder: Path) -> None:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        self.folder = folder
-        self.rate: int = index["rate"]
-        self.fingerprints: list[str] = index["fingerprints"]
-        self.digests: list[str] = index["digests"]
-        self._edges = np.concatenate([[0], np.cumsum(index["lengths"], dtype=np.int64)])
-        self._waves = np.memmap(folder / "waves.f32", dtype="<f4", mode="r", shape=(int(self._edges[-1]),))
+    def __init__(self, *folders: Path) -> None:
+        names = hashlib.sha256(" ".join(folder.name for folder in folders).encode()).hexdigest()[:32]
+        self.folder = folders[0] if len(folders) == 1 else folders[0].with_name(f"of-{names}")
+        self.fingerprints: list[str] = []
+        self.digests: list[str] = []
+        self._waves: list[NDArray[np.float32]] = []
+        self._edges: list[NDArray[np.int64]] = []  # of each shard, where its rows begin and end
+        self._first: list[int] = []  # of each shard, the number of its first row
+        for folder in folders:
+            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            self.rate: int = index["rate"]
+            self._first.append(len(self.digests))
+            self.fingerprints += index["fingerprints"]
+            self.digests += index["digests"]
+            self._edges.append(np.concatenate([[0], np.cumsum(index["lengths"], dtype=np.int64)]))
+            self._waves.append(np.memmap(folder / "waves.f32", dtype="<f4", mode="r", shape=(int(self._edges[-1][-1]),)))
 
     def __len__(self) -> int:
-        return len(self.fingerprints)
+        return len(self.digests)
 
     def __getitem__(self, i: int) -> NDArray[np.float32]:
         """Row i, [N], read-only; raises IndexError as a list does."""
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"there are {len(self)} stretches, got {i}")
-        i %= len(self)
-        return self._waves[self._edges[i] : self._edges[i + 1]]
+        shard, start, stop = self._place(i)
+        return self._waves[shard][start:stop]
 
     def seconds(self, i: int) -> float:
         """The duration of row i, without touching its samples."""
-        return float(self._edges[i % len(self) + 1] - self._edges[i % len(self)]) / self.rate
+        _, start, stop = self._place(i)
+        return float(stop - start) / self.rate
+
+    def _place(self, i: int) -> tuple[int, int, int]:
+        """The shard of row i, and where its samples begin and end there."""
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"there are {len(self)} stretches, got {i}")
+        i %= len(self)
+        shard = bisect_right(self._first, i) - 1
+        at = i - self._first[shard]
+        return shard, int(self._edges[shard][at]), int(self._edges[shard][at + 1])
 
 
 class ArrayStore:
@@ -116,16 +137,42 @@ def open_waves(
     """The stretches of `rows`, in their order, decoded once; a second call opens what the first one wrote.
 
     root: where stores lie; default the environment variable MOODCAST_CACHE, or ~/.cache/moodcast. progress(done, total) is told after
-    each row. Memory: a few rows at a time. Raises AudioError, with the ids of the rows, for audio that cannot be read.
+    each row. Memory: a row at a time. Raises AudioError, with the ids of the rows, for audio that cannot be read; shards without such
+    rows stay.
     """
     if not rows:
         raise ValueError("there are no rows to decode; wanted at least one")
-    folder = cache_root(root) / "waves" / _key(rows, rate)
-    if not _whole(folder):
-        _write(rows, rate, folder, max_hours, progress)
-    elif progress is not None:
-        progress(len(rows), len(rows))
-    return WaveStore(folder)
+    placed = [(_folder(shard, rate, root), shard) for shard in shards(rows)]
+    before, damaged = 0, []  # damaged rows are found at once, not one a start
+    for folder, shard in placed:
+        tell = None if progress is None else partial(_told, progress, before, len(rows))
+        if not _whole(folder):
+            damaged += _write(shard, rate, folder, max_hours, tell)
+        elif tell is not None:
+            tell(len(shard), len(shard))
+        before += len(shard)
+    if damaged:
+        raise _all_of(damaged, len(rows))
+    return WaveStore(*(folder for folder, _ in placed))
+
+
+def shards(rows: Sequence[Utterance]) -> list[Sequence[Utterance]]:
+    """Rows as they are decoded and kept together."""
+    return [rows[start : start + SHARD_ROWS] for start in range(0, len(rows), SHARD_ROWS)]
+
+
+def has_waves(rows: Sequence[Utterance], rate: int, root: Path | None = None) -> bool:
+    """Whether all of `rows` are decoded already."""
+    return all(_whole(_folder(shard, rate, root)) for shard in shards(rows))
+
+
+def _told(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+    """The progress of a shard as that of all rows."""
+    progress(before + done, total)
+
+
+def _folder(shard: Sequence[Utterance], rate: int, root: Path | None) -> Path:
+    return cache_root(root) / "waves" / _key(shard, rate)
 
 
 def _key(rows: Sequence[Utterance], rate: int) -> str:
@@ -141,14 +188,17 @@ def _key(rows: Sequence[Utterance], rate: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write(rows: Sequence[Utterance], rate: int, folder: Path, max_hours: float, progress: Callable[[int, int], None] | None) -> None:
+def _write(
+    rows: Sequence[Utterance], rate: int, folder: Path, max_hours: float, progress: Callable[[int, int], None] | None
+) -> list[audio.AudioError]:
+    """Decode a shard; of each row that cannot be read an error, and where there is one nothing is kept."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
         lengths: list[int] = []
         fingerprints: list[str] = []
         digests: list[str] = []
-        damaged: list[audio.AudioError] = []  # all are found at once, not one a start
+        damaged: list[audio.AudioError] = []
         with open(temporary / "waves.f32", "wb") as file:
             for done, row in enumerate(rows, start=1):  # no threads: they fight for the interpreter at every packet and are slower
                 try:
@@ -164,10 +214,11 @@ def _write(rows: Sequence[Utterance], rate: int, folder: Path, max_hours: float,
                 if progress is not None:
                     progress(done, len(rows))
         if damaged:
-            raise _all_of(damaged, len(rows))
+            return damaged
         index = {"format": FORMAT, "rate": rate, "lengths": lengths, "fingerprints": fingerprints, "digests": digests}
         (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
         _publish(temporary, folder)
+        return []
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
