@@ -1,10 +1,10 @@
 """Two caches on disk: decoded audio, and what the frozen part of a method makes of it.
 
-Decoded audio: every row of a manifest once, as float32 in memory-mapped files, so that epochs and sweeps only copy. Rows are taken in shards
-of SHARD_ROWS, in their order, so that many processes may decode one manifest and what was stopped goes on at the shard where it stood. A
-shard is named by what went into it: path, size and time of change of every file, its span, the rate and the decoder's version. Whatever of
-these changes makes another one. A folder "<key>" holds waves.f32 (the samples of its rows, one after the other, little-endian) and
-index.json. Features (`ArrayStore`): one small .npy file an array, under a name made of all that went into it.
+Decoded audio: every row of a manifest once, as float32 in memory-mapped files, so that epochs and sweeps only copy. Rows are taken in
+shards of SHARD_ROWS, in their order, so that many processes may decode one manifest and what was stopped goes on at the shard where it
+stood. A shard is named by what went into it: path, size and time of change of every file, its span, the rate and the decoder's version.
+Whatever of these changes makes another one. A folder "<key>" holds waves.f32 (the samples of its rows, one after the other, little-endian)
+and index.json. Features (`ArrayStore`): one small .npy file an array, under a name made of all that went into it.
 
 Everything is written under another name and renamed when whole, so a reader never meets half of it and writers that race both win.
 """
