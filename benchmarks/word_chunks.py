@@ -2,6 +2,7 @@
 
     python benchmarks/word_chunks.py run --corpora synthetic --minutes 20    # trains what is missing; appends JSON lines to results/
     python benchmarks/word_chunks.py report                                  # the tables from them
+    python benchmarks/word_chunks.py run --folds 2 --most 600 --set train.epochs=20 --out SMALL     # smaller: every line says so
     python benchmarks/word_chunks.py run --smoke --out TRY                   # whether all of it works, not how well
 
 Three corpora. resd: real Russian dialogues with what was really said. synthetic, the positive control: the sound of emodb, words made of
@@ -9,7 +10,7 @@ its phones with their true times, and a text made by code, each word of which na
 then says it in about 60 of 100 cases; chosen on simulated texts before anything was trained). emodb, the negative control: its own ten
 sentences, which are the same for every emotion. Arms: each modality alone; fixed pieces; random crops (the paper's proposal); fixed pieces
 with plain modality dropout; both; and, where words have times, exact and centred pieces. Every arm is asked with all shares of words and of
-frames missing; what counts is the mean over the shares. Five folds by speaker (resd: by dialogue), never used to choose anything: the last
+frames missing; what counts is the mean over the shares. Folds by speaker (resd: by dialogue), never used to choose anything: the last
 epoch counts. The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
 """
 
@@ -39,9 +40,9 @@ from moodcast.nn import lost
 from moodcast.order import balance_weights
 from moodcast.run import Run, build
 from moodcast.step import Trainer
+from moodcast.study.phonetics import few
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDS = 5
 TELLING = 0.33  # how often a word of the synthetic text names the emotion
 PHONES_A_WORD = 4
 LEXICON = 12  # words that name each emotion
@@ -64,10 +65,11 @@ CORPORA = {"synthetic": "emodb", "emodb": "emodb", "resd": "resd", "nemo": "nemo
 SMOKE = ["train.epochs=2", "method.width=16", "method.layers=1"]
 
 
-def rows_of(corpus: str, smoke: bool) -> list[Utterance]:
-    """The clips of a corpus; of the synthetic one with words and texts made for them."""
+def rows_of(corpus: str, most: int, smoke: bool) -> list[Utterance]:
+    """The clips of a corpus, `most` at most; of the synthetic one with words and texts made for them."""
     root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
     rows = [row for row in corpora.prepare(CORPORA[corpus], root / CORPORA[corpus]) if row.emotion in CLASSES and row.text]
+    rows = few(rows, CLASSES, most) if most else rows
     if corpus == "synthetic":
         rows = [spoken(row, number) for number, row in enumerate(rows) if row.phones]
     return rows[:: max(1, len(rows) // 150)] if smoke else rows
@@ -94,10 +96,10 @@ def settings(rows: Sequence[Utterance], options: argparse.Namespace, arm: str, s
 
 def run_one(options: argparse.Namespace, corpus: str, arm: str, seed: int, fold: int) -> None:
     """Train on all folds but one, and ask that under every condition: counts by speaker."""
-    rows = rows_of(corpus, options.smoke)
+    rows = rows_of(corpus, options.most, options.smoke)
     run = settings(rows, options, arm, seed)
     whole = CachedStretches(rows, run)
-    fold_of = np.array(manifest.folds(rows, FOLDS, seed=0))[whole.owners]
+    fold_of = np.array(manifest.folds(rows, options.folds, seed=0))[whole.owners]
     heard = Part(whole, np.flatnonzero(fold_of != fold))
     started = time.monotonic()
     method = build(run)
@@ -109,9 +111,12 @@ def run_one(options: argparse.Namespace, corpus: str, arm: str, seed: int, fold:
     asked = np.flatnonzero(fold_of == fold)
     owners = [rows[i] for i in whole.owners[asked]]
     truth = [run.labels.classes.index(str(row.emotion)) for row in owners]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for kind in KINDS:
         for share in SHARES:
+            if share == 0 and found:  # all there is the same whatever is not missing
+                found[f"{kind} 0"] = found[f"{KINDS[0]} 0"]
+                continue
             with torch.no_grad():
                 guess = torch.cat([method(batch).emotion.argmax(-1) for batch in missing(whole, asked, kind, share)])
             counts = metrics.by_speaker(truth, guess.tolist(), [row.corpus_speaker for row in owners], len(run.labels.classes))
@@ -164,7 +169,7 @@ def run_all(options: argparse.Namespace) -> None:
         for corpus in options.corpora
         for arm in options.arms
         if corpus == "synthetic" or arm not in TIMED
-        for fold in range(FOLDS)
+        for fold in range(options.folds)
     ]
     missing_runs = [task for task in wanted if task not in done]
     print(f"{len(missing_runs)} runs to make, {len(wanted) - len(missing_runs)} of {len(wanted)} made", flush=True)
@@ -176,7 +181,8 @@ def run_all(options: argparse.Namespace) -> None:
 
 def command_of(options: argparse.Namespace) -> str:
     """What makes such a record: the recipe's changes belong to it."""
-    changes = [*(["--smoke"] if options.smoke else []), *(["--set", *options.set] if options.set else [])]
+    sizes = [*(["--folds", str(options.folds)] if options.folds != 5 else []), *(["--most", str(options.most)] if options.most else [])]
+    changes = [*(["--smoke"] if options.smoke else []), *sizes, *(["--set", *options.set] if options.set else [])]
     return shlex.join(["python", "benchmarks/word_chunks.py", "run", *changes])
 
 
@@ -213,9 +219,9 @@ def report(options: argparse.Namespace) -> None:
         arms = {}
         for arm in ARMS:
             mine = {(r["seed"], r["fold"]): r for r in every if r["corpus"] == corpus and r["arm"] == arm}
-            seeds = [seed for seed in sorted({seed for seed, _ in mine}) if all((seed, fold) in mine for fold in range(FOLDS))]
+            seeds = [seed for seed in sorted({seed for seed, _ in mine}) if all((seed, fold) in mine for fold in range(options.folds))]
             if seeds:
-                arms[arm] = (seeds, [mine[seed, fold] for seed in seeds for fold in range(FOLDS)])
+                arms[arm] = (seeds, [mine[seed, fold] for seed in seeds for fold in range(options.folds)])
         if not arms:
             print(f"{corpus}: not finished\n")
             continue
@@ -245,6 +251,8 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--minutes", type=float, default=0, help="start nothing new after so many; 0 for no limit")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--most", type=int, default=0, help="clips of a corpus; 0 for all")
     parser.add_argument("--smoke", action="store_true", help="150 clips, two epochs of a small network")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "word_chunks.jsonl")
