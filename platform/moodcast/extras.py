@@ -6,7 +6,7 @@ import importlib
 import os
 from typing import Any
 
-QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1"}  # read by some when they are imported
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}  # read by some when they are imported
 
 
 def library(name: str, extra: str, need: str) -> Any:

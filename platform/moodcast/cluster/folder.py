@@ -5,7 +5,7 @@ manifest.parquet       the rows it trains on
 target.parquet         the rows it adapts to, without labels; where there are such
 checkpoints/           the latest and the best: a bundle each, with training.pt beside it, which a resumed run needs
 metrics.jsonl          one line an epoch
-tensorboard/           the same for TensorBoard
+tensorboard/           the same for TensorBoard; track.json: what else is told (tracker.py)
 attempts.jsonl         one line each time the workers (re)started, with the epoch they started at
 progress.json          where training is now
 bundle/                the result
@@ -128,7 +128,7 @@ def check_same(folder: Path, run: Run, rows: Sequence[Utterance], target: Sequen
     if not path.is_file():
         raise ValueError(f"{folder} is no run to go on with: it has no {RUN}")
     stored = json.loads(path.read_text(encoding="utf-8"))
-    there, here = _flat(stored["run"]), _flat(json.loads(json.dumps(run_to_dict(run))))
+    there, here = flat(stored["run"]), flat(json.loads(json.dumps(run_to_dict(run))))
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
     if names:
         listed = "; ".join(f"{name}: {there.get(name)!r} there, {here.get(name)!r} here" for name in names)
@@ -190,11 +190,12 @@ def append_line(path: Path, data: Mapping[str, Any]) -> None:
         file.write(json.dumps(data) + "\n")
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of settings by dotted path."""
     found: dict[str, Any] = {}
     for name, value in data.items():
         if isinstance(value, Mapping):
-            found.update(_flat(value, f"{prefix}{name}."))
+            found.update(flat(value, f"{prefix}{name}."))
         else:
             found[prefix + name] = value
     return found

@@ -25,7 +25,7 @@ from rich.console import Console
 from moodcast import audit, augment
 from moodcast import bundle as bundles
 from moodcast.cluster import folder as files
-from moodcast.cluster import local
+from moodcast.cluster import local, tracker
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.watch import counting, watching
 from moodcast.cluster.work import sides, work
@@ -76,6 +76,7 @@ def fit(
     target: Sequence[Utterance] | None = None,
     transductive: bool = False,
     unsealed: bool = False,
+    track: Sequence[str] | None = None,
 ) -> Fit:
     """Train `run` on the rows whose split is "train" and keep the checkpoint that is best on "dev" (or the last, where there is none).
 
@@ -84,7 +85,8 @@ def fit(
 
     out: where the run's folder is made, under `name` or a name that is new. resume: a run's folder to go on with instead; run and rows
     must be the same. workers share every batch equally. gpu: one for each worker; None takes them where Ray has enough. cache: where
-    decoded audio is kept. command: what a person types to come here, for the message that says how to resume.
+    decoded audio is kept. command: what a person types to come here, for the message that says how to resume. track: who is told of
+    it beside its folder (`tracker.TRACKERS`); None: TensorBoard, or whoever was told before.
 
     Raises ValueError for rows that cannot be trained on, speakers on two sides of the split, a name that is taken, a loss that is not
     finite, or a resumed run that is another one; Interrupted (a KeyboardInterrupt) at Ctrl-C.
@@ -107,7 +109,7 @@ def fit(
         console.print("no dev split: the last checkpoint becomes the bundle", highlight=False)
     try:
         with files.held(folder):
-            return _fit(run, heard, folder, workers, gpu, cache, console, fresh=resume is None)
+            return _fit(run, heard, folder, workers, gpu, cache, console, track, fresh=resume is None)
     except KeyboardInterrupt:
         raise Interrupted(_how_to_resume(folder, command)) from None
 
@@ -183,7 +185,17 @@ def finished(folder: Path, run: Run) -> Fit | None:
     return Fit(folder, folder / files.BUNDLE, lines[files.kept_epoch(lines, run.train.keep)])
 
 
-def _fit(run: Run, heard: Heard, folder: Path, workers: int, gpu: bool | None, cache: Path | None, console: Console, fresh: bool) -> Fit:
+def _fit(
+    run: Run,
+    heard: Heard,
+    folder: Path,
+    workers: int,
+    gpu: bool | None,
+    cache: Path | None,
+    console: Console,
+    track: Sequence[str] | None,
+    fresh: bool,
+) -> Fit:
     if fresh:
         with _undone(folder):
             _read_audio(run, heard, cache, console)
@@ -201,9 +213,11 @@ def _fit(run: Run, heard: Heard, folder: Path, workers: int, gpu: bool | None, c
         with _undone(folder) if fresh else nullcontext():
             with_gpu = _gpu_each(gpu, workers)
             trainer = _trainer(run, folder, workers, with_gpu, cache)
+            trackers = tracker.opened(folder, track, default=("tensorboard",))
         console.print(f"run {folder}, on {workers} {'GPU' if with_gpu else 'CPU'} worker{'s' * (workers > 1)}", highlight=False)
         epochs_done = len(files.read_lines(folder / files.METRICS))
-        with watching(folder, console, epochs_done), _signals():
+        told = tracker.tracking(trackers, lambda: tracker.of_run(folder), console)
+        with told, watching(folder, console, epochs_done), _signals():
             try:
                 trainer.fit()
             except SystemExit:  # how Ray Train leaves at an interrupt

@@ -102,8 +102,6 @@ class Worker:
             line["seconds"] = round(time.monotonic() - started, 3)
             self.history.append(line)
             self._checkpoint(line)
-        if self.reporter is not None:
-            self.reporter.close()
 
     def _trainer(self, config: Mapping[str, Any]) -> Trainer:
         """A fresh trainer, or the one of the last checkpoint in the folder, which may be newer than what Ray has taken note of."""
@@ -211,15 +209,12 @@ class Worker:
 
 
 class Reporter:
-    """What rank 0 tells: JSON lines, TensorBoard, and where training is now."""
+    """What rank 0 tells: JSON lines, and where training is now. Trackers (tracker.py) tell them further."""
 
     def __init__(self, worker: Worker) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # a second to import, and only here
-
         self.worker, self.folder = worker, worker.folder
         self.first = len(worker.history)
         self.started = self.told = time.monotonic()
-        self.board = SummaryWriter(str(self.folder / files.TENSORBOARD), purge_step=self.first)
         (self.folder / files.METRICS).unlink(missing_ok=True)
         for line in worker.history:  # an epoch that was told but never became a checkpoint is told again
             files.append_line(self.folder / files.METRICS, line)
@@ -240,15 +235,7 @@ class Reporter:
     def epoch(self, line: dict[str, Any]) -> None:
         """The metrics of an epoch."""
         files.append_line(self.folder / files.METRICS, line)
-        for name, value in line.items():
-            if isinstance(value, float):
-                self.board.add_scalar(name, value, line["epoch"])
-        self.board.flush()
         self._progress(line["epoch"], self.worker.trainer.steps, {k: v for k, v in line.items() if k.startswith("loss")})
-
-    def close(self) -> None:
-        """Close the files."""
-        self.board.close()
 
     def _progress(self, epoch: int, step: int, losses: dict[str, float]) -> None:
         train, steps = self.worker.run.train, self.worker.trainer.steps
