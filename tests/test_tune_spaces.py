@@ -12,10 +12,11 @@ import optuna
 import pytest
 
 from moodcast import config
-from moodcast.method import find_method, method_name
+from moodcast.method import method_name
 from tune_spaces import multi_loss
 
-SPACES = sorted(p.stem for p in (Path(__file__).resolve().parents[1] / "tune_spaces").glob("[a-z]*.py"))
+ROOT = Path(__file__).resolve().parents[1]
+SPACES = sorted(p.stem for p in (ROOT / "tune_spaces").glob("[a-z]*.py"))
 
 asked = pytest.mark.parametrize("name", [name for name in SPACES if hasattr(importlib.import_module(f"tune_spaces.{name}"), "space")])
 
@@ -37,15 +38,13 @@ def drawn(name: str, count: int) -> list[dict[str, Any]]:
     return [module.space(trial) for trial in trials(count)]
 
 
-def test_every_job_that_learns_emotions_from_labels_has_a_space() -> None:
-    without = []
-    for path in sorted((Path(__file__).resolve().parents[1] / "jobs").glob("[a-z]*.py")):
-        run = getattr(importlib.import_module(f"jobs.{path.stem}"), "RUN", None)
-        if not hasattr(run, "method") or run.labels.source == "speaker":
-            continue
-        if find_method(method_name(run.method)).streams == ("labelled",) and path.stem not in SPACES:
-            without.append(path.stem)
-    assert without == []
+def test_every_job_and_every_method_has_a_space() -> None:
+    jobs = [path.stem for path in sorted((ROOT / "jobs").glob("[a-z]*.py"))]
+    runs = {name: getattr(importlib.import_module(f"jobs.{name}"), "RUN", None) for name in jobs}
+    trained = {name: method_name(run.method) for name, run in runs.items() if hasattr(run, "method")}
+    assert [name for name in trained if name not in SPACES] == []
+    methods = {f"moodcast.methods.{path.stem}" for path in (ROOT / "platform" / "moodcast" / "methods").glob("[a-z]*.py")}
+    assert methods == {name.partition(":")[0] for name in trained.values()}, "a method without a job has no space, either"
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -78,6 +77,13 @@ def test_the_settings_of_the_job_are_within_its_space(name: str) -> None:
     given = {**known, **{f"{path}.on": bool(value) for path, value in known.items()}}
     changes = space(optuna.trial.FixedTrial(given))
     assert changes == {path: known[path] for path in changes}
+
+
+@pytest.mark.parametrize("name", [name for name in SPACES if hasattr(importlib.import_module(f"tune_spaces.{name}"), "SPACE")])
+def test_the_settings_of_the_job_are_within_a_space_of_domains(name: str) -> None:
+    known = config.leaves(importlib.import_module(f"jobs.{name}").RUN)
+    for path, domain in importlib.import_module(f"tune_spaces.{name}").SPACE.items():
+        assert domain.is_valid(known[path]), f"{path}={known[path]} lies outside of {domain.domain_str}"
 
 
 def test_every_loss_and_the_mixup_of_multi_loss_can_be_off_and_then_nothing_of_theirs_is_asked() -> None:
