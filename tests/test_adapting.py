@@ -188,13 +188,13 @@ def test_centroids_follow_the_answers_and_then_the_labels_that_they_give() -> No
 
 def test_a_teacher_is_the_moving_average_of_the_pupil() -> None:
     method, _, _ = fitted(MeanTeacher.Config(front=STATISTICS, decay=0.5))
-    assert all(torch.equal(method.teacher.state_dict()[name], value) for name, value in method.trunk.state_dict().items())
+    assert all(torch.equal(method.teacher.own.state_dict()[name], value) for name, value in method.trunk.state_dict().items())
     with torch.no_grad():
         method.trunk.head[1].weight += 1.0
-    before = method.teacher.head[1].weight.clone()
+    before = method.teacher.own.head[1].weight.clone()
     method.steps.fill_(100.0)
     method.after_step(0.5)
-    torch.testing.assert_close(method.teacher.head[1].weight, before + 0.5)
+    torch.testing.assert_close(method.teacher.own.head[1].weight, before + 0.5)
     method.train()
     assert method.trunk.training
     assert not method.teacher.training

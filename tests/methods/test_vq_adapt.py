@@ -35,7 +35,7 @@ def test_codes_start_after_the_warm_up_and_live_in_both_domains() -> None:
     method, terms = trained(warm=0.5)
     assert [epoch["commit"] > 0 for epoch in terms] == [False, False, True, True]
     assert method.trunk.book.started
-    assert method.teacher.book.started
+    assert method.teacher.own.book.started
     assert min(terms[-1]["perplexity_source"], terms[-1]["perplexity_target"]) > 4
     assert 0 <= terms[-1]["domain_bits"] < 0.7
     torch.testing.assert_close(method.trunk.book.codes.norm(dim=-1), torch.ones(16))
@@ -68,10 +68,10 @@ def test_statistics_that_are_taken_again_reach_what_is_served() -> None:
     method, _ = trained(epochs=1)
     stranger = Toy(PLAN, 16, 500, labelled=False)
     trainer = step.Trainer(method, Train(epochs=1, batch_size=8), Toy(PLAN), target=stranger)
-    before = method.teacher.centre.clone()
+    before = method.teacher.own.centre.clone()
     assert method.take_statistics(trainer.view())
-    assert not torch.equal(method.teacher.centre[1], before[1])
-    assert torch.equal(method.teacher.centre, method.trunk.centre)
+    assert not torch.equal(method.teacher.own.centre[1], before[1])
+    assert torch.equal(method.teacher.own.centre, method.trunk.centre)
 
 
 def test_statistics_of_utterances_are_refused() -> None:

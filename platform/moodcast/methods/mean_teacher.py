@@ -9,7 +9,6 @@ of squared distances; and every corpus is heard through its own statistics (`moo
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from moodcast.adapting import SOURCE, TARGET, Adapting, ramp_up
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Spec, View
 from moodcast.nn.ranks import everybody, own_rows
+from moodcast.nn.teacher import Teacher
 from moodcast.objectives import domain
 from moodcast.objectives.classes import cross_entropy
 
@@ -49,32 +49,24 @@ class MeanTeacher(Adapting):
         rise: float = 0.3
 
     config: Config
-    steps: Tensor
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
-        self.teacher = copy.deepcopy(self.trunk).requires_grad_(False)
-        self.register_buffer("steps", torch.zeros(()))
-
-    def train(self, mode: bool = True) -> MeanTeacher:
-        """The teacher never trains."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
+        self.teacher = Teacher(self.trunk)
 
     def forward(self, batch: Batch) -> Prediction:
         """The teacher's answer to the target."""
-        return self.teacher.answer(batch, TARGET)
+        return self.teacher.own.answer(batch, TARGET)
 
     def on_source(self, batch: Batch) -> Prediction:
         """The teacher's answer to the source."""
-        return self.teacher.answer(batch, SOURCE)
+        return self.teacher.own.answer(batch, SOURCE)
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """classes: cross-entropy on the source; taught: on what the teacher is sure of in the target."""
         source, target = self.heard(batches)
         with torch.no_grad():
-            told = self.teacher(batches["target"], TARGET).log_probs
+            told = self.teacher.own(batches["target"], TARGET).log_probs
             weight = own_rows(domain.sure(everybody(told), self.config.threshold, self.config.share))
         taught = cross_entropy(target.log_probs, one_hot(told), weight)
         return {"classes": self.classes(batches, source), "taught": ramp_up(self.progress, self.config.rise) * taught}
@@ -82,23 +74,18 @@ class MeanTeacher(Adapting):
     def fit_once(self, view: View) -> None:
         """The statistics of both domains, which teacher and pupil share."""
         super().fit_once(view)
-        self.teacher.load_state_dict(self.trunk.state_dict())
+        self.teacher.begin_as(self.trunk)
 
     def take_statistics(self, view: View) -> bool:
         """Those of the target, for teacher and pupil."""
         taken = super().take_statistics(view)
-        self.teacher.centre.copy_(self.trunk.centre)
-        self.teacher.scale.copy_(self.trunk.scale)
+        self.teacher.hear_as(self.trunk)
         return taken
 
     def after_step(self, progress: float) -> None:
-        """The teacher follows; at the beginning faster, so that the pupil's first guesses are forgotten."""
+        """The teacher follows."""
         super().after_step(progress)
-        self.steps += 1
-        decay = torch.minimum(self.steps.new_tensor(self.config.decay), (1.0 + self.steps) / (10.0 + self.steps))
-        with torch.no_grad():
-            for slow, fast in zip(self.teacher.parameters(), self.trunk.parameters(), strict=True):
-                slow.lerp_(fast, 1.0 - decay)
+        self.teacher.follow(self.trunk, self.config.decay)
 
 
 def one_hot(log_probs: Tensor) -> Tensor:

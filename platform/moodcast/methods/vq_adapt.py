@@ -16,7 +16,6 @@ information lost. Every corpus is heard through its own statistics (`moodcast.ad
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -30,6 +29,7 @@ from moodcast.batch import Batch, Prediction
 from moodcast.method import Spec, View
 from moodcast.nn.codebook import Codebook
 from moodcast.nn.ranks import everybody, num_ranks, own_rows, shared
+from moodcast.nn.teacher import Teacher
 from moodcast.objectives import codes, domain
 from moodcast.objectives.classes import cross_entropy
 
@@ -103,34 +103,26 @@ class VqAdapt(Adapting):
     histograms: Tensor
     mass: Tensor
     priors: Tensor
-    steps: Tensor
 
     def __init__(self, config: Config, spec: Spec) -> None:
         if config.front.kind != "log_mel":
             raise ValueError("vq_adapt quantises frames: set method.front.kind=log_mel; a whole utterance as one code would be a lookup")
         super().__init__(config, spec)
         self.trunk = Coded(config, spec)
-        self.teacher = copy.deepcopy(self.trunk).requires_grad_(False)
+        self.teacher = Teacher(self.trunk)
         wide, number = len(spec.classes), config.num_codes
         self.register_buffer("histograms", torch.zeros(2, wide, number))  # of each domain, class and code, remembered
         self.register_buffer("mass", torch.zeros(wide))  # sure stretches of the target by class, recently
         self.register_buffer("priors", torch.full((2, wide), 1.0 / wide))  # of the classes, as each domain seems to have them
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._sums: tuple[Tensor, Tensor] | None = None  # of the step that is being made: [2, C, d] and [2, C]
 
     def forward(self, batch: Batch) -> Prediction:
         """The teacher's answer to the target, by codes."""
-        return self.teacher.answer(batch, TARGET)
+        return self.teacher.own.answer(batch, TARGET)
 
     def on_source(self, batch: Batch) -> Prediction:
         """The teacher's answer to the source."""
-        return self.teacher.answer(batch, SOURCE)
-
-    def train(self, mode: bool = True) -> VqAdapt:
-        """The teacher never trains."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
+        return self.teacher.own.answer(batch, SOURCE)
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """See the module; before the codes start only classes and, for the codes alone, information count."""
@@ -138,14 +130,14 @@ class VqAdapt(Adapting):
         source, target = (self.trunk.frames(batches[name], at) for name, at in (("source", SOURCE), ("target", TARGET)))
         batch = batches["source"]
         with torch.no_grad():
-            told = self.teacher(batches["target"], TARGET).log_probs
+            told = self.teacher.own(batches["target"], TARGET).log_probs
             sure = own_rows(domain.sure(everybody(told), config.threshold, config.share)) * (told.exp().amax(-1) >= LEAST_SURE)
         started, ramp = book.started.to(told.dtype), self.ramp()
         soft = [self.trunk.weights(part.vectors, at) for at, part in enumerate((source, target))]
         self._note(source, target)
         uncoded = cross_entropy(source.plain, self._target(batch), batch.weight, config.smoothing)
         histograms = self._histograms(batches, (source, target), soft, told.exp() * sure[:, None])
-        rate = config.memory * (self.steps > 0).to(told.dtype)
+        rate = config.memory * (self.teacher.steps > 0).to(told.dtype)
         blended = rate * self.histograms + (1 - rate) * histograms
         if self.training:
             self.histograms.copy_(blended.detach())
@@ -166,40 +158,33 @@ class VqAdapt(Adapting):
     def fit_once(self, view: View) -> None:
         """The statistics of both domains, which teacher and pupil share."""
         super().fit_once(view)
-        self.teacher.load_state_dict(self.trunk.state_dict())
+        self.teacher.begin_as(self.trunk)
 
     def take_statistics(self, view: View) -> bool:
         """The teacher hears through the same."""
         taken = super().take_statistics(view)
-        self.teacher.centre.copy_(self.trunk.centre)
-        self.teacher.scale.copy_(self.trunk.scale)
+        self.teacher.hear_as(self.trunk)
         return taken
 
     def after_step(self, progress: float) -> None:
         """Codes follow their frames, begin where the warm-up ends, begin anew where nobody chooses them; the teacher follows the pupil."""
         super().after_step(progress)
         config, book = self.config, self.trunk.book
-        self.steps += 1
-        if book.codes.requires_grad or self.config.information != "codeword":
+        if book.codes.requires_grad or config.information != "codeword":
             self._move(progress)
-        decay = min(config.decay, (1.0 + int(self.steps)) / (10.0 + int(self.steps)))
-        with torch.no_grad():
-            for slow, fast in zip(self.teacher.parameters(), self.trunk.parameters(), strict=True):
-                slow.lerp_(fast, 1.0 - decay)
-            for kept, now in zip(self.teacher.buffers(), self.trunk.buffers(), strict=True):
-                kept.copy_(now)
-        self.teacher.book.normalise()
+        self.teacher.follow(self.trunk, config.decay)
+        self.teacher.own.book.normalise()
 
     def _move(self, progress: float) -> None:
         config, book = self.config, self.trunk.book
         book.normalise()  # after the optimiser
         if not bool(book.started):
             if progress >= config.warm:
-                book.start(seed=int(self.steps))
-                self.teacher.book.codes.data.copy_(book.codes.data)
+                book.start(seed=int(self.teacher.steps))
+                self.teacher.own.book.codes.data.copy_(book.codes.data)
         elif self._sums is not None:
             book.follow(*self._sums, config.decay)
-            book.revive(config.least / config.num_codes, seed=int(self.steps))
+            book.revive(config.least / config.num_codes, seed=int(self.teacher.steps))
         self._sums = None
 
     def _note(self, source: Frames, target: Frames) -> None:
