@@ -26,7 +26,7 @@ import moodcast
 from moodcast import corpora, manifest, metrics
 from moodcast.cluster.adapt import adapt
 from moodcast.cluster.data import CachedStretches
-from moodcast.step import predict_emotion
+from moodcast.passes import predict_emotion
 from moodcast.transfer import TransferTask
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -42,8 +42,10 @@ from moodcast.cluster.work import provenance_of
 from moodcast.manifest import Utterance
 from moodcast.method import Method
 from moodcast.methods.committee import Committee
+from moodcast.order import balance_weights
+from moodcast.passes import gather
 from moodcast.run import Run, build
-from moodcast.step import Trainer, balance_weights, gather
+from moodcast.step import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 HEARD, UNHEARD = ("cremad", "emodb", "resd"), ("ravdess", "nemo", "urdu")

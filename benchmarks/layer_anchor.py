@@ -38,8 +38,9 @@ from moodcast.manifest import Utterance
 from moodcast.methods.layer_anchor import LayerAnchor
 from moodcast.nn import anchors
 from moodcast.order import balance_weights
+from moodcast.passes import gather, predict_emotion
 from moodcast.run import Run, Train, build
-from moodcast.step import Trainer, gather, predict_emotion
+from moodcast.step import Trainer
 from moodcast.study.phonetics import few
 from moodcast.transfer import TransferTask
 

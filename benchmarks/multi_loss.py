@@ -36,8 +36,9 @@ from moodcast.cluster.data import CachedStretches, Part
 from moodcast.labels import CLASSES, Labels
 from moodcast.manifest import Utterance
 from moodcast.order import balance_weights
+from moodcast.passes import predict_emotion
 from moodcast.run import Run, build
-from moodcast.step import Trainer, predict_emotion
+from moodcast.step import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 Indices = NDArray[np.int64]

@@ -45,8 +45,9 @@ from moodcast.methods.mk_mmd import MkMmd
 from moodcast.methods.shot import Shot
 from moodcast.methods.target_norm import TargetNorm
 from moodcast.order import balance_weights
+from moodcast.passes import predict_emotion
 from moodcast.run import Run, Train, build
-from moodcast.step import Trainer, predict_emotion
+from moodcast.step import Trainer
 from moodcast.transfer import TransferTask
 
 ROOT = Path(__file__).resolve().parents[1]

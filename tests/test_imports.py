@@ -19,7 +19,7 @@ FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manife
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
 MODEL = FLOOR | TORCH | {"method", "run"}
 BUNDLE = MODEL | {"bundle"}
-TOOLS = {"audit", "corpora", "order", "step", "scores", "baselines", "evaluate", "report", "sweep_page", "study", "hub", "export"}
+TOOLS = {"audit", "corpora", "order", "passes", "step", "scores", "baselines", "evaluate", "report", "sweep_page", "study", "hub", "export"}
 TOOLS |= {"formats", "transfer", "diarize", "linking", "embedded", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
 
@@ -39,7 +39,8 @@ MAY: dict[str, set[str]] = {
     "audit": FLOOR | {"cache"},
     "corpora": FLOOR | {"cache"},
     "order": {"labels", "manifest"},
-    "step": BUNDLE | {"order", "sharding"},
+    "passes": {"batch", "method", "order"},
+    "step": BUNDLE | {"order", "passes", "sharding"},
     "sharding": {"method"},
     "scores": {"metrics", "manifest"},
     "transfer": FLOOR | {"audit", "scores"},
@@ -169,7 +170,7 @@ def test_a_planted_violation_is_caught(module: str, source: str, complaint: str)
     ("module", "source"),
     [
         ("moodcast.methods.mine", "from moodcast.method import Method\nfrom moodcast.nn.pool import AttentiveStats\nimport torch"),
-        ("moodcast.cluster.train", "import ray.train\nfrom moodcast.step import epoch"),
+        ("moodcast.cluster.train", "import ray.train\nfrom moodcast.step import Trainer"),
         ("moodcast.bundle", "from moodcast import __version__, config"),
         ("moodcast.bundle", "def timeline():\n    from moodcast import podcast"),
         ("jobs.erm", "from moodcast.methods.erm import Erm\nfrom moodcast.cluster.job import main\nfrom moodcast.run import Run"),

@@ -22,8 +22,9 @@ from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.methods.erm import Erm
 from moodcast.methods.pretrained import Pretrained
+from moodcast.passes import gather
 from moodcast.run import Run, Train, build
-from moodcast.step import Trainer, gather, weights_digest
+from moodcast.step import Trainer, weights_digest
 
 RATE = 16_000
 LABELS = Labels(("good", "bad"))

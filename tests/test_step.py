@@ -23,18 +23,9 @@ from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.method import Method, Spec, View
 from moodcast.order import balance_weights, epoch_batches, num_steps, stream_batches
+from moodcast.passes import TrainingView, predict_emotion
 from moodcast.run import Train
-from moodcast.step import (
-    Diverged,
-    LossModule,
-    Trainer,
-    TrainingView,
-    lr_factor,
-    predict_emotion,
-    seed_everything,
-    train_step,
-    weights_digest,
-)
+from moodcast.step import Diverged, LossModule, Trainer, lr_factor, seed_everything, train_step, weights_digest
 
 SPEC = Spec(("a", "b", "c"), (), 100, ChunkPlan(length_s=0.05, hop_s=0.05))
 

@@ -1,4 +1,5 @@
-"""One training step and one epoch, without Ray: learning rate, optimiser, loss module, dev pass; the order of the data is in `order`.
+"""One training step and one epoch, without Ray: learning rate, optimiser, loss module; the order of the data is in `order`, passes without
+training are in `passes`.
 
 Everything here is a pure function of its arguments or says otherwise, so that a resumed run equals an undisturbed one and any number of
 ranks sees the same global batches. Shapes: N stretches, B stretches of a batch, K classes.
@@ -12,7 +13,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from moodcast.batch import Batch, Prediction
+from moodcast.batch import Batch
 from moodcast.method import STREAMS, Method, device_of
-from moodcast.order import Indices, Plan, balance_weights, epoch_batches, num_steps, probabilities, stream_batches
+from moodcast.order import Plan, epoch_batches, num_steps, stream_batches
+from moodcast.passes import Stretches, TrainingView, gather_objects
 from moodcast.run import Train
 from moodcast.sharding import divide, is_divided, like, load_whole, whole, whole_state
 
-__all__ = ["Stopped", "Trainer", "balance_weights", "gather", "gather_objects", "predict_emotion", "weights_digest"]
-
-T = TypeVar("T")
 BEFORE_EPOCHS = 2**31  # stands in for the epoch when random numbers are drawn before the first one
 
 
@@ -39,21 +38,6 @@ class Stopped(ValueError):
 
 class Diverged(Stopped):
     """The loss or its gradient is no longer a number."""
-
-
-class Stretches(Protocol):
-    """What training reads from: N stretches in manifest order."""
-
-    def __len__(self) -> int: ...
-
-    def names(self, indices: Indices) -> list[str]:
-        """Utterance ids, for messages."""
-
-    def batches(self, plan: Sequence[Indices], epoch: int | None = None) -> Iterator[Batch]:
-        """One batch for each entry of the plan: for training in `epoch`, augmented where the run says so, or (None) as recorded.
-
-        A stretch that comes again in an epoch is augmented anew where the plan is a Plan, which knows that it does.
-        """
 
 
 def seed_everything(seed: int, epoch: int, rank: int) -> None:
@@ -322,14 +306,6 @@ class Trainer:
                 dist.broadcast(buffer, src=0)
 
 
-def gather_objects(value: T, world: int) -> list[T]:
-    """The value of every rank, in order."""
-    found: list[Any] = [value] * world
-    if world > 1:
-        dist.all_gather_object(found, value)
-    return found
-
-
 def weights_digest(method: nn.Module) -> str:
     """SHA-256 over names and values of all weights and buffers: equal means bit-equal."""
     digest = hashlib.sha256()
@@ -337,84 +313,6 @@ def weights_digest(method: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-# -------------------------------------------------------------------------------------------- passes over data
-
-
-@torch.no_grad()
-def gather(method: Method, fn: Callable[[Batch], Tensor], data: Stretches, batch_size: int, world: int = 1, rank: int = 0) -> Tensor:
-    """`fn` of every stretch in order, [N, ...], in evaluation mode; each rank computes its share and all get everything."""
-    num = len(data)
-    share = -(-num // world)  # every rank the same count, so that what is gathered has one shape: the surplus wraps around and is cut
-    mine = (np.arange(share, dtype=np.int64) * world + rank) % num
-    size = max(1, batch_size // world)
-    was_training = method.training
-    method.eval()
-    try:
-        plan = [mine[start : start + size] for start in range(0, share, size)]
-        device = device_of(method)
-        found = torch.cat([fn(batch.to(device)) for batch in data.batches(plan)])
-    finally:
-        method.train(was_training)
-    if world == 1:
-        return found
-    parts = [torch.empty_like(found) for _ in range(world)]
-    dist.all_gather(parts, found.contiguous())
-    return torch.stack(parts, dim=1).flatten(0, 1)[:num]
-
-
-def predict_emotion(
-    method: Method,
-    data: Stretches,
-    owners: Indices,
-    seconds: NDArray[np.float64],
-    batch_size: int,
-    world: int = 1,
-    rank: int = 0,
-    answer: Callable[[Batch], Prediction] | None = None,
-) -> NDArray[np.float64]:
-    """Class probabilities [rows, K] of a method over a manifest: pieces of one row (`owners` [N]) are merged by duration.
-
-    answer: who is asked, the method as it is served where nobody is named.
-    """
-    asked = method if answer is None else answer
-    log_probs = gather(method, lambda batch: _emotion(method, asked(batch)), data, batch_size, world, rank)
-    weighted = log_probs.double().exp().cpu().numpy() * seconds[:, None]
-    merged = np.zeros((int(owners.max()) + 1, weighted.shape[1]))
-    np.add.at(merged, owners, weighted)
-    return np.asarray(merged / merged.sum(axis=1, keepdims=True))
-
-
-class TrainingView:
-    """The `View` of a method's hooks: training data gathered over all ranks, and the weights that a hook sets."""
-
-    def __init__(
-        self, method: Method, data: Stretches, batch_size: int, world: int = 1, rank: int = 0, target: Stretches | None = None
-    ) -> None:
-        self._method, self._data, self._batch_size, self._world, self._rank = method, data, batch_size, world, rank
-        self._streams = dict(zip(method.streams, (data, target), strict=False))
-        self.weights: NDArray[np.float64] | None = None
-
-    def features(self, fn: Callable[[Batch], Tensor], stream: str | None = None) -> Tensor:
-        """`fn` of every training stretch of a stream in manifest order, [N, ...], without gradients and in evaluation mode."""
-        data = self._data if stream is None else self._streams.get(stream)
-        if data is None:
-            raise ValueError(f"{type(self._method).__name__} has no stream {stream!r}; its streams are {self._method.streams}")
-        return gather(self._method, fn, data, self._batch_size, self._world, self._rank)
-
-    def set_weights(self, weights: Tensor) -> None:
-        """Sampling weights of the coming epoch, [N], in place of train.balance, for the first stream; rank 0's are used everywhere."""
-        shared = weights.detach().double().cpu().contiguous()
-        if self._world > 1:
-            dist.broadcast(shared, src=0)
-        self.weights = probabilities(shared.numpy(), len(self._data))
-
-
-def _emotion(method: Method, prediction: Prediction) -> Tensor:
-    if prediction.emotion is None:
-        raise ValueError(f"{type(method).__name__} answers no emotion, which the dev score needs; leave the dev split out")
-    return prediction.emotion
 
 
 def _means(sums: Mapping[str, Tensor], steps: int, world: int) -> dict[str, float]:

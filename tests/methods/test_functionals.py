@@ -21,8 +21,9 @@ from moodcast.labels import Labels
 from moodcast.manifest import split_by_group
 from moodcast.methods.functionals import Functionals, solved
 from moodcast.nn.functionals import plain
+from moodcast.passes import predict_emotion
 from moodcast.run import Run, Train, build
-from moodcast.step import Trainer, predict_emotion
+from moodcast.step import Trainer
 
 RATE = 16_000
 PLAN = ChunkPlan(length_s=1.0, hop_s=1.0)

@@ -32,8 +32,9 @@ from moodcast.method import Method
 from moodcast.method import Weights as LossWeights
 from moodcast.objectives import domain
 from moodcast.objectives.classes import divergence
+from moodcast.passes import TrainingView, predict_emotion
 from moodcast.run import Train
-from moodcast.step import Trainer, TrainingView, predict_emotion
+from moodcast.step import Trainer
 from moodcast.transfer import sealed
 
 Floats = NDArray[np.float64]

@@ -42,7 +42,7 @@ class Stretch:
 
 
 class CachedStretches:
-    """The stretches of manifest rows in order, N of them; see `moodcast.step.Stretches`.
+    """The stretches of manifest rows in order, N of them; see `moodcast.passes.Stretches`.
 
     A row longer than the plan's `max_s` becomes several equal stretches with the row's target, as serving splits a long turn.
     labelled=False: batches bring no targets, whatever the rows say.
@@ -129,7 +129,7 @@ class CachedStretches:
 
 @dataclass(frozen=True)
 class Part:
-    """Some stretches of a whole, at [N], as a trainer reads them; see `moodcast.step.Stretches`."""
+    """Some stretches of a whole, at [N], as a trainer reads them; see `moodcast.passes.Stretches`."""
 
     whole: CachedStretches
     at: Indices

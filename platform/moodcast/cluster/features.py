@@ -11,8 +11,8 @@ import torch
 from moodcast.cache import ArrayStore, open_arrays
 from moodcast.cluster.data import CachedStretches
 from moodcast.method import Method, device_of
+from moodcast.passes import gather_objects
 from moodcast.run import Run
-from moodcast.step import gather_objects
 
 
 def kept(run: Run, method: Method) -> str:

@@ -30,8 +30,9 @@ from moodcast.cluster.ledger import STATE
 from moodcast.cluster.work import inherited, take_weights
 from moodcast.manifest import Utterance, folds
 from moodcast.order import Indices, balance_weights
+from moodcast.passes import predict_emotion
 from moodcast.run import Run, build
-from moodcast.step import Trainer, predict_emotion
+from moodcast.step import Trainer
 
 FOREVER = "last"  # a trial's score is that of its last epoch, and that is the checkpoint that a winner keeps
 

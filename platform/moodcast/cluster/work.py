@@ -26,8 +26,9 @@ from moodcast.cluster.features import keep_features, kept
 from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method, find_method, method_name
 from moodcast.order import balance_weights
+from moodcast.passes import gather_objects, predict_emotion
 from moodcast.run import Run, build, run_from_dict
-from moodcast.step import Stopped, Trainer, gather_objects, predict_emotion, weights_digest
+from moodcast.step import Stopped, Trainer, weights_digest
 from moodcast.study import calibrate
 
 EVERY_S = 0.3  # how often a step is told to whoever watches
