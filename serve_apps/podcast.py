@@ -52,7 +52,7 @@ class Emotion:
     def __init__(self, settings: Settings) -> None:
         keep_replica_on_loopback()
         torch.set_num_threads(settings.torch_threads)
-        self.bundle = load(settings.bundle)
+        self.bundle = load(settings.bundle).in_conversations
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emotion")
         self.batches = self.calls = self.stretches = self.largest = 0
 

@@ -114,6 +114,15 @@ def test_answers_that_are_not_sure_come_without_an_emotion_at_once_and_in_the_en
     assert found.provenance["min_confidence"] == "0.9"
 
 
+def test_turns_of_a_conversation_have_a_temperature_of_their_own(bundle: Bundle, speechlike: Callable[..., Wave]) -> None:
+    turns = Given((Turn("A", 0.0, 2.0),))
+    cool = Bundle(bundle.run, bundle.method, bundle.provenance, {}, "0" * 64, "cool", Calibration(turn_temperature=1e6))
+    even = podcast.timeline((speechlike(2.0), RATE), cool, turns).segments[0].emotions
+    assert max(even.values()) - min(even.values()) < 1e-4
+    plain = podcast.timeline((speechlike(2.0), RATE), bundle, turns).segments[0].emotions
+    assert max(plain.values()) - min(plain.values()) > 1e-3
+
+
 def test_the_bundle_has_a_bound_on_confidence_of_its_own(bundle: Bundle, speechlike: Callable[..., Wave]) -> None:
     careful = Bundle(bundle.run, bundle.method, bundle.provenance, {}, "0" * 64, "careful", Calibration(min_confidence=0.9))
     turns = Given((Turn("A", 0.0, 2.0),))

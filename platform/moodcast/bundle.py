@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from moodcast.study.speaker import Usual
     from moodcast.timeline import Timeline
 
-FORMAT = 2
-READABLE = (1, 2)  # format 1 knew no calibration
+FORMAT = 3
+READABLE = (1, 2, 3)  # format 1 knew no calibration, format 2 none of turns
 SETTINGS, WEIGHTS, CARD = "bundle.json", "weights.safetensors", "README.md"
 SHIPPED = Path(__file__).parent / "bundles"
 MAX_SETTINGS_BYTES = 64 * 2**20
@@ -100,18 +100,24 @@ class Calibration:
     """How sure a bundle may be: log-probabilities are divided by `temperature` and normalised again before they are served.
 
     1 leaves them as the method gave them, above 1 is less sure; the most probable class stays (`moodcast.study.calibrate` fits it).
-    It was fitted on num_utterances of num_speakers whom the method was not trained on. min_confidence: in a conversation, turns whose
-    most probable class is less probable are not given an emotion (0: all are).
+    It was fitted on num_utterances of num_speakers whom the method was not trained on. In a conversation, with rooms, noise and others
+    in between, a method is rightly less sure: turn_temperature takes the place of `temperature` there (None: the same), fitted on
+    num_turns of num_turn_speakers, and turns whose most probable class is less probable than min_confidence are not given an emotion
+    (0: all are).
     """
 
     temperature: float = 1.0
     num_utterances: int = 0
     num_speakers: int = 0
     min_confidence: float = 0.0
+    turn_temperature: float | None = None
+    num_turns: int = 0
+    num_turn_speakers: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"a temperature must be positive and finite, got {self.temperature}")
+        for temperature in (self.temperature, self.turn_temperature):
+            if temperature is not None and not 0 < temperature < float("inf"):
+                raise ValueError(f"a temperature must be positive and finite, got {temperature}")
         if not 0 <= self.min_confidence < 1:
             raise ValueError(f"a bound on confidence lies in [0, 1), got {self.min_confidence}")
 
@@ -186,6 +192,15 @@ class Bundle:
     def reads(self) -> bool:
         """Whether answers also rest on what is said, where that is known."""
         return "text" in self.method.inputs
+
+    @property
+    def in_conversations(self) -> Bundle:
+        """The same, but as sure as it may be of turns of a conversation."""
+        asked = self.calibration.turn_temperature
+        if asked is None or asked == self.calibration.temperature:
+            return self
+        calibration = replace(self.calibration, temperature=asked)
+        return Bundle(self.run, self.method, self.provenance, self.scores, self.sha256, self.name, calibration)
 
     def predict(self, source: str | Path | bytes | tuple[Wave, int], text: str | None = None) -> Answer:
         """The answer for one recording: a path, the bytes of a file, or (samples, rate); text: what is said in it, for a bundle that reads.

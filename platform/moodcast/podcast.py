@@ -155,14 +155,14 @@ def timeline(
     is done to raw answers, where it is not the usual; without a `min_confidence` of its own, that of the bundle holds.
     """
     voices = checked(default_diarizer() if diarizer is None else diarizer)
-    how = chosen(bundle, refine)
+    how, told = chosen(bundle, refine), bundle.in_conversations
 
     async def diarize(wave: Wave, rate: int) -> list[Turn]:
         limits = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
         return await asyncio.to_thread(voices.diarize, wave, rate, **limits)
 
     async def feel(waves: list[Wave], texts: list[str | None] | None = None) -> list[Answer]:
-        return await asyncio.to_thread(bundle.answer, waves, texts)
+        return await asyncio.to_thread(told.answer, waves, texts)
 
     async def transcribe(waves: list[Wave]) -> list[str]:
         return await asyncio.to_thread(transcriber.transcribe, waves, bundle.rate) if transcriber is not None else []

@@ -152,13 +152,35 @@ def test_answers_of_a_few_utterances_have_no_temperature() -> None:
     assert (found.num_utterances, found.num_speakers) == (calibrate.FEWEST, 2)
 
 
+def test_utterances_and_turns_of_conversations_each_have_their_temperature(folder: Path, rows: list[Utterance]) -> None:
+    plain = load(folder)
+    bundle = replace_calibration(plain, Calibration(2.0, 30, 3, 0.4, turn_temperature=4.0, num_turns=50, num_turn_speakers=5))
+    wave = open_waves([rows[0]], plain.rate)[0]
+    logs = plain.answer([wave])[0].emotion
+    for told, temperature in ((bundle, 2.0), (bundle.in_conversations, 4.0)):
+        cooled = np.log(logs) / temperature
+        np.testing.assert_allclose(told.answer([wave])[0].emotion, np.exp(cooled) / np.exp(cooled).sum(), atol=1e-5)
+    assert bundle.in_conversations.calibration.min_confidence == 0.4
+    assert plain.in_conversations is plain, "nothing is known of conversations: as for utterances"
+    again = fit(bundle, rows)
+    assert (again.turn_temperature, again.num_turns, again.num_turn_speakers, again.min_confidence) == (4.0, 50, 5, 0.4)
+    assert again.temperature == fit(plain, rows).temperature
+    calibrate.store(folder, again)
+    assert load(folder).calibration == again
+
+
+def replace_calibration(bundle: Bundle, calibration: Calibration) -> Bundle:
+    return Bundle(bundle.run, bundle.method, bundle.provenance, {}, "", bundle.name, calibration)
+
+
 def test_turns_of_conversations_cool_a_bundle_too_and_choose_what_is_withheld(folder: Path, rows: list[Utterance]) -> None:
     before = load(folder)
     scene = replace(SCENE, seconds=15.0)
     found = calibrate.fit_conversations(before, rows, num=3, scene=scene)
-    assert found.temperature > 2
-    assert found.num_utterances >= 20
-    assert found.min_confidence == 0.0
+    assert found.turn_temperature is not None
+    assert found.turn_temperature > 2
+    assert found.num_turns >= 20
+    assert (found.temperature, found.num_utterances, found.min_confidence) == (1.0, 0, 0.0)
     assert calibrate.fit_conversations(before, rows, num=3, scene=scene) == found
     wanted = calibrate.fit_conversations(before, rows, num=3, scene=scene, accuracy=0.0)
     assert wanted == found  # nothing need be withheld for that

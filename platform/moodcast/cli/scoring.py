@@ -101,14 +101,16 @@ def calibrate(
             if conversations
             else study.fit(opened, rows, split, progress=advance)
         )
-    if not found.num_utterances:
-        raise ValueError(
-            f"split {split!r} holds fewer than {study.FEWEST} utterances of the bundle's classes; a temperature would be chance"
-        )
+    what, heard, people, temperature = (
+        ("turns", found.num_turns, found.num_turn_speakers, found.turn_temperature)
+        if conversations
+        else ("utterances", found.num_utterances, found.num_speakers, found.temperature)
+    )
+    if not heard or temperature is None:
+        raise ValueError(f"split {split!r} holds fewer than {study.FEWEST} {what} with the bundle's classes; a temperature would be chance")
     study.store(bundle, found)
-    what = "turns" if conversations else "utterances"
     bound = f"; turns below a confidence of {found.min_confidence:g} get no emotion" if found.min_confidence else ""
-    console().print(f"temperature {found.temperature:.3f}, fitted on {found.num_utterances} {what} of {found.num_speakers} speakers{bound}")
+    console().print(f"temperature {temperature:.3f}, fitted on {heard} {what} of {people} speakers{bound}")
 
 
 def push(

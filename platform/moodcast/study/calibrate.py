@@ -64,8 +64,9 @@ def fit(
 ) -> Calibration:
     """The calibration of a bundle on the utterances of `split` that have one of its classes; none (temperature 1) on fewer than FEWEST.
 
-    It is that of the method itself, whatever calibration the bundle has now. root: where decoded audio is kept. Raises ValueError where
-    the bundle was trained on speakers, dialogues or recordings of these rows: it is surer of them than of anybody new.
+    The temperature is that of the method itself, whatever it is now; what the bundle knows of conversations stays. root: where decoded
+    audio is kept. Raises ValueError where the bundle was trained on speakers, dialogues or recordings of these rows: it is surer of them
+    than of anybody new.
     """
     labels = bundle.run.labels
     chosen = _unheard(bundle, rows, split)
@@ -84,7 +85,8 @@ def fit(
     if len(found) < len(chosen):
         return AS_IT_IS  # it answers no classes
     truth = [bundle.classes.index(str(labels.name(row))) for row in chosen]
-    return of_answers(np.array(found, dtype=np.float64), truth, [row.corpus_speaker for row in chosen])
+    fitted = of_answers(np.array(found, dtype=np.float64), truth, [row.corpus_speaker for row in chosen])
+    return replace(bundle.calibration, temperature=fitted.temperature, num_utterances=len(truth), num_speakers=fitted.num_speakers)
 
 
 def fit_conversations(
@@ -98,7 +100,9 @@ def fit_conversations(
     root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """The calibration on turns of `num` simulated conversations of the speakers of `split`; none on fewer than FEWEST turns.
+    """The bundle's calibration, with that on turns of `num` simulated conversations of the speakers of `split`.
+
+    Without one on fewer than FEWEST turns.
 
     accuracy: what the bound on confidence is to buy, as a share of answered seconds; None leaves all turns their emotion. root: where
     decoded audio is kept. Raises ValueError where the bundle was trained on these speakers or recordings, there are too few of them, or no
@@ -122,13 +126,20 @@ def fit_conversations(
         if progress is not None:
             progress(number, num)
     if len(found) < FEWEST:
-        return AS_IT_IS
+        return replace(bundle.calibration, turn_temperature=None, num_turns=0, num_turn_speakers=0, min_confidence=0.0)
     probabilities = np.array([answer.emotion for answer, _ in found], dtype=np.float64)
     truth = [bundle.classes.index(str(row.emotion)) for _, row in found]
-    fitted = of_answers(probabilities, truth, [row.speaker for _, row in found])
+    turns = of_answers(probabilities, truth, [row.speaker for _, row in found])
+    fitted = replace(
+        bundle.calibration,
+        turn_temperature=turns.temperature,
+        num_turns=turns.num_utterances,
+        num_turn_speakers=turns.num_speakers,
+        min_confidence=0.0,
+    )
     if accuracy is None:
         return fitted
-    cooled = np.log(np.maximum(probabilities, 1e-12)) / fitted.temperature
+    cooled = np.log(np.maximum(probabilities, 1e-12)) / turns.temperature
     sure = np.exp(cooled - np.logaddexp.reduce(cooled, axis=1, keepdims=True))
     judged = [
         Judged(str(row.emotion), dict(zip(bundle.classes, map(float, p), strict=True)), row.duration_s, True)
