@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodcast.cli import adapt, data, scoring, submit, talks, units
+from moodcast.cli import adapt, data, encode, scoring, submit, talks, units
 from moodcast.cli import tune as tuning
 from moodcast.cli.words import fail, find_run, options, progress, run, say, sort_words
 from moodcast.cluster.options import Gpu, Name, Out, Resume, Target, Transductive, Unseal, Workers
@@ -100,6 +100,7 @@ def train(
     show.fit(fit.folder, fit.bundle, fit.metrics)
 
 
+app.command()(encode.encode)
 app.command()(submit.submit)
 app.add_typer(submit.jobs, name="jobs")
 app.add_typer(tuning.app, name="tune")
