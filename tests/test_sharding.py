@@ -78,7 +78,10 @@ def on_rank(rank: int, world: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
-    for name, train in (("copies", dataclasses.replace(RUN.train, shard=False)), ("parts", RUN.train)):
+    rough = dataclasses.replace(RUN.train, precision="bfloat16")
+    ways = {"copies": dataclasses.replace(RUN.train, shard=False), "parts": RUN.train}
+    ways |= {"rough copies": dataclasses.replace(rough, shard=False), "rough parts": rough}
+    for name, train in ways.items():
         trainer = trainer_of(train, world, rank)
         held = sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in trainer.method.parameters())
         losses = [trainer.epoch(epoch)["loss"] for epoch in range(2)]
@@ -130,6 +133,18 @@ def test_a_resumed_run_of_parts_is_that_of_an_undisturbed_one(ranks: tuple[Path,
             resumed, undisturbed = found[name]["digests"]
             assert resumed == undisturbed, name
     assert ranks[1][0]["parts"]["digests"] == ranks[1][1]["parts"]["digests"]
+
+
+def test_encoders_in_bfloat16_learn_the_same_in_parts_as_in_copies(ranks: tuple[Path, list[dict[str, Any]]]) -> None:
+    first, second = ranks[1]
+    assert first["rough copies"]["losses"] == pytest.approx(first["copies"]["losses"], abs=0.02)
+    assert first["rough copies"]["losses"] != first["copies"]["losses"]
+    assert first["rough parts"]["losses"] == pytest.approx(first["rough copies"]["losses"], abs=0.01)
+    for name in ("rough copies", "rough parts"):
+        resumed, undisturbed = first[name]["digests"]
+        assert resumed == undisturbed == second[name]["digests"][1]
+        assert all(value.dtype == torch.float32 and value.isfinite().all() for value in first[name]["weights"].values())
+        torch.testing.assert_close(first[name]["emotion"], first["copies"]["emotion"], atol=0.05, rtol=0)
 
 
 def test_what_parts_saved_is_whole_and_goes_on_without_them(ranks: tuple[Path, list[dict[str, Any]]]) -> None:

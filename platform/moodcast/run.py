@@ -29,7 +29,8 @@ class Train:
 
     batch_size counts utterances over all workers together; accumulate: each worker computes its share of them in so many parts, one after
     the other, so that a batch may be larger than memory (losses that compare utterances then compare those of a part). shard: weights,
-    gradients and the optimiser's memory of a large encoder are divided among workers (FSDP). lr is the peak of a linear warm-up
+    gradients and the optimiser's memory of a large encoder are divided among workers (FSDP). precision: in which a method's encoders
+    compute in training steps; all else is float32, dev scores and what a bundle answers, too. lr is the peak of a linear warm-up
     (warmup_share of all steps) and a cosine decay to zero. balance: "none" shows each utterance once an epoch; "class", "corpus" and
     "corpus_class" draw with replacement so that classes, corpora, or classes within corpora, come equally often. cache_features: what a
     frozen part of the method makes of a recording is computed once and kept on disk; "auto": where there is such a part and nothing
@@ -42,6 +43,7 @@ class Train:
     batch_size: int = 32
     accumulate: int = 1
     shard: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
     lr: float = 1e-3
     weight_decay: float = 1e-2
     warmup_share: float = 0.1

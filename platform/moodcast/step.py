@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from moodcast.batch import Batch
 from moodcast.method import STREAMS, Method, device_of
+from moodcast.nn.precision import Precision, computing, has_encoders
 from moodcast.order import Plan, epoch_batches, num_steps, stream_batches
 from moodcast.passes import Stretches, TrainingView, gather_objects
 from moodcast.run import Train
@@ -103,15 +104,19 @@ def _beside(value: Any, parameter: Tensor) -> Any:
 
 
 class LossModule(nn.Module):
-    """A method's `losses` as a forward, which is what a distributed module wraps: called past it, ranks drift apart silently."""
+    """A method's `losses` as a forward, which is what a distributed module wraps: called past it, ranks drift apart silently.
 
-    def __init__(self, method: Method) -> None:
+    precision: in which encoders compute here, see `moodcast.nn.precision`.
+    """
+
+    def __init__(self, method: Method, precision: Precision = "float32") -> None:
         super().__init__()
-        self.method = method
+        self.method, self.precision = method, precision
 
     def forward(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """The unweighted loss terms by name."""
-        return self.method.losses(batches)
+        with computing(self.precision):
+            return self.method.losses(batches)
 
 
 def train_step(
@@ -180,6 +185,11 @@ class Trainer:
         if (target is not None) != (len(method.streams) == 2):
             came = "one" if target is None else "two"
             raise ValueError(f"{type(method).__name__} trains on the streams {method.streams}; stretches of {came} came")
+        if train.precision != "float32" and not has_encoders(method):
+            raise ValueError(
+                f"train.precision={train.precision} is for encoders that train, and this {type(method).__name__} has none: what it "
+                "computes is little and wants every digit; leave it at float32"
+            )
         self.method, self.train, self.data, self.target = method, train, data, target
         self.world, self.rank = world, rank
         self.steps = num_steps(len(data), train.batch_size)
@@ -295,7 +305,7 @@ class Trainer:
     def _wrap(self) -> None:
         """Build optimiser and loss module for what is trainable now; a distributed module also copies rank 0's weights to all."""
         self.optimizer = make_optimizer(self.method, self.train)
-        module: nn.Module = LossModule(self.method)
+        module: nn.Module = LossModule(self.method, self.train.precision)
         alone = self.world == 1 or self.optimizer is None or self.divided  # what is divided shares its gradients itself
         self.module = module if alone else DistributedDataParallel(module)
 

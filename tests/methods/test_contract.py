@@ -27,6 +27,7 @@ from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.method import Method, find_method, method_name
+from moodcast.nn.precision import has_encoders
 from moodcast.run import Run, Train, build, run_from_dict, run_to_dict
 
 RATE = 16_000
@@ -268,6 +269,25 @@ def test_loss_terms_are_scalars_with_a_weight_of_their_name(cls):
     assert terms
     assert all(term.shape == () and term.isfinite() for term in terms.values())
     assert method.total(terms).isfinite()
+
+
+@every_method
+def test_encoders_in_bfloat16_leave_loss_terms_near_and_gradients_finite_and_float32(cls):
+    """Where a method says that it has encoders; others compute the same whatever is asked."""
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        method, batch = build(run_of(cls, PLANS["hopped"])).train(), read(cls, batch_of(PLANS["hopped"], [0, 1, 2, 3]))
+        torch.manual_seed(0)
+        terms = step.LossModule(method, precision)(fed(method, batch))
+        method.total(terms).backward()
+        found[precision] = terms, [p.grad for p in method.parameters() if p.grad is not None]
+    (terms, gradients), (rough, rough_gradients) = found["float32"], found["bfloat16"]
+    assert all(term.dtype == torch.float32 for term in rough.values())
+    assert all(grad.dtype == torch.float32 and grad.isfinite().all() for grad in rough_gradients)
+    for name, term in terms.items():
+        torch.testing.assert_close(rough[name], term, atol=0.02, rtol=0.05, msg=lambda text, name=name: f"{name}: {text}")
+    same = all(torch.equal(one, other) for one, other in zip(rough_gradients, gradients, strict=True))
+    assert same != has_encoders(build(run_of(cls, PLANS["hopped"])))
 
 
 @every_learning_method

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from moodcast.nn.pool import at_last, masked_mean
+from moodcast.nn.precision import encoding
 
 
 class FrameNorm(nn.Module):
@@ -54,11 +55,13 @@ class ConvEncoder(nn.Module):
         self.strides = (2, 2, 1)
         self.widths = (*sizes[1:], *[width] * (1 + layers))  # D' of every layer of `states`
 
+    @encoding
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
         [(top, real)] = deque(self._each(frames, mask), maxlen=1)  # nothing below it is kept
         return top * real[..., None], real
 
+    @encoding
     def states(self, frames: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Every layer from the bottom to the top, [N, T', D'] and its mask; convolutions as the mean over their bands."""
         found = [(x if x.ndim == 3 else x.mean(-1).transpose(1, 2), mask) for x, mask in self._each(frames, mask)]
@@ -106,6 +109,7 @@ class LstmEncoder(nn.Module):
         self.recurrence = nn.LSTM(num_features, width, num_layers=2, dropout=dropout, batch_first=True)
         self.norm = nn.LayerNorm(width)
 
+    @encoding
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """See the class. Padding lies behind the last real step and a forward recurrence never meets it."""
         vectors: Tensor = self.norm(at_last(self.recurrence(frames)[0], mask))
@@ -129,6 +133,7 @@ class CnnEncoder(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:])
         self.dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(sizes[-1], width), nn.ReLU())
 
+    @encoding
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """[N, T, F], [N, T] -> [N, D]."""
         for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):

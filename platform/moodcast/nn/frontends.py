@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from moodcast.nn.precision import exact
+
 # Real frames [N] of the waves that are being heard: of this thread alone, because a server answers several requests at once.
 HEARD: ContextVar[Tensor | None] = ContextVar("real frames behind the first convolution", default=None)
 KALDI_FLOOR = 1.192092955078125e-07  # of mel power, as Kaldi has it
@@ -47,6 +49,7 @@ class MaskedGroupNorm(nn.Module):
             raise ValueError(f"wanted one group a channel, got {plain.num_groups} groups of {plain.num_channels} channels")
         self.weight, self.bias, self.eps = plain.weight, plain.bias, plain.eps
 
+    @exact
     def forward(self, frames: Tensor) -> Tensor:
         """[N, D, T] -> the same shape."""
         heard = HEARD.get()
@@ -78,6 +81,7 @@ class WhisperLogMel(nn.Module):
         """Hops that hold at least one real sample."""
         return (lengths + self.hop - 1) // self.hop
 
+    @exact
     @torch.no_grad()
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
@@ -113,6 +117,7 @@ class KaldiFilterbank(nn.Module):
         """Rows of two frames whose windows are real."""
         return torch.where(lengths > 0, (1 + (lengths.clamp_min(self.least) - self.width) // self.hop) // 2, 0)
 
+    @exact
     @torch.no_grad()
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from moodcast.extras import library
 from moodcast.nn.frontends import HEARD, KaldiFilterbank, MaskedGroupNorm, WhisperLogMel, real, standardised
+from moodcast.nn.precision import encoding
 
 CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
 SAMPLES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat")
@@ -100,6 +101,7 @@ class SpeechEncoder(nn.Module):
             count = (count - kernel) // stride + 1
         return torch.where(lengths > 0, count, 0)
 
+    @encoding
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See the class. Every wave has at least one real sample."""
         waves = waves * real(lengths, waves.shape[-1])
