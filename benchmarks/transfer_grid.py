@@ -72,6 +72,7 @@ PAIRS = (
 DEVELOPMENT = (("emodb", "ravdess"), ("nemo", "ravdess"))  # settings are chosen on these; ravdess is in no reported pair
 FRONT = Front(kind="functionals", width=64, layers=2, dropout=0.3)
 TRAIN = Train(epochs=15, batch_size=64, lr=2e-3, weight_decay=1e-2, balance="class", keep="last")
+APART = 1000  # between the seeds of the networks of an arm that has several
 PLAN = ChunkPlan(length_s=6.0, hop_s=6.0)
 
 Counts = NDArray[np.float64]
@@ -88,6 +89,7 @@ class Arm:
     after: str | None = None  # the arm whose weights it starts from
     inputs: str = "plain"  # what becomes of statistics before they are standardised: plain, rank or white
     layers: int = FRONT.layers
+    networks: int = 1  # so many, each from a seed of its own; their probabilities are averaged
 
     @property
     def run(self) -> Run:
@@ -117,6 +119,8 @@ ARMS = {
         Arm("linear_mcc", Mcc.Config(), layers=0),
         Arm("rank_mcc", Mcc.Config(), inputs="rank"),
         Arm("white_mcc", Mcc.Config(), inputs="white"),
+        Arm("five_norm", TargetNorm.Config(), networks=5),
+        Arm("five_mcc", Mcc.Config(), networks=5),
     )
 }
 GRID = {  # what `choose` compares, on the development pairs
@@ -167,13 +171,19 @@ class Statistics:
 
 
 @cache
-def table(name: str) -> Table:
-    """A corpus, or a part of it: its rows with one of the classes and their statistics."""
+def rows_of(name: str, most: int) -> list[Utterance]:
+    """A corpus, or so many utterances of each class: its rows with one of the classes."""
     root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
     rows = sorted((row for row in corpora.prepare(name, root / name) if LABELS.name(row) is not None), key=lambda row: row.id)
     rng = np.random.default_rng(0)
-    kept = [i for label in CLASSES for i in rng.permutation([i for i, row in enumerate(rows) if row.emotion == label])[:MOST]]
-    rows = [rows[i] for i in sorted(kept)]
+    kept = [i for label in CLASSES for i in rng.permutation([i for i, row in enumerate(rows) if row.emotion == label])[:most]]
+    return [rows[i] for i in sorted(kept)]
+
+
+@cache
+def table(name: str) -> Table:
+    """A corpus, or a part of it, and its statistics."""
+    rows = rows_of(name, MOST)
     run = ARMS["target_norm"].run
     method, data = build(run), CachedStretches(rows, run, labelled=False)
     keep_features(method, [data], method.frozen_name(), None)
@@ -206,13 +216,13 @@ def changed(given: torch.Tensor, by: torch.Tensor, inputs: str) -> torch.Tensor:
     return torch.from_numpy((others @ (axes / np.sqrt(size)) @ axes.T).astype(np.float32))[:, None]
 
 
-def tasks(source: str, target: str, seed: int) -> list[TransferTask]:
+def tasks(source: Sequence[Utterance], target: Sequence[Utterance], seed: int) -> list[TransferTask]:
     """Both halves of a target, split by group."""
-    sides = manifest.folds(table(target).rows, 2, seed)
-    labelled = [replace(row, split="train") for row in table(source).rows]
+    sides = manifest.folds(target, 2, seed)
+    labelled = [replace(row, split="train") for row in source]
     found = []
     for side in range(2):
-        rows = [replace(row, split="test" if at == side else "train") for row, at in zip(table(target).rows, sides, strict=True)]
+        rows = [replace(row, split="test" if at == side else "train") for row, at in zip(target, sides, strict=True)]
         found.append(TransferTask.of(labelled, rows))
     return found
 
@@ -245,23 +255,24 @@ def trained(run: Run, task: TransferTask, arm: Arm, begin: Method | None) -> Met
 
 def cell(source: str, target: str, names: Sequence[str], seed: int, changes: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
     """One row an arm: what it answers to all of the target, each half by a model that adapted to the other."""
-    both = tasks(source, target, seed)
+    both = tasks(table(source).rows, table(target).rows, seed)
     needed = [*dict.fromkeys([name for arm in names for name in (ARMS[arm].after, arm) if name])]
-    done: dict[str, list[Method]] = {}
+    done: dict[str, list[list[Method]]] = {}
     for name in needed:
         arm, started = ARMS[name], time.monotonic()
-        run = config.replace_at(arm.run, {"train.seed": seed, **(changes or {} if name in names else {})})
-        begin = done.get(arm.after or "", [None, None])
-        done[name] = [trained(run, task, arm, begin[i]) for i, task in enumerate(both)]
+        given = changes or {} if name in names else {}
+        runs = [config.replace_at(arm.run, {"train.seed": seed + APART * i, **given}) for i in range(arm.networks)]
+        begin = [found[0] for found in done[arm.after]] if arm.after else [None, None]
+        done[name] = [[trained(run, task, arm, one) for run in runs] for task, one in zip(both, begin, strict=True)]
         if name not in names:
             continue
         counts: dict[str, Counts] = {}
-        for method, task in zip(done[name], both, strict=True):
+        for methods, task in zip(done[name], both, strict=True):
             size = len(task.test)
             heard = of(task.test, labelled=False)
             heard.found = changed(heard.found, of(task.adapt, labelled=False).found, arm.inputs)
-            given = predict_emotion(method, heard, np.arange(size), np.ones(size), 256)
-            answers = task.answers(LABELS, given)
+            said = [predict_emotion(method, heard, np.arange(size), np.ones(size), 256) for method in methods]
+            answers = task.answers(LABELS, np.mean(said, axis=0))
             for who, matrix in zip(
                 np.unique(answers.speakers), metrics.by_speaker(answers.truth, answers.guess, answers.speakers, len(CLASSES)), strict=True
             ):

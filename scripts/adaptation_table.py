@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from moodcast import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE, GRID, BUNDLE = (ROOT / path for path in ("docs/adaptation.md", "results/transfer_grid.jsonl", "results/adapt_bundle.jsonl"))
+PAGE = ROOT / "docs" / "adaptation.md"
+GRID, FRAMES, BUNDLE = (ROOT / "results" / f"{name}.jsonl" for name in ("transfer_grid", "transfer_frames", "adapt_bundle"))
 MARKS = {
     name: (f"<!-- {name}: begin (scripts/adaptation_table.py) -->", f"<!-- {name}: end -->")
-    for name in ("means", "ideas", "pairs", "bundle")
+    for name in ("means", "ideas", "pairs", "frames", "frames_pairs", "anchors", "bundle")
 }
 BASE = "target_norm"
 DRAWS = 4000
@@ -34,7 +35,12 @@ WORDS = {
     "mean_teacher": "mean teacher",
     "shot": "SHOT, from `target_norm`, without the source",
     "vq_adapt": "shared quantised codebook with information loss",
-    "layer_anchor": "layer anchoring",
+    "vq_apart": "control: a codebook for each domain",
+    "anchor_none": "source only, its own network, the target heard through its own statistics",
+    "anchor_last": "the last layer",
+    "anchor_group": "the chosen group",
+    "anchor_random": "a random group, another one for every seed",
+    "anchor_all": "all layers",
     "linear_mcc": "idea: minimum class confusion on a linear model",
     "rank_mcc": "idea: normal quantiles of ranks by domain, then minimum class confusion",
     "white_mcc": "idea: statistics whitened by domain, then minimum class confusion",
@@ -53,17 +59,21 @@ class Drawn:
 
 
 class Grid:
-    """The rows of the grid by pair, method and seed. Draws of a target's speakers are the same for all methods and sources."""
+    """The rows of the grid by pair, method and seed, and the method that all are compared with. Draws of a target's speakers are the same
+    for all methods and sources.
+    """
 
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, rows: list[dict[str, Any]], base: str = BASE) -> None:
+        self.base = base
         self.rows = {(row["task"], row["method"], row["seed"]): row for row in rows}
         self.pairs = list(dict.fromkeys(row["task"] for row in rows))
         self.languages = {row["task"]: row["languages"] for row in rows}
         self.methods = [name for name in WORDS if any(row["method"] == name for row in rows)]
         self._weights: dict[str, Floats] = {}
 
-    def seeds(self, method: str, base: str = BASE) -> list[int]:
+    def seeds(self, method: str, base: str | None = None) -> list[int]:
         """The seeds that a method and the baseline have on every pair."""
+        base = base or self.base
         known = sorted({seed for _, name, seed in self.rows if name == method})
         return [s for s in known if all((pair, name, s) in self.rows for pair in self.pairs for name in (method, base))]
 
@@ -82,8 +92,9 @@ class Grid:
             draws.append(metrics.uar(np.tensordot(self._weights[target], sums, axes=1)))
         return Drawn(100 * float(np.mean(values)), 100 * np.mean(draws, axis=0))
 
-    def above(self, pair: str, method: str, base: str = BASE) -> Drawn:
+    def above(self, pair: str, method: str, base: str | None = None) -> Drawn:
         """How far a method is above the baseline on a pair, on the seeds that both have."""
+        base = base or self.base
         seeds = self.seeds(method, base)
         one, other = self.uar(pair, method, seeds), self.uar(pair, base, seeds)
         return Drawn(one.value - other.value, one.draws - other.draws)
@@ -120,18 +131,33 @@ def holm(chances: list[float]) -> list[float]:
 
 
 def means_table(grid: Grid) -> str:
-    """One line a method: mean UAR over pairs, mean gain over the baseline, on how many pairs that is certain."""
-    lines = ["| method | what | seeds | UAR | above `target_norm` | certain on pairs |", "|---|---|---|---|---|---|"]
-    for name in grid.methods:
-        seeds = grid.seeds(name)
-        if not seeds:
-            continue
+    """One line a method: mean UAR over pairs, mean gain over the baseline and whether that is chance, on how many pairs it is certain."""
+    names = [name for name in grid.methods if grid.seeds(name)]
+    tried = [name for name in names if name not in (grid.base, "source_only") and not WORDS[name].startswith(("idea", "upper", "control"))]
+    chances = dict(zip(tried, holm([chance_of(grid.mean(name, grid.base)) for name in tried]), strict=True))
+    lines = [f"| method | what | seeds | UAR | above `{grid.base}` | p, Holm | certain on pairs |", "|---|---|---|---|---|---|---|"]
+    for name in names:
         each = [grid.above(pair, name) for pair in grid.pairs]
         certain = [one.value for one, p in zip(each, holm([chance_of(one) for one in each]), strict=True) if p < 0.05]
         better, worse = sum(value > 0 for value in certain), sum(value < 0 for value in certain)
-        gain = "-" if name == BASE else told(grid.mean(name, BASE), sign=True)
-        on = "-" if name == BASE else f"{better} better, {worse} worse"
-        lines.append(f"| `{name}` | {WORDS[name]} | {len(seeds)} | {told(grid.mean(name))} | {gain} | {on} |")
+        gain = "-" if name == grid.base else told(grid.mean(name, grid.base), sign=True)
+        on = "-" if name == grid.base else f"{better} better, {worse} worse"
+        p = f"{chances[name]:.3f}" if name in chances else "-"
+        lines.append(f"| `{name}` | {WORDS[name]} | {len(grid.seeds(name))} | {told(grid.mean(name))} | {gain} | {p} | {on} |")
+    return "\n".join(lines)
+
+
+def anchors_table(grid: Grid) -> str:
+    """How far the chosen group of layers is above its controls, pair by pair and in the mean."""
+    others = [name for name in ("anchor_none", "anchor_last", "anchor_random", "anchor_all") if grid.seeds(name, "anchor_group")]
+    pairs = [pair.replace("->", " → ") for pair in grid.pairs]
+    lines = ["| the chosen group above | seeds | mean | " + " | ".join(pairs) + " |", "|---|---|---|" + "---|" * len(pairs)]
+    for name in others:
+        each = [grid.above(pair, "anchor_group", name) for pair in grid.pairs]
+        certain = holm([chance_of(one) for one in each])
+        cells = [told(one, sign=True) + ("\\*" if p < 0.05 else "") for one, p in zip(each, certain, strict=True)]
+        mean = told(grid.mean("anchor_group", name), sign=True)
+        lines.append(f"| {WORDS[name].partition(',')[0]} | {len(grid.seeds('anchor_group', name))} | {mean} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -147,11 +173,11 @@ def ideas_table(grid: Grid) -> str:
 
 def pairs_table(grid: Grid) -> str:
     """One line a pair: UAR of the baseline, and how far each method is above it; * where that is certain after Holm's correction."""
-    names = [name for name in grid.methods if name != BASE and grid.seeds(name)]
+    names = [name for name in grid.methods if name != grid.base and grid.seeds(name)]
     certain = {name: dict(zip(grid.pairs, holm([chance_of(grid.above(pair, name)) for pair in grid.pairs]), strict=True)) for name in names}
-    lines = ["| pair | " + " | ".join([f"`{BASE}`", *(f"`{name}`" for name in names)]) + " |", "|---|" + "---|" * (len(names) + 1)]
+    lines = ["| pair | " + " | ".join([f"`{grid.base}`", *(f"`{name}`" for name in names)]) + " |", "|---|" + "---|" * (len(names) + 1)]
     for pair in grid.pairs:
-        cells = [told(grid.uar(pair, BASE, grid.seeds(BASE)))]
+        cells = [told(grid.uar(pair, grid.base, grid.seeds(grid.base)))]
         cells += [told(grid.above(pair, name), sign=True) + ("\\*" if certain[name][pair] < 0.05 else "") for name in names]
         lines.append(f"| {pair.replace('->', ' → ')} ({grid.languages[pair].replace('->', ' → ')}) | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -175,10 +201,15 @@ def read(path: Path) -> list[dict[str, Any]]:
 def wanted() -> str:
     """What the page should hold."""
     grid, text = Grid(read(GRID)), PAGE.read_text(encoding="utf-8")
+    frames = Grid([row for row in read(FRAMES) if not row["method"].startswith("anchor_")])
+    anchors = Grid([row for row in read(FRAMES) if row["method"].startswith("anchor_")], "anchor_none")
     for name, table in (
         ("means", means_table(grid)),
         ("ideas", ideas_table(grid)),
         ("pairs", pairs_table(grid)),
+        ("frames", means_table(frames)),
+        ("frames_pairs", pairs_table(frames)),
+        ("anchors", means_table(anchors) + "\n\n" + anchors_table(anchors)),
         ("bundle", bundle_table(read(BUNDLE))),
     ):
         begin, end = MARKS[name]
