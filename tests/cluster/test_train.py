@@ -175,11 +175,13 @@ def moved(rows: list[Utterance], **change: Any) -> list[Utterance]:
         ({"split": "dev"}, RUN, 1, r"1 leaks between sides of the split: speaker on two sides: tiny/s2: \d+ in dev, \d+ in train"),
         ({}, replace_at(RUN, {"labels.classes": ("high", "low", "bored")}), 1, r"no training utterance of \['bored'\]"),
         ({}, replace_at(RUN, {"labels.classes": ("x", "y")}), 1, "no utterance to train on among 160"),
-        ({}, RUN, 5, "batch_size=12 cannot be shared equally by 5 workers"),
+        ({}, RUN, 5, "batch_size=12 cannot be shared equally by 5 workers; choose a multiple"),
+        ({}, RUN, (2, 5), "batch_size=12 cannot be shared equally by any number of workers from 2 to 5; choose a multiple of 60"),
+        ({}, RUN, (2, 1), r"wanted a number of workers, or the fewest and the most, got \(2, 1\)"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(
-    change: dict[str, Any], run: Run, workers: int, wanted: str, corpus: list[Utterance], out: Path
+    change: dict[str, Any], run: Run, workers: int | tuple[int, int], wanted: str, corpus: list[Utterance], out: Path
 ) -> None:
     before = set(out.iterdir())
     with pytest.raises(ValueError, match=wanted):

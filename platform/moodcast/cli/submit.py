@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodcast.cli.words import console, fail, find_job, find_run, say, sort_words
-from moodcast.cluster.options import Gpu, Name, Target, Transductive, Unseal, Workers, without_run
+from moodcast.cluster.options import Gpu, Name, Target, Transductive, Unseal, Workers, without_run, workers_of
 
 if TYPE_CHECKING:
     from moodcast.cluster.submit import JobDetails, JobSubmissionClient
@@ -36,7 +36,7 @@ def submit(
     resume: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run: its folder on the cluster, or auto.")
     ] = None,
-    workers: Workers = 1,
+    workers: Workers = "1",
     gpu: Gpu = None,
     target: Target = None,
     transductive: Transductive = False,
@@ -70,7 +70,7 @@ def submit(
         out=out,
         name=name,
         resume=resume,
-        workers=workers,
+        workers=workers_of(workers),
         gpu=gpu,
         target=target or (),
         options=[word for word, said in (("--transductive", transductive), ("--unseal", unseal)) if said],

@@ -10,7 +10,7 @@ import typer
 from moodcast.cli import adapt, data, encode, scoring, submit, talks, units
 from moodcast.cli import tune as tuning
 from moodcast.cli.words import fail, find_run, options, progress, run, say, sort_words
-from moodcast.cluster.options import Gpu, Name, Out, Resume, Target, Transductive, Unseal, Workers
+from moodcast.cluster.options import Gpu, Name, Out, Resume, Target, Transductive, Unseal, Workers, workers_of
 
 if TYPE_CHECKING:
     from moodcast.bundle import Answer
@@ -59,7 +59,7 @@ def train(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]", help="Manifests, and fields to change.")
     ] = None,
-    workers: Workers = 1,
+    workers: Workers = "1",
     gpu: Gpu = None,
     out: Out = Path("runs"),
     name: Name = None,
@@ -87,7 +87,7 @@ def train(
             manifests,
             out=out,
             name=name,
-            workers=workers,
+            workers=workers_of(workers),
             gpu=gpu,
             resume=resume,
             target=target or (),

@@ -111,7 +111,7 @@ def describe(
     folder: Path,
     run: Run,
     rows: Sequence[Utterance],
-    workers: int,
+    workers: int | tuple[int, int],
     target: Sequence[Utterance] = (),
     notes: Mapping[str, Any] | None = None,
 ) -> None:

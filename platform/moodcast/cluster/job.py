@@ -34,7 +34,7 @@ def train(
     *,
     out: Path = Path("runs"),
     name: str | None = None,
-    workers: int = 1,
+    workers: int | tuple[int, int] = 1,
     gpu: bool | None = None,
     resume: Path | None = None,
     progress: bool = True,
@@ -102,7 +102,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
 
     def command(
         words: Annotated[list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]")] = None,
-        workers: options.Workers = 1,
+        workers: options.Workers = "1",
         gpu: options.Gpu = None,
         out: options.Out = Path("runs"),
         name: options.Name = None,
@@ -123,7 +123,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
                 rows,
                 out=out,
                 name=name,
-                workers=workers,
+                workers=options.workers_of(workers),
                 gpu=gpu,
                 resume=resume,
                 target=target or (),

@@ -26,6 +26,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from moodcast import __version__
 from moodcast.cluster import upload
+from moodcast.cluster.options import workers_said
 from moodcast.cluster.watch import PROGRESS_EVERY
 from moodcast.run import Run
 
@@ -105,7 +106,7 @@ def submit(
     out: str = "",
     name: str | None = None,
     resume: str | None = None,
-    workers: int = 1,
+    workers: int | tuple[int, int] = 1,
     gpu: bool | None = None,
     target: Sequence[str | Path] = (),
     options: Sequence[str] = (),
@@ -134,7 +135,8 @@ def submit(
         there = Path(temporary)
         names = upload.upload(there, job, run, [*manifests, *target], moved, max_mb)
         code, sent_mb = upload.code_digest(there), upload.megabytes(there)
-        words = [python, "-m", "moodcast.cli", "train", plain, *names[: len(manifests)], *changes, "--workers", str(workers), *options]
+        words = [python, "-m", "moodcast.cli", "train", plain, *names[: len(manifests)], *changes, *options]
+        words += ["--workers", workers_said(workers)]
         words += [word for name in names[len(manifests) :] for word in ("--target", name)]
         words += ["--resume", resume] if resume else []
         words += ["--out", out, "--name", name or id_] if resume in (None, AUTO) else []
@@ -151,7 +153,7 @@ def submit(
             entrypoint=shlex.join(words),
             submission_id=id_,
             runtime_env={"working_dir": str(there), "env_vars": environment},
-            metadata={"moodcast": __version__, "job": plain, "run": folder, "code": code, "workers": str(workers)},
+            metadata={"moodcast": __version__, "job": plain, "run": folder, "code": code, "workers": workers_said(workers)},
         )
     return Submitted(id_, folder, sent_mb, code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import signal
@@ -67,7 +68,7 @@ def fit(
     out: Path,
     *,
     name: str | None = None,
-    workers: int = 1,
+    workers: int | tuple[int, int] = 1,
     gpu: bool | None = None,
     resume: Path | None = None,
     progress: bool = True,
@@ -84,9 +85,10 @@ def fit(
     answered. unsealed: train on them with their labels instead, an upper bound, which the bundle says.
 
     out: where the run's folder is made, under `name` or a name that is new. resume: a run's folder to go on with instead; run and rows
-    must be the same. workers share every batch equally. gpu: one for each worker; None takes them where Ray has enough. cache: where
-    decoded audio is kept. command: what a person types to come here, for the message that says how to resume. track: who is told of
-    it beside its folder (`tracker.TRACKERS`); None: TensorBoard, or whoever was told before.
+    must be the same. workers share every batch equally; (fewest, most): as many as there is room for, and when nodes come or go all begin
+    again from the last checkpoint with another number, which leaves what is learned as it is. gpu: one for each worker; None takes them
+    where Ray has enough. cache: where decoded audio is kept. command: what a person types to come here, for the message that says how to
+    resume. track: who is told of it beside its folder (`tracker.TRACKERS`); None: TensorBoard, or whoever was told before.
 
     Raises ValueError for rows that cannot be trained on, speakers on two sides of the split, a name that is taken, a loss that is not
     finite, or a resumed run that is another one; Interrupted (a KeyboardInterrupt) at Ctrl-C.
@@ -139,7 +141,7 @@ def heard_of(
     return Heard(rows, list(task.adapt), {"transductive": transductive, "unsealed": []})
 
 
-def check(run: Run, rows: Sequence[Utterance], workers: int, target: Sequence[Utterance] = ()) -> None:
+def check(run: Run, rows: Sequence[Utterance], workers: int | tuple[int, int], target: Sequence[Utterance] = ()) -> None:
     """Refuse what cannot be trained on: no training rows, classes without any, speakers on two sides, an unequal share."""
     if method_of(run).streams == ("target",):
         _check_source_free(run, workers, target)
@@ -151,22 +153,37 @@ def check(run: Run, rows: Sequence[Utterance], workers: int, target: Sequence[Ut
     method_of(run).make_ready(run.method, run.spec)
 
 
-def _check_source_free(run: Run, workers: int, target: Sequence[Utterance]) -> None:
+def _check_source_free(run: Run, workers: int | tuple[int, int], target: Sequence[Utterance]) -> None:
     if run.start_from is None:
         name = method_name(run.method).rpartition(":")[2]
         raise ValueError(f"{name} hears no labels and begins with weights that were trained on some: start_from=FOLDER names their bundle")
     _check_share(run, workers)
 
 
-def _check_share(run: Run, workers: int) -> None:
-    if workers < 1 or run.train.batch_size % workers:
-        raise ValueError(f"train.batch_size={run.train.batch_size} cannot be shared equally by {workers} workers; choose a multiple")
-    if (run.train.batch_size // workers) % run.train.accumulate:
-        share = run.train.batch_size // workers
-        raise ValueError(f"a worker's share of {share} utterances cannot be cut into train.accumulate={run.train.accumulate} equal parts")
+def _check_share(run: Run, workers: int | tuple[int, int]) -> None:
+    fewest, most = span(workers)
+    if fewest < 1 or most < fewest:
+        raise ValueError(f"wanted a number of workers, or the fewest and the most, got {workers}")
+    size = run.train.batch_size
+    for count in range(fewest, most + 1):
+        if size % count:
+            multiple = math.lcm(*range(fewest, most + 1))
+            them = f"any number of workers from {fewest} to {most}; choose a multiple of {multiple}"
+            raise ValueError(
+                f"train.batch_size={size} cannot be shared equally by {them if most > fewest else f'{most} workers; choose a multiple'}"
+            )
+        if (share := size // count) % run.train.accumulate:
+            raise ValueError(
+                f"a worker's share of {share} utterances cannot be cut into train.accumulate={run.train.accumulate} equal parts"
+            )
 
 
-def _check_labelled(run: Run, rows: Sequence[Utterance], workers: int) -> None:
+def span(workers: int | tuple[int, int]) -> tuple[int, int]:
+    """The fewest and the most workers."""
+    return (workers, workers) if isinstance(workers, int) else workers
+
+
+def _check_labelled(run: Run, rows: Sequence[Utterance], workers: int | tuple[int, int]) -> None:
     train, _ = sides(rows, run)
     if not train:
         splits = sorted({str(row.split) for row in rows})
@@ -189,7 +206,7 @@ def _fit(
     run: Run,
     heard: Heard,
     folder: Path,
-    workers: int,
+    workers: int | tuple[int, int],
     gpu: bool | None,
     cache: Path | None,
     console: Console,
@@ -209,12 +226,14 @@ def _fit(
     (folder / files.PROGRESS).unlink(missing_ok=True)
     for note in (folder / files.CHECKPOINTS).glob("*.json"):
         note.unlink()  # Ray's list of checkpoints: ours is the folder itself, and Ray would refuse that of another release
-    with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
+    fewest, most = span(workers)
+    with local.cluster(num_cpus=max(local.usable_cpus(), fewest)):
         with _undone(folder) if fresh else nullcontext():
-            with_gpu = _gpu_each(gpu, workers)
+            with_gpu = _gpu_each(gpu, fewest)
             trainer = _trainer(run, folder, workers, with_gpu, cache)
             trackers = tracker.opened(folder, track, default=("tensorboard",))
-        console.print(f"run {folder}, on {workers} {'GPU' if with_gpu else 'CPU'} worker{'s' * (workers > 1)}", highlight=False)
+        count = f"{fewest} to {most}" if most > fewest else str(most)
+        console.print(f"run {folder}, on {count} {'GPU' if with_gpu else 'CPU'} worker{'s' * (most > 1)}", highlight=False)
         epochs_done = len(files.read_lines(folder / files.METRICS))
         told = tracker.tracking(trackers, lambda: tracker.of_run(folder), console)
         with told, watching(folder, console, epochs_done), _signals():
@@ -261,7 +280,7 @@ def _undone(folder: Path) -> Iterator[None]:
         raise
 
 
-def _trainer(run: Run, folder: Path, workers: int, gpu: bool, cache: Path | None) -> TorchTrainer:
+def _trainer(run: Run, folder: Path, workers: int | tuple[int, int], gpu: bool, cache: Path | None) -> TorchTrainer:
     config = {
         "run": run_to_dict(run),
         "trust": trust_of(run),
@@ -276,7 +295,9 @@ def _trainer(run: Run, folder: Path, workers: int, gpu: bool, cache: Path | None
         train_loop_config=config,
         torch_config=LoopbackConfig(**group, folder=str(folder)) if local.on_loopback() else TorchConfig(**group),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": _cpus_each(run, workers), "GPU": int(gpu)}
+            num_workers=workers,  # type: ignore[arg-type]
+            use_gpu=gpu,
+            resources_per_worker={"CPU": _cpus_each(run, *span(workers)), "GPU": int(gpu)},
         ),
         run_config=ray.train.RunConfig(
             name=files.CHECKPOINTS,
@@ -298,12 +319,16 @@ def _keep(run: Run, folder: Path, console: Console) -> Fit:
     return Fit(folder, target, lines[epoch])
 
 
-def _cpus_each(run: Run, workers: int) -> float:
-    """Cores a worker: train.threads of them, or an equal share of all that its machine has. Ray sets the worker's threads by it."""
+def _cpus_each(run: Run, fewest: int, most: int) -> float:
+    """Cores a worker: train.threads of them, or an equal share of all that its machine has. Ray sets the worker's threads by it.
+
+    Where their number may change, it is the share of as many as there is room for now.
+    """
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     total = sum(nodes)
-    if total < workers:
-        raise ValueError(f"{workers} workers need {workers} CPUs; this Ray has {total}")
+    if total < fewest:
+        raise ValueError(f"{fewest} workers need {fewest} CPUs; this Ray has {total}")
+    workers = min(most, total)
     share = next(each for each in range(total // workers, 0, -1) if sum(cpus // each for cpus in nodes) >= workers)
     return min(run.train.threads, share) if run.train.threads else share
 
