@@ -112,7 +112,11 @@ def verdict(found: Mapping[str, Any]) -> list[str]:
         if row["arm"] == "winner":
             inside = f"Inside the search its UAR was {100 * row['inner'][0]:.1f} %"
             how = "the search was too hopeful by" if row["gap"][0] > 0 else "the search was not too hopeful:"
-            lines.append(f"{inside}, on unseen speakers {100 * row['test'][0]:.1f} %; {how} {signed(row['gap'])} points.")
+            where = "on unseen speakers"
+            if "target_rows" in found["sweep"]:
+                inside, where = f"{inside} on speakers of the source", "on unseen speakers of the target"
+                how = "of that gap the other corpus is a part:"
+            lines.append(f"{inside}, {where} {100 * row['test'][0]:.1f} %; {how} {signed(row['gap'])} points.")
     for beside in found["test"]["baselines"]:
         if beside["name"] == "plain statistics":
             low = beside["above"][1]

@@ -216,6 +216,7 @@ def test_trials_of_a_sweep_are_runs_below_its_own(made: Path) -> None:
 def test_what_was_chosen_is_remembered_and_none_is_a_choice(tmp_path: Path) -> None:
     folder = begun(tmp_path, "run")
     assert [one.name for one in tracker.opened(folder, None, default=("tensorboard",))] == ["tensorboard"]
+    assert tracker.remembered(folder) == ("tensorboard",)
     assert tracker.opened(folder, ()) == []
     assert tracker.opened(folder, None, default=("tensorboard",)) == []
     key = json.loads((folder / tracker.CHOICE).read_text())["key"]
@@ -223,6 +224,7 @@ def test_what_was_chosen_is_remembered_and_none_is_a_choice(tmp_path: Path) -> N
     assert json.loads((folder / tracker.CHOICE).read_text()) == {"key": key, "trackers": ["tensorboard"]}
     other = begun(tmp_path, "other")
     assert tracker.opened(other, None) == []
+    assert tracker.remembered(other) == ()
     assert not (other / tracker.CHOICE).exists()
 
 

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from moodcast.cli.words import fail, find_job, sort_words
+from moodcast.cluster.options import Target, Track
 
 if TYPE_CHECKING:
     from moodcast.cluster.ledger import Ledger
@@ -70,19 +71,26 @@ def search(
     interval: Annotated[int, typer.Option(min=1, help="Epochs between two looks at a population (pbt).")] = 5,
     keep: Annotated[int, typer.Option(min=1, help="Of how many of the best trials bundles are kept.")] = 2,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; by default one a core.")] = None,
-    gpus: Annotated[float, typer.Option(min=0.0, help="Share of a GPU that each trial gets.")] = 0.0,
+    gpus: Annotated[
+        float, typer.Option(min=0.0, help="Share of a GPU that each trial gets (a worker of --distributed: a whole one).")
+    ] = 0.0,
     distributed: Annotated[
         int, typer.Option(min=0, metavar="WORKERS", help="Make each trial a Train run of its own, with so many workers.")
     ] = 0,
+    target: Target = None,
+    track: Track = None,
 ) -> None:
     """Search a space over inner speaker folds. What is killed goes on with --resume; test rows are never read."""
     from moodcast.cluster import sweep
     from moodcast.cluster.search import space_of
+    from moodcast.cluster.tracker import chosen
 
     try:
+        trackers = chosen(track)
         if resume is not None:
-            if words:
-                raise ValueError(f"--resume goes on with what {resume} began; leave out {shlex.join(words)}")
+            if words or target:
+                given = [*(words or []), *(f"--target {path}" for path in target or [])]
+                raise ValueError(f"--resume goes on with what {resume} began; leave out {' '.join(given)}")
             from moodcast.cluster.ledger import Ledger
 
             folder = resume
@@ -92,8 +100,9 @@ def search(
                 words or [],
                 out,
                 sweep.Plan(trials, searcher, scheduler, folds, seeds, seed, grace, factor, interval, keep),
+                target or [],
             )
-        ledger = sweep.go_on(folder, space_of(space), sweep.Machines(concurrent, gpus, distributed))
+        ledger = sweep.go_on(folder, space_of(space), sweep.Machines(concurrent, gpus, distributed), track=trackers)
     except KeyboardInterrupt as stopped:
         fail(str(stopped) or "interrupted", "stopped")
         raise typer.Exit(130) from None
@@ -115,7 +124,7 @@ def report(
     plain: Annotated[bool, typer.Option(help="The baseline of plain statistics, which takes a while.")] = True,
 ) -> None:
     """Train the winner anew and score it once on the test speakers, beside what it has to beat: report.html, report.json, winner.json."""
-    from moodcast.cluster import sweep, verdict
+    from moodcast.cluster import sweep, tracker, verdict
     from moodcast.cluster.ledger import Ledger
     from moodcast.cluster.search import space_of
 
@@ -125,7 +134,7 @@ def report(
                 raise ValueError(f"either --against {against} or fields of a rival that is to be run ({' '.join(words)}), not both")
             space = find_space(str(Ledger(folder.absolute()).settings["space"]))
             against = sweep.rival_of(folder, space_of(space), words)
-            sweep.go_on(against, space_of(space))
+            sweep.go_on(against, space_of(space), track=tracker.remembered(folder))
         found = verdict.report(folder, against=against, seeds=seeds, plain=plain)
     except KeyboardInterrupt as stopped:
         fail(str(stopped) or "interrupted", "stopped")
@@ -158,7 +167,7 @@ def _say_the_verdict(found: dict[str, Any], folder: Path) -> None:
         console().print(Text(f"written: {folder / name}"), soft_wrap=True)
 
 
-def _begun(words: list[str], out: Path | None, plan: Any) -> tuple[Path, ModuleType]:
+def _begun(words: list[str], out: Path | None, plan: Any, target: list[str]) -> tuple[Path, ModuleType]:
     """The folder of a new sweep, and its space."""
     from moodcast import config
     from moodcast.cluster import sweep
@@ -173,7 +182,8 @@ def _begun(words: list[str], out: Path | None, plan: Any) -> tuple[Path, ModuleT
     folder = out or Path("sweeps") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     fixed = config.parse_overrides(changes)
     command = shlex.join(["moodcast", *sys.argv[1:]])
-    made = sweep.begin(job.RUN, space_of(space), words[0], read_manifests(manifests), folder, plan, fixed, command)
+    heard = read_manifests(target) if target else ()
+    made = sweep.begin(job.RUN, space_of(space), words[0], read_manifests(manifests), folder, plan, fixed, command, heard)
     return made, space
 
 

@@ -2,6 +2,7 @@
 
 sweep.json         what is searched: the run, what is fixed, how many trials, searcher, folds, seeds
 manifest.parquet   the training side; no test row is in it
+target.parquet     what is adapted to, without labels; where a method hears such
 test.parquet       the test side, which only the report reads
 trials.jsonl       the ledger: "begun" (with what the trial changes), "epoch" (with its score), "ended" (how)
 trials/0007/       of a trial that runs: state.pt, from which it goes on; of the best few that finished: a bundle a fold
@@ -25,9 +26,10 @@ from typing import Any, Literal
 
 from moodcast.cluster import folder as files
 
-SETTINGS, ROWS, TEST_ROWS, LINES, TRIALS, STATE, LOCK = (
+SETTINGS, ROWS, TARGET_ROWS, TEST_ROWS, LINES, TRIALS, STATE, LOCK = (
     "sweep.json",
     "manifest.parquet",
+    "target.parquet",
     "test.parquet",
     "trials.jsonl",
     "trials",

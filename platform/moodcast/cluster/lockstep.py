@@ -27,7 +27,7 @@ from moodcast import bundle, metrics
 from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.features import keep_features, kept
 from moodcast.cluster.ledger import STATE
-from moodcast.cluster.work import inherited, take_weights
+from moodcast.cluster.work import adapted_to, inherited, take_weights
 from moodcast.manifest import Utterance, folds
 from moodcast.order import Indices, balance_weights
 from moodcast.passes import predict_emotion
@@ -51,8 +51,8 @@ class Member:
 class Lockstep:
     """The models of one trial.
 
-    rows: the training side. k: inner folds. seeds: how many models a fold, with seeds from the run's own on. Raises ValueError for what
-    cannot be trained on.
+    rows: the training side. k: inner folds. seeds: how many models a fold, with seeds from the run's own on. target: rows without labels
+    that every model hears beside its own; what is scored are folds of `rows` all the same. Raises ValueError for what cannot be trained on.
     """
 
     def __init__(
@@ -68,15 +68,17 @@ class Lockstep:
         device: torch.device | str = "cpu",
         world: int = 1,
         rank: int = 0,
+        target: Sequence[Utterance] = (),
     ) -> None:
         self.run, self.k, self.world, self.rank, self.trust = run, k, world, rank, trust
         self.rows = usable(rows, run)
         self.whole = CachedStretches(self.rows, run, root)
+        self.target = CachedStretches(list(target), run, root, labelled=False) if target else None
         self.history: list[dict[str, Any]] = []
         self.counts: dict[str, list[list[int]]] = {}  # by speaker, of the epoch that ended last, all seeds together
         sides = np.array(folds(self.rows, k, seed))[self.whole.owners]
         named = np.array([run.labels.name(row) is not None for row in self.rows])[self.whole.owners]
-        wholes: dict[str, CachedStretches] = {}
+        wholes: dict[str, tuple[CachedStretches, CachedStretches | None]] = {}
         self.members: list[Member] = []
         for number in range(seeds):
             own = replace(run, train=replace(run.train, seed=run.train.seed + number))
@@ -86,15 +88,15 @@ class Lockstep:
                 if own.start_from:
                     take_weights(method, own.start_from, own.start_prefixes, trust)
                 method = method.to(device)
-                whole = self.whole
+                whole, beside = self.whole, self.target
                 if name := kept(own, method):
                     if name not in wholes:
-                        wholes[name] = copy.copy(self.whole)
-                        keep_features(method, [wholes[name]], name, root, world, rank)
-                    whole = wholes[name]
+                        wholes[name] = copy.copy(self.whole), copy.copy(self.target)
+                        keep_features(method, [side for side in wholes[name] if side is not None], name, root, world, rank)
+                    whole, beside = wholes[name]
                 owners = [self.rows[i] for i in self.whole.owners[heard]]
                 weights = balance_weights(owners, own.labels, own.train.balance)
-                trainer = Trainer(method, own.train, Part(whole, heard), weights, world, rank)
+                trainer = Trainer(method, own.train, Part(whole, heard), weights, world, rank, target=beside)
                 self.members.append(Member(own, fold, trainer, heard, asked))
         self._fresh = True
 
@@ -154,13 +156,12 @@ class Lockstep:
             half.rename(place)
 
     def _score(self, member: Member) -> float:
-        """UAR on the fold's own speakers; adds to the counts by speaker."""
+        """UAR on the fold's own speakers, who are of the source; adds to the counts by speaker."""
         owners = self.whole.owners[member.asked]
         own, local = np.unique(owners, return_inverse=True)
         part = Part(member.trainer.data.whole, member.asked)  # type: ignore[attr-defined]
-        given = predict_emotion(
-            member.trainer.method, part, local, self.whole.seconds[member.asked], self.run.train.batch_size, self.world, self.rank
-        )
+        method, size = member.trainer.method, self.run.train.batch_size
+        given = predict_emotion(method, part, local, self.whole.seconds[member.asked], size, self.world, self.rank, method.on_source)
         rows = [self.rows[i] for i in own]
         return counted(self.run, rows, given, self.counts)
 
@@ -176,6 +177,7 @@ class Lockstep:
             ),
             hours=round(float(self.whole.seconds[member.heard].sum()) / 3600, 3),
             chosen_on=self._of(member.asked),
+            adapted_to=adapted_to(self.target),
         )
         start = self.run.start_from
         return inherited(own, bundle.load(start, self.trust, verify=False).provenance) if start else own

@@ -108,9 +108,10 @@ def train_one(given: Mapping[str, Any]) -> None:
     root = Path(given["cache"]) if given["cache"] else None
     stages = [(until, seeded(run_from_dict(data, trust), given["seed"])) for until, data in given["stages"]]
     rows = [replace(row, split="train") for row in read_manifest(folder / books.ROWS)]
+    target = read_manifest(folder / books.TARGET_ROWS) if (folder / books.TARGET_ROWS).is_file() else []
     into = Path(given["into"])
     place = Path(given["bundle"]) if given["bundle"] else into.with_suffix("")
-    trained(stages, rows, place, trust, root)
+    trained(stages, rows, place, trust, root, target)
     bundle = bundles.load(place, trust)
     known, _ = evaluation.scorable(bundle, [replace(row, split="test") for row in read_manifest(folder / books.TEST_ROWS)], "test")
     answers = evaluation.answer(bundle, known, allow_leaks=bundle.run.train.allow_leaks, root=root)
@@ -127,20 +128,28 @@ def seeded(run: Run, seed: int) -> Run:
     return replace(run, train=replace(run.train, seed=seed))
 
 
-def trained(stages: Sequence[tuple[int, Run]], rows: Sequence[Utterance], place: Path, trust: tuple[str, ...], root: Path | None) -> None:
-    """Train on all rows to the last epoch, stage by stage, and write the bundle."""
+def trained(
+    stages: Sequence[tuple[int, Run]],
+    rows: Sequence[Utterance],
+    place: Path,
+    trust: tuple[str, ...],
+    root: Path | None,
+    target: Sequence[Utterance] = (),
+) -> None:
+    """Train on all rows to the last epoch, stage by stage, and write the bundle. target: rows that are heard without labels beside them."""
     trainer: Trainer | None = None
     for until, run in stages:
         if run.train.threads:
             torch.set_num_threads(run.train.threads)
         data = CachedStretches(rows, run, root)
+        beside = CachedStretches(target, run, root, labelled=False) if target else None
         method = build(run, trust)
         if run.start_from and trainer is None:
             take_weights(method, run.start_from, run.start_prefixes, trust)
         if name := kept(run, method):
-            keep_features(method, [data], name, root)
+            keep_features(method, [data] if beside is None else [data, beside], name, root)
         weights = balance_weights([rows[i] for i in data.owners], run.labels, run.train.balance)
-        before, trainer = trainer, Trainer(method, run.train, data, weights)
+        before, trainer = trainer, Trainer(method, run.train, data, weights, target=beside)
         if before is None:
             trainer.fit_once()
             done = 0
@@ -149,7 +158,7 @@ def trained(stages: Sequence[tuple[int, Run]], rows: Sequence[Utterance], place:
         for epoch in range(done, until):
             trainer.epoch(epoch)
         done = until
-    provenance = provenance_of(data, run)
+    provenance = provenance_of(data, run, target=beside)
     if run.start_from:
         provenance = inherited(provenance, bundles.load(run.start_from, trust, verify=False).provenance)
     bundles.save(place, trainer.method, run, provenance, {"epoch": done - 1})  # type: ignore[union-attr]

@@ -24,9 +24,10 @@ class Standing:
     def __init__(self, ledger: Ledger, progress: bool = True) -> None:
         self.ledger = ledger
         self.console = Console(stderr=True, quiet=not progress)
-        self.started = time.monotonic()
-        self.first = epochs_done(ledger)
-        self.live = Live(console=self.console, refresh_per_second=2, transient=True) if self.console.is_terminal and progress else None
+        self.marks = [(time.monotonic(), epochs_done(ledger))]  # where counting begins; later that after the first trial
+        self.left: float | None = None
+        alive = self.console.is_terminal and progress
+        self.live = Live(console=self.console, refresh_per_second=2, transient=True, get_renderable=self.table) if alive else None
 
     def __enter__(self) -> Standing:
         done = len(self.ledger.ended)
@@ -44,21 +45,26 @@ class Standing:
 
     def show(self, ended: int | None = None) -> None:
         """Draw anew; a line for a trial that ended."""
+        self.left = self.left_s()
         if ended is not None:
-            self._say(ended_line(self.ledger, self.ledger.trials[ended], self.left_s()))
-        if self.live:
-            self.live.update(self.table())
+            self._say(ended_line(self.ledger, self.ledger.trials[ended], self.left))
+            if len(self.marks) == 1:
+                self.marks.append((time.monotonic(), epochs_done(self.ledger)))
 
     def left_s(self) -> float | None:
-        """Seconds that are left if every trial that is missing were to take as long as those that ended did; None before there are any."""
+        """Seconds that are left if every trial that is missing were to take as long as those that ended did; None before there are any.
+
+        The first trial of a sitting counts only while there is no other: Ray starts and audio is decoded in its time.
+        """
         ended = [trial for trial in self.ledger.ended if trial.epochs]
-        done = epochs_done(self.ledger) - self.first
+        now = epochs_done(self.ledger)
+        since, done = next(((since, now - first) for since, first in reversed(self.marks) if now > first), (0.0, 0))
         if not ended or not done:
             return None
         each = sum(trial.last_epoch for trial in ended) / len(ended)
         missing = (self.ledger.wanted - len(self.ledger.trials)) * each
         missing += sum(max(1.0, each - trial.last_epoch) for trial in self.ledger.unfinished)
-        return (time.monotonic() - self.started) / done * missing
+        return (time.monotonic() - since) / done * missing
 
     def table(self) -> Group:
         """Those that run, and the best."""
@@ -70,8 +76,8 @@ class Standing:
         for trial in [*running, *best[: max(3, SHOWN - len(running))]]:
             value = f"{100 * trial.value:.1f}" if trial.epochs else ""
             table.add_row(str(trial.number), Text(trial.state, style=MARKS[trial.state]), str(trial.last_epoch), value, Text(brief(trial)))
-        left = self.left_s()
-        head = f"{len(self.ledger.ended)} of {self.ledger.wanted} trials" + (f", about {duration(left)} left" if left is not None else "")
+        left = f", about {duration(self.left)} left" if self.left else ""
+        head = f"{len(self.ledger.ended)} of {self.ledger.wanted} trials{left}"
         if self.ledger.best:
             head += f"; best: {best_line(self.ledger.best)}"
         return Group(Text(head), table)

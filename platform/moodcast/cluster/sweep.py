@@ -22,7 +22,7 @@ import ray
 from ray import tune
 
 from moodcast import audit, augment, config
-from moodcast.cluster import distributed, local, population, search
+from moodcast.cluster import distributed, local, population, search, tracker
 from moodcast.cluster import folder as files
 from moodcast.cluster import ledger as books
 from moodcast.cluster.folds import refuse_heard
@@ -36,6 +36,7 @@ from moodcast.cluster.trial import run_trial
 from moodcast.manifest import Utterance, folds, read_manifest, write_manifest
 from moodcast.method import find_method, method_name
 from moodcast.run import Run, run_from_dict, run_to_dict
+from moodcast.transfer import TransferTask
 
 SEARCHERS, SCHEDULERS = ("optuna", "random", "bohb-like", "pbt"), ("asha", "none")
 FEWEST_FOLDS = 2
@@ -79,7 +80,8 @@ class Plan:
 class Machines:
     """What trials run on: how many at once (None: as many as there are cores for), and which share of a GPU each has.
 
-    workers: 0 runs a trial in one process; more makes it a Train run of its own, with so many (`moodcast.cluster.distributed`).
+    workers: 0 runs a trial in one process; more makes it a Train run of its own, with so many (`moodcast.cluster.distributed`), each of
+    which has a whole GPU where `gpus` is more than zero.
     """
 
     concurrent: int | None = None
@@ -96,10 +98,13 @@ def begin(
     plan: Plan,
     fixed: Mapping[str, Any] | None = None,
     command: str = "",
+    target: Sequence[Utterance] = (),
 ) -> Path:
     """Make the folder of a sweep of `run`; nothing is trained yet.
 
     rows: the whole manifest; its test side is put away and not read. fixed: fields that are settled and not searched, by path.
+    target: what every model adapts to, rows whose split is "train" (all, if there are no splits), kept without their labels; its rows of
+    split "test" are then the test side in place of those of `rows`. Trials are scored on folds of `rows` all the same.
     Raises ValueError for rows that cannot be searched on, a space that names other fields, or a folder that is there already.
     """
     fixed = dict(fixed or {})
@@ -115,15 +120,19 @@ def begin(
     audit.guard(audit.leaks_among(rows), run.train.allow_leaks, ALLOW)
     own = [replace(row, split="train") for row in usable(rows, run) if row.split != "test"]
     test = [row for row in rows if row.split == "test"]
-    check(run, own, plan)
+    adapt: list[Utterance] = []
+    if target:
+        adapt, test = target_sides(run, own, target)
+    check(run, own, plan, adapting=bool(target))
     fields = search.fields_of(space, run, fixed)
     if plan.searcher == "pbt":
         population.check(plan, run.train.epochs)
         fields = population.schedulable(space, run, fixed, fields)
     out.mkdir(parents=True, exist_ok=True)
     write_manifest(own, out / books.ROWS)
-    if test:
-        write_manifest(test, out / books.TEST_ROWS)
+    for some, path in ((adapt, books.TARGET_ROWS), (test, books.TEST_ROWS)):
+        if some:
+            write_manifest(some, out / path)
     settings = {
         "format": 1,
         "space": name,
@@ -139,6 +148,7 @@ def begin(
         "test_rows": len(test),
         "rows_sha256": files.rows_digest(own),
         "test_sha256": files.rows_digest(test),
+        **({"target_rows": len(adapt), "target_sha256": files.rows_digest(adapt)} if adapt else {}),
         "command": command,
     }
     files.write_json(out / books.SETTINGS, json.loads(json.dumps(settings, default=list)))
@@ -160,16 +170,26 @@ def rival_of(out: Path, space: search.Space, words: Sequence[str]) -> Path:
     if folder.is_dir():
         return folder
     settings = ledger.settings
-    rows = read_manifest(ledger.folder / books.ROWS)
-    if (ledger.folder / books.TEST_ROWS).is_file():
-        rows += read_manifest(ledger.folder / books.TEST_ROWS)
+    sides = [ledger.folder / name for name in (books.ROWS, books.TEST_ROWS, books.TARGET_ROWS)]
+    rows, test, target = (read_manifest(path) if path.is_file() else [] for path in sides)
+    rows, target = (rows, [*target, *test]) if target else ([*rows, *test], [])
     plan = Plan(**{name: settings[name] for name in Plan.__dataclass_fields__})
     run = run_from_dict(settings["run"], tuple(settings["trust"]))
-    return begin(run, space, settings["space"], rows, folder, plan, {**settings["fixed"], **changes}, settings["command"])
+    return begin(run, space, settings["space"], rows, folder, plan, {**settings["fixed"], **changes}, settings["command"], target)
 
 
-def check(run: Run, rows: Sequence[Utterance], plan: Plan) -> None:
-    """Refuse what cannot be searched on: no rows, classes without any, too few speakers for the folds."""
+def target_sides(run: Run, rows: Sequence[Utterance], target: Sequence[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
+    """Of a target the rows to adapt to, without their labels, and its test side, which the report alone opens.
+
+    Raises ValueError where there is nothing to adapt to, or somebody stands on two sides.
+    """
+    target = [replace(row, path=str(Path(row.path).absolute())) for row in target]
+    task = TransferTask.of(rows, target, allow_leaks=run.train.allow_leaks)
+    return list(task.adapt), [row for row in target if row.split == "test"]
+
+
+def check(run: Run, rows: Sequence[Utterance], plan: Plan, adapting: bool = False) -> None:
+    """Refuse what cannot be searched on: no rows, classes without any, too few speakers for the folds, no target where one is heard."""
     if not rows:
         raise ValueError("no utterance outside of the test split has a class of the run; there is nothing to search on")
     seen = {run.labels.name(row) for row in rows}
@@ -179,17 +199,28 @@ def check(run: Run, rows: Sequence[Utterance], plan: Plan) -> None:
     refuse_heard(run, rows)
     augment.check(run.augment)
     method = find_method(method_name(run.method), trust_of(run))
-    if method.streams != ("labelled",):
-        raise ValueError(
-            f"{method.__name__} adapts to recordings without labels, and a score on other speakers of its labelled corpus says little of "
-            "those; a sweep searches methods that learn from labels alone"
-        )
+    if method.streams == ("target",):
+        raise ValueError(f"{method.__name__} hears no labels at all, so no fold of a labelled corpus says how good its settings are")
+    if adapting != ("target" in method.streams):
+        needs = "learns from labels alone and hears no target; leave --target out"
+        if not adapting:
+            needs = "adapts to recordings without labels: name them, --target MANIFEST. Trials are then scored on speakers of the source"
+        raise ValueError(f"{method.__name__} {needs}")
     method.make_ready(run.method, run.spec)
 
 
-def go_on(out: Path, space: search.Space, machines: Machines | None = None, *, cache: Path | None = None, progress: bool = True) -> Ledger:
+def go_on(
+    out: Path,
+    space: search.Space,
+    machines: Machines | None = None,
+    *,
+    cache: Path | None = None,
+    progress: bool = True,
+    track: Sequence[str] | None = None,
+) -> Ledger:
     """Run what is missing of the sweep in a folder until every trial has ended; the ledger.
 
+    track: who is told of it, `tracker.TRACKERS`; None: whoever was told before.
     Raises ValueError for a folder that is no sweep, or a space that draws otherwise than when it began; Interrupted (a KeyboardInterrupt)
     at Ctrl-C, RuntimeError where Ray went away.
     """
@@ -202,9 +233,12 @@ def go_on(out: Path, space: search.Space, machines: Machines | None = None, *, c
             raise ValueError(f"{out} was begun in another space than tune_spaces/{settings['space']} is now; put it back, or begin anew")
         ledger.sweep_up(settings["keep"], population.needed(settings, ledger.trials))
         shutil.rmtree(out / books.RAY_FOLDER, ignore_errors=True)
-        if len(ledger.ended) < ledger.wanted:
-            with Standing(ledger, progress) as standing:
-                _run(ledger, space, run, standing, machines, cache)
+        standing, missing = Standing(ledger, progress), len(ledger.ended) < ledger.wanted
+        with tracker.tracking(tracker.opened(out, track), lambda: tracker.of_sweep(out), standing.console):
+            if missing:
+                with standing:
+                    _run(ledger, space, run, standing, machines, cache)
+        if missing:
             ledger.sweep_up(settings["keep"])
             shutil.rmtree(out / books.RAY_FOLDER, ignore_errors=True)
         ledger.check_count()
@@ -219,14 +253,10 @@ def _run(ledger: Ledger, space: search.Space, run: Run, standing: Standing, mach
     little = distributed.LITTLE if several else 0.0
     here = (machines.concurrent or max(1, local.usable_cpus() // each)) * (each + little)
     with local.cluster(num_cpus=max(local.usable_cpus(), math.ceil(here)), dashboard=several), local.environment(QUIET), _signals():
-        at_once = machines.concurrent or max(1, int(ray.cluster_resources().get("CPU", 1) / (each + little)))  # type: ignore[no-untyped-call]
-        trainable: Any = tune.with_resources(run_trial, {"cpu": cpus, "gpu": machines.gpus})
-        dismiss = None
-        if several:
-            trainable = tune.with_resources(distributed.launch, {"cpu": distributed.LITTLE})
-            dismiss = distributed.dismiss
+        at_once = trials_at_once(machines, each + little, ray.cluster_resources())  # type: ignore[no-untyped-call]
+        dismiss = distributed.dismiss if several else None
         tuner = tune.Tuner(
-            trainable,
+            trainable(machines, cpus),
             tune_config=tune.TuneConfig(
                 search_alg=Asker(ledger, space, run, given),
                 scheduler=Referee(ledger, standing, dismiss),
@@ -255,6 +285,27 @@ def _run(ledger: Ledger, space: search.Space, run: Run, standing: Standing, mach
             raise
     if len(ledger.ended) < ledger.wanted:  # Ray Tune returns as if nothing had been, where it was interrupted
         raise Interrupted(how_to_resume(ledger))
+
+
+def trainable(machines: Machines, cpus: int) -> Any:
+    """What Ray Tune starts for a trial, with what the trial asks of the cluster: its workers ask for themselves, where it has some."""
+    if machines.workers:
+        return tune.with_resources(distributed.launch, {"cpu": distributed.LITTLE})
+    return tune.with_resources(run_trial, {"cpu": cpus, "gpu": machines.gpus})
+
+
+def trials_at_once(machines: Machines, cpus: float, there: Mapping[str, float]) -> int:
+    """How many trials of `cpus` cores each run at a time on a cluster that has `there`.
+
+    Raises ValueError where it has not enough GPU for a single one, which would wait for ever.
+    """
+    found = machines.concurrent or max(1, int(there.get("CPU", 1) / cpus))
+    if not machines.gpus:
+        return found
+    each, gpus = machines.workers or machines.gpus, there.get("GPU", 0.0)
+    if gpus < each:
+        raise ValueError(f"a trial was to have {each:g} GPU; this Ray has {gpus:g}. Leave --gpus out, or give it a smaller share")
+    return min(found, int(gpus / each))
 
 
 def how_to_resume(ledger: Ledger) -> str:

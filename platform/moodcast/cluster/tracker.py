@@ -33,9 +33,17 @@ EVERY_S = 1.0
 
 
 def chosen(words: str | None) -> tuple[str, ...] | None:
+    """As `named`; raises ValueError also where the library of a tracker is not installed."""
+    names = named(words)
+    for name in names or ():
+        library_of(name)
+    return names
+
+
+def named(words: str | None) -> tuple[str, ...] | None:
     """The trackers behind "tensorboard,mlflow", or none of them behind "none"; None where nothing was said.
 
-    Raises ValueError for a word that is no tracker, and where the library of one is not installed.
+    Raises ValueError for a word that is no tracker.
     """
     if words is None:
         return None
@@ -47,9 +55,12 @@ def chosen(words: str | None) -> tuple[str, ...] | None:
             raise ValueError(f"there is no tracker '{name}'.{config.suggest(name, TRACKERS)} Known: {', '.join(TRACKERS)}, or {NONE}")
     if not names:
         raise ValueError(f"which trackers? wanted {', '.join(TRACKERS)}, several with a comma between, or {NONE}")
-    for name in names:
-        library_of(name)
     return names
+
+
+def remembered(folder: Path) -> tuple[str, ...]:
+    """The trackers that a run or a sweep was told to have."""
+    return tuple((files.read_json(folder / CHOICE) or {}).get("trackers", ()))
 
 
 def opened(folder: Path, wanted: Sequence[str] | None, default: Sequence[str] = ()) -> list[Tracker]:

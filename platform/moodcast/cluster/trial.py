@@ -79,6 +79,7 @@ def trial_of(folder: Path, changes: Mapping[str, Any], cache: Path | None, devic
     if run.train.threads:
         torch.set_num_threads(run.train.threads)
     rows = read_manifest(folder / books.ROWS)
+    target = read_manifest(folder / books.TARGET_ROWS) if (folder / books.TARGET_ROWS).is_file() else []
     return Lockstep(
         run,
         rows,
@@ -90,4 +91,5 @@ def trial_of(folder: Path, changes: Mapping[str, Any], cache: Path | None, devic
         device=device,
         world=world,
         rank=rank,
+        target=target,
     )

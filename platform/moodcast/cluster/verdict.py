@@ -34,6 +34,7 @@ from moodcast.scores import Answers, Floats
 
 PAGE, DATA, WINNER = "report.html", "report.json", "winner.json"
 FEW = 5  # test speakers below which a reader is warned
+SIDES = ("rows_sha256", "test_sha256", "target_sha256")
 SAME = ("trials", "searcher", "scheduler", "folds", "seeds", "seed", "grace", "factor", "interval", "epochs")  # what makes a budget
 
 
@@ -52,8 +53,9 @@ def report(
         if each.best is None:
             raise ValueError(f"no trial of {each.folder} finished; there is no winner to report on")
     if not (folder / books.TEST_ROWS).is_file():
-        raise ValueError(f"{folder} has no test side: the rows it was begun with had no split 'test', so nothing independent can be said")
-    if rival and any(rival.settings[key] != ledger.settings[key] for key in ("rows_sha256", "test_sha256")):
+        whose = "target" if "target_rows" in ledger.settings else "manifest"
+        raise ValueError(f"{folder} has no test side: its {whose} had no rows of split 'test', so nothing independent can be said")
+    if rival and any(rival.settings.get(key) != ledger.settings.get(key) for key in SIDES):
         raise ValueError(f"{rival.folder} searched on other rows than {folder}; only sweeps of the same rows compare in pairs")
     arms = arms_of(ledger, rival)
     (folder / REPORT).mkdir(exist_ok=True)
@@ -235,6 +237,11 @@ def notes(ledger: Ledger, rival: Ledger | None, people: int) -> list[str]:
         f"Inner scores: mean UAR over {means_over(ledger)}, after the last epoch; no epoch is chosen.",
         "Intervals: 95 % bootstrap over speakers, 2000 draws, all seeds of a speaker drawn together; differences are paired by speaker.",
     ]
+    if "target_rows" in ledger.settings:
+        found[0] = (
+            "The search heard the target without its labels and was scored on speakers of the source; the target's test side was answered "
+            "once by each training, after the search."
+        )
     if people < FEW:
         found.append(f"Only {people} test speakers: intervals drawn from so few say little, and who they are decides who wins.")
     if ledger.best is not None and ledger.best.origin == "published":

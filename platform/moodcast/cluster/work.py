@@ -292,11 +292,12 @@ def provenance_of(
         made_with={"ray": ray.__version__},
         leaks=leaks,
         chosen_on=bundle.ChosenOn(*_heard(dev)),
-        adapted_to=_adapted_to(target, bool(told.get("transductive", False)), tuple(told.get("unsealed", ()))),
+        adapted_to=adapted_to(target, bool(told.get("transductive", False)), tuple(told.get("unsealed", ()))),
     )
 
 
-def _adapted_to(target: CachedStretches | None, transductive: bool, unsealed: tuple[str, ...]) -> bundle.AdaptedTo:
+def adapted_to(target: CachedStretches | None, transductive: bool = False, unsealed: tuple[str, ...] = ()) -> bundle.AdaptedTo:
+    """Whom a bundle heard without labels."""
     speakers, groups, fingerprints = _heard(target)
     corpora = () if target is None else tuple(sorted({row.corpus for row in target.rows}))
     return bundle.AdaptedTo(corpora, speakers, groups, fingerprints, _hours(target), transductive, unsealed)
