@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodcast.cli.words import console, fail, find_job, find_run, say, sort_words
-from moodcast.cluster.options import Gpu, Name, Target, Transductive, Unseal, Workers, without_run, workers_of
+from moodcast.cluster.options import Gpu, Name, Target, Track, Transductive, Unseal, Workers, without_run, workers_of
 
 if TYPE_CHECKING:
     from moodcast.cluster.submit import JobDetails, JobSubmissionClient
@@ -41,6 +41,7 @@ def submit(
     target: Target = None,
     transductive: Transductive = False,
     unseal: Unseal = False,
+    track: Track = None,
     paths: Annotated[
         list[str] | None,
         typer.Option(metavar="HERE=THERE", help="How a folder of recordings is called on the cluster, if not as here; may be repeated."),
@@ -51,6 +52,7 @@ def submit(
     """Send a training job to a Ray cluster and follow it. What is uploaded: code and manifests; recordings stay where they are."""
     from moodcast import config
     from moodcast.cluster import submit as sending
+    from moodcast.cluster.tracker import named
     from moodcast.cluster.upload import THERE
 
     chosen = Path(job) if job.endswith(".json") else find_job(job)
@@ -74,6 +76,7 @@ def submit(
         gpu=gpu,
         target=target or (),
         options=[word for word, said in (("--transductive", transductive), ("--unseal", unseal)) if said],
+        track=named(track),
         moved=moved,
         python=python,
         command=shlex.join(["moodcast", *without_run(sys.argv[1:])]),

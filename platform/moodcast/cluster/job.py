@@ -19,7 +19,7 @@ import typer
 
 from moodcast import config
 from moodcast.cluster import folder as files
-from moodcast.cluster import local, nodes, options
+from moodcast.cluster import local, nodes, options, tracker
 from moodcast.cluster.publish import publish
 from moodcast.cluster.train import Fit, Interrupted, fit, method_of, trust_of
 from moodcast.manifest import Utterance, read_manifest, read_manifests, split_by_group
@@ -42,6 +42,7 @@ def train(
     target: Sequence[str | Path] | Sequence[Utterance] = (),
     transductive: bool = False,
     unsealed: bool = False,
+    track: Sequence[str] | None = None,
 ) -> Fit:
     """Train `run` on manifests (their rows together) or rows; see `moodcast.cluster.train.fit`.
 
@@ -75,6 +76,7 @@ def train(
             target=asked,
             transductive=transductive,
             unsealed=unsealed,
+            track=track,
         )
 
     if not os.environ.get("RAY_ADDRESS"):
@@ -111,6 +113,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
         target: options.Target = None,
         transductive: options.Transductive = False,
         unseal: options.Unseal = False,
+        track: options.Track = None,
     ) -> None:
         manifests = [word for word in words or [] if "=" not in word or Path(word).is_file()]
         try:
@@ -129,6 +132,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
                 target=target or (),
                 transductive=transductive,
                 unsealed=unseal,
+                track=tracker.chosen(track),
             )
             if into is not None:
                 scored = read_manifests(target) if target else read_manifest(done.folder / files.MANIFEST)

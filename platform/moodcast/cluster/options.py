@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-Workers = Annotated[int, typer.Option(min=1, help="Training processes; each takes its share of a batch.")]
+Workers = Annotated[
+    str,
+    typer.Option(metavar="N|MIN-MAX", help="Training processes, which share every batch; 1-4: as many as there is room for at any time."),
+]
 Gpu = Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU for each; unsaid, where there are enough.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where the run's folder is made.")]
 Name = Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")]
@@ -23,6 +26,23 @@ Track = Annotated[
     str | None,
     typer.Option(metavar="NAMES", help="Who is told: tensorboard, mlflow, both (tensorboard,mlflow) or none; unsaid, as before."),
 ]
+
+
+def workers_of(said: str) -> int | tuple[int, int]:
+    """What --workers says: a number, or the fewest and the most that a run may have. Raises ValueError for anything else.
+
+    >>> workers_of("4"), workers_of("1-4")
+    (4, (1, 4))
+    """
+    fewest, dash, most = said.partition("-")
+    if not fewest.isdecimal() or (dash and not most.isdecimal()) or int(fewest) < 1 or int(most or fewest) < int(fewest):
+        raise ValueError(f"--workers takes a number, or the fewest and the most: 4, or 1-4; got {said!r}")
+    return (int(fewest), int(most)) if dash else int(fewest)
+
+
+def workers_said(workers: int | tuple[int, int]) -> str:
+    """The inverse of `workers_of`."""
+    return str(workers) if isinstance(workers, int) else f"{workers[0]}-{workers[1]}"
 
 
 def without_run(words: Iterable[str]) -> list[str]:

@@ -25,7 +25,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from moodcast import __version__
-from moodcast.cluster import upload
+from moodcast.cluster import stores, tracker, upload
 from moodcast.cluster.options import workers_said
 from moodcast.cluster.watch import PROGRESS_EVERY
 from moodcast.run import Run
@@ -110,6 +110,7 @@ def submit(
     gpu: bool | None = None,
     target: Sequence[str | Path] = (),
     options: Sequence[str] = (),
+    track: Sequence[str] | None = None,
     moved: Mapping[str, str] | None = None,
     python: str = "python",
     max_mb: float = upload.MAX_MB,
@@ -119,7 +120,7 @@ def submit(
 
     run: that of the job, with `changes` ("field=value") made, for what must come along.
     out: an absolute folder that every node of the cluster sees. name, resume, workers, gpu: as for `fit`, except that resume names a
-    folder there. target: manifests of what is adapted to. options: further words for `moodcast train`. moved: see
+    folder there. target: manifests of what is adapted to. options: further words for `moodcast train`. track: who is told. moved: see
     `moodcast.cluster.upload`. python: the interpreter of the cluster's machines. command: what a person types, for the messages of the
     job. Raises ValueError for what cannot be sent, and where the cluster does not take it.
     """
@@ -135,18 +136,30 @@ def submit(
         there = Path(temporary)
         names = upload.upload(there, job, run, [*manifests, *target], moved, max_mb)
         code, sent_mb = upload.code_digest(there), upload.megabytes(there)
-        words = [python, "-m", "moodcast.cli", "train", plain, *names[: len(manifests)], *changes, *options]
-        words += ["--workers", workers_said(workers)]
+        words = [
+            python,
+            "-m",
+            "moodcast.cli",
+            "train",
+            plain,
+            *names[: len(manifests)],
+            *changes,
+            "--workers",
+            workers_said(workers),
+            *options,
+        ]
         words += [word for name in names[len(manifests) :] for word in ("--target", name)]
         words += ["--resume", resume] if resume else []
         words += ["--out", out, "--name", name or id_] if resume in (None, AUTO) else []
         words += [] if gpu is None else ["--gpu" if gpu else "--no-gpu"]
+        words += [] if track is None else ["--track", ",".join(track) or tracker.NONE]
         environment = {
             PROGRESS_EVERY: "5",
             "RAY_JOB_STOP_SIGNAL": "SIGINT",  # as Ctrl-C: the run says where it stands
             "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
             "MOODCAST_COMMAND": command,
             "COLUMNS": "250",
+            **_servers(),
         }
         _send(
             client,
@@ -156,6 +169,14 @@ def submit(
             metadata={"moodcast": __version__, "job": plain, "run": folder, "code": code, "workers": workers_said(workers)},
         )
     return Submitted(id_, folder, sent_mb, code)
+
+
+def _servers() -> dict[str, str]:
+    """Where MLflow is, as it is known here: no file of this machine, no address with a password, which all would see."""
+    found = {name: os.environ.get(name, "") for name in (stores.URI, stores.EXPERIMENT)}
+    if not found[stores.URI].startswith(("http://", "https://")) or "@" in found[stores.URI]:
+        del found[stores.URI]
+    return {name: value for name, value in found.items() if value}
 
 
 def follow(client: JobSubmissionClient, id_: str, tell: Callable[[str, bool], None]) -> JobDetails:
