@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -188,7 +187,8 @@ def cell(source: str, target: str, name: str, seed: int) -> dict[str, Any]:
 
 def run_grid(options: argparse.Namespace) -> None:
     """Every cell that is missing, seed after seed and source after source, so that what is there is balanced at any time."""
-    command = "python benchmarks/transfer_frames.py " + shlex.join(word for word in sys.argv[1:] if "/" not in word)
+    methods = options.methods if len(options.methods) < len(ARMS) else []
+    command = f"python benchmarks/transfer_frames.py run{' --methods ' * bool(methods)}{shlex.join(methods)}"
     rows = {(row["task"], row["method"], row["seed"]): row for row in read(options.out)}
     stop = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     for seed, pair, name in wanted(options):

@@ -48,6 +48,7 @@ PHONES_A_WORD = 4
 LEXICON = 12  # words that name each emotion
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 KINDS = ("words", "frames")
+CONDITIONS = {"all there": "words 0", "no text": "text 1", "no words": "words 1", "no sound": "frames 1"}  # columns of their own
 PLAIN = ["method.drop_text=0", "method.drop_audio=0"]
 DROPPED = ["method.drop_text=0.3", "method.drop_audio=0.3"]
 ARMS = {
@@ -112,8 +113,8 @@ def run_one(options: argparse.Namespace, corpus: str, arm: str, seed: int, fold:
     owners = [rows[i] for i in whole.owners[asked]]
     truth = [run.labels.classes.index(str(row.emotion)) for row in owners]
     found: dict[str, dict[str, Any]] = {}
-    for kind in KINDS:
-        for share in SHARES:
+    for kind in (*KINDS, "text"):
+        for share in SHARES if kind in KINDS else SHARES[-1:]:
             if share == 0 and found:  # all there is the same whatever is not missing
                 found[f"{kind} 0"] = found[f"{KINDS[0]} 0"]
                 continue
@@ -132,7 +133,7 @@ def run_one(options: argparse.Namespace, corpus: str, arm: str, seed: int, fold:
 def missing(whole: CachedStretches, asked: NDArray[np.int64], kind: str, share: float, size: int = 64) -> Iterator[Batch]:
     """Batches of stretches of which a share of the words, or of the frames, is missing; of all frames, none is attended to.
 
-    With a word go the samples that it takes and its times, where they are known.
+    With a word go the samples that it takes and its times, where they are known; with the text ("text", all of it) neither.
     """
     run = whole.run
     for start in range(0, len(asked), size):
@@ -143,6 +144,8 @@ def missing(whole: CachedStretches, asked: NDArray[np.int64], kind: str, share: 
             rng = np.random.default_rng([11, int(index), round(100 * share)])
             if kind == "frames":
                 wave = lost.without_frames(wave, run.audio.rate, share, rng)
+            elif kind == "text":
+                row = replace(row, text=None, words=None)
             elif share:
                 gone = lost.lost_words(len((row.text or "").split()), share, rng)
                 for place in gone if row.words else ():
@@ -213,7 +216,7 @@ def mean_uar(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def report(options: argparse.Namespace) -> None:
-    """A table a corpus: UAR with everything there, without text, without sound; means over missing shares; paired differences."""
+    """A table a corpus: UAR with everything there and with something missing; means over missing shares; paired differences."""
     every = records(options.out)
     for corpus in options.corpora:
         arms = {}
@@ -226,15 +229,17 @@ def report(options: argparse.Namespace) -> None:
             print(f"{corpus}: not finished\n")
             continue
         first = stacked(next(iter(arms.values()))[1], "words 0")
+        knows = {arm: all("text 1" in record["counts"] for record in found) for arm, (_, found) in arms.items()}
         size = f"{first.shape[0]} speakers, {first.shape[1]} classes, chance {100 / first.shape[1]:.1f}"
         print(f"{corpus}: {size}; UAR in %, 95 % by bootstrap over speakers, seeds of a speaker together")
         means = [f"mean over missing {kind}" for kind in KINDS]
-        print(
-            f"| {' | '.join(['arm', 'seeds', 'all there', 'no text', 'no sound', *means, *(f'{name}, minus fixed' for name in means)])} |"
-        )
-        print("|" + 9 * "---|")
+        print(f"| {' | '.join(['arm', 'seeds', *CONDITIONS, *means, *(f'{name}, minus fixed' for name in means)])} |")
+        print("|" + (6 + len(CONDITIONS)) * "---|")
         for arm, (seeds, found) in arms.items():
-            plain = [str(metrics.speaker_bootstrap(metrics.uar, stacked(found, name))) for name in ("words 0", "words 1", "frames 1")]
+            plain = [
+                str(metrics.speaker_bootstrap(metrics.uar, stacked(found, name))) if name != "text 1" or knows[arm] else "-"
+                for name in CONDITIONS.values()
+            ]
             means = [str(metrics.speaker_bootstrap(mean_uar, over_shares(found, kind))) for kind in KINDS]
             gains = ["", ""]
             if "fixed" in arms and arm != "fixed" and arms["fixed"][0] == seeds:
