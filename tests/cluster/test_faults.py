@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -145,7 +146,8 @@ def test_a_driver_that_is_killed_and_started_again_ends_where_training_without_r
     changes = [*SMALL.split(), "train.epochs=5", "train.batch_size=8", "train.threads=1"]
     command = [sys.executable, "-m", "moodcast.cli", "train", "erm", str(manifest), "-o", str(tmp_path), "--name", "killed", *changes]
     command += ["--resume", "auto"]  # as whatever starts a job again by itself says it from the first time on
-    environment = {**os.environ, "MOODCAST_CACHE": str(cache)}
+    command += ["--track", "tensorboard,mlflow"]
+    environment = {**os.environ, "MOODCAST_CACHE": str(cache), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'store.db'}"}
     folder = tmp_path / "killed"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True) as driver:
         try:
@@ -160,6 +162,10 @@ def test_a_driver_that_is_killed_and_started_again_ends_where_training_without_r
     assert digests(folder) == plain_digests(replace_at(jobs.erm.RUN, parse_overrides(changes)), corpus, cache)
     board = EventAccumulator(str(folder / files.TENSORBOARD)).Reload()
     assert [event.step for event in board.Scalars("dev_uar")] == [0, 1, 2, 3, 4]  # each epoch once, whatever the restarts
+    store = MlflowClient(environment["MLFLOW_TRACKING_URI"])
+    (run,) = store.search_runs([store.get_experiment_by_name("moodcast").experiment_id])
+    assert (run.info.run_name, run.info.status) == ("killed", "FINISHED")
+    assert [metric.step for metric in store.get_metric_history(run.info.run_id, "dev_uar")] == [0, 1, 2, 3, 4]
 
 
 def digests(folder: Path) -> list[str]:

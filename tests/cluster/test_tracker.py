@@ -248,6 +248,20 @@ def test_a_library_that_is_missing_is_named_with_its_extra(name: str, extra: str
         tracker.chosen(name)
 
 
+@pytest.mark.parametrize(
+    ("uri", "sent"),
+    [("http://store:5000", True), ("https://me:secret@store", False), ("sqlite:////tmp/store.db", False), ("", False)],
+)
+def test_a_job_is_told_where_the_store_is_but_no_file_of_here_and_no_password(
+    monkeypatch: pytest.MonkeyPatch, uri: str, sent: bool
+) -> None:
+    from moodcast.cluster.submit import _servers
+
+    monkeypatch.setenv(stores.URI, uri)
+    monkeypatch.setenv(stores.EXPERIMENT, "mine")
+    assert _servers() == {stores.EXPERIMENT: "mine", **({stores.URI: uri} if sent else {})}
+
+
 def test_a_store_that_cannot_be_opened_is_refused_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(stores.URI, "strange://me:secret@nowhere/store")
     with pytest.raises(ValueError, match="MLflow at strange://nowhere/store cannot be told of run.*MLFLOW_TRACKING_URI") as error:

@@ -136,18 +136,8 @@ def submit(
         there = Path(temporary)
         names = upload.upload(there, job, run, [*manifests, *target], moved, max_mb)
         code, sent_mb = upload.code_digest(there), upload.megabytes(there)
-        words = [
-            python,
-            "-m",
-            "moodcast.cli",
-            "train",
-            plain,
-            *names[: len(manifests)],
-            *changes,
-            "--workers",
-            workers_said(workers),
-            *options,
-        ]
+        words = [python, "-m", "moodcast.cli", "train", plain, *names[: len(manifests)], *changes, *options]
+        words += ["--workers", workers_said(workers)]
         words += [word for name in names[len(manifests) :] for word in ("--target", name)]
         words += ["--resume", resume] if resume else []
         words += ["--out", out, "--name", name or id_] if resume in (None, AUTO) else []
