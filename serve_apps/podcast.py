@@ -52,7 +52,8 @@ class Emotion:
     def __init__(self, settings: Settings) -> None:
         keep_replica_on_loopback()
         torch.set_num_threads(settings.torch_threads)
-        self.bundle = load(settings.bundle).in_conversations
+        bundle = load(settings.bundle)
+        self.cooled, self.bundle = bundle.calibration.cooled, bundle.in_conversations
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emotion")
         self.batches = self.calls = self.stretches = self.largest = 0
 
@@ -82,7 +83,7 @@ class Emotion:
         names = {"bundle": self.bundle.name, "bundle_sha256": self.bundle.sha256, "rate": self.bundle.rate}
         bound = self.bundle.calibration.min_confidence
         answers = {"classes": self.bundle.classes, "attributes": self.bundle.run.labels.attributes, "reads": self.bundle.reads}
-        return {**names, **answers, "min_confidence": bound}
+        return {**names, **answers, "min_confidence": bound, "cooled": self.cooled}
 
     async def counters(self) -> dict[str, float]:
         """How well batching works, in this replica; largest_batch counts calls."""

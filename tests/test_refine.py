@@ -122,6 +122,28 @@ def test_what_is_not_sure_gets_a_status_and_keeps_its_probabilities() -> None:
     assert withheld(silent, 0.5) == silent
 
 
+def test_the_guard_is_shown_answers_as_cool_as_it_knows_them() -> None:
+    rows = mixed("A", bias=2.5)
+    chunky = answered("A", 50.0, [0.4, 0.3, 0.2, 0.1], [[0.7, 0.1, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4]])
+
+    def cooled(row: Segment) -> Segment:
+        def cooler(values: dict[str, float]) -> dict[str, float]:
+            found = np.array([values[name] for name in CLASSES]) ** (1 / 4)
+            return dict(zip(CLASSES, (found / found.sum()).tolist(), strict=True))
+
+        chunks = tuple(chunk.model_copy(update={"emotions": cooler(chunk.emotions)}) for chunk in row.chunks)
+        return row.model_copy(update={"emotions": cooler(row.emotions), "chunks": chunks})
+
+    plain = adapted(talk(*rows, chunky))
+    cool = refined(talk(*map(cooled, (*rows, chunky))), Refinement(adapt=True, cooled=4.0))
+    assert cool.adaptation[0].mixed == pytest.approx(plain.adaptation[0].mixed, abs=1e-3)
+    assert adapted(talk(*map(cooled, rows))).adaptation[0].mixed < plain.adaptation[0].mixed == 1.0
+    for wanted, got in zip(map(cooled, plain.segments), cool.segments, strict=True):
+        assert got.emotions == pytest.approx(wanted.emotions, abs=1e-4)
+        for one, other in zip(wanted.chunks, got.chunks, strict=True):
+            assert other.emotions == pytest.approx(one.emotions, abs=1e-4)
+
+
 def test_all_of_it_in_order_with_its_provenance() -> None:
     rows = mixed("A", bias=2.5)
     found = refined(talk(*rows), Refinement(adapt=True, smooth="", min_confidence=0.5))

@@ -121,6 +121,11 @@ class Calibration:
         if not 0 <= self.min_confidence < 1:
             raise ValueError(f"a bound on confidence lies in [0, 1), got {self.min_confidence}")
 
+    @property
+    def cooled(self) -> float:
+        """How many times cooler answers to turns are than those to utterances."""
+        return 1.0 if self.turn_temperature is None else self.turn_temperature / self.temperature
+
 
 AS_IT_IS = Calibration()
 

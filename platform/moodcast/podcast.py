@@ -188,9 +188,10 @@ def timeline(
 
 
 def chosen(bundle: Bundle, refine: Refinement | None = None) -> Refinement:
-    """What is done to raw answers of a bundle: what is asked, with the bundle's own bound on confidence where none is asked."""
+    """What is done to raw answers of a bundle: what is asked, with the bundle's own bound on confidence where none is asked, and how cool it is."""
     how = refine or Refinement()
-    return how if how.min_confidence is not None else replace(how, min_confidence=bundle.calibration.min_confidence)
+    bound = bundle.calibration.min_confidence if how.min_confidence is None else how.min_confidence
+    return replace(how, min_confidence=bound, cooled=bundle.calibration.cooled)
 
 
 def provenance_of(bundle: Bundle, diarizer: Diarizer, transcriber: Transcriber | None = None) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """From raw answers to final ones, a timeline to a timeline: centred on each speaker, smoothed, and withheld where they are not sure.
 
 Centring (`adapted`) needs all turns of a speaker, so it is done when the last segment is known; what came before, one by one, is raw. Each
-of a speaker's answered turns counts as one recording of `moodcast.study.speaker`, whose guard decides how far to believe it. The verdict
-is kept in `Timeline.adaptation`, the values before in `raw`.
+of a speaker's answered turns counts as one recording of `moodcast.study.speaker`, whose guard decides how far to believe it. It knows
+answers to utterances: where those to turns are cooler (`moodcast.bundle.Calibration`), it is shown them as they were before. The verdict is
+kept in `Timeline.adaptation`, the values before in `raw`.
 
 Smoothing (`smoothed`) is "median:N": each chunk's probabilities become the median over the N chunks around it in its turn, each turn's
 the median over the N turns of its speaker around it, and are normalised again.
@@ -29,7 +30,9 @@ ADAPT = False  # by default; docs/log.md says why
 
 @dataclass(frozen=True)
 class Refinement:
-    """What is done to raw answers. smooth: "" or "median:N", N odd; min_confidence in [0, 1], None for what the bundle asks for.
+    """What is done to raw answers.
+
+    smooth: "" or "median:N", N odd; min_confidence in [0, 1], None for what the bundle asks for; cooled: the bundle's `Calibration.cooled`.
 
     Raises ValueError for anything else.
     """
@@ -37,6 +40,7 @@ class Refinement:
     adapt: bool = ADAPT
     smooth: str = ""
     min_confidence: float | None = None
+    cooled: float = 1.0
 
     def __post_init__(self) -> None:
         if self.smooth and not _width(self.smooth):
@@ -54,29 +58,34 @@ class Refinement:
 
 def refined(timeline: Timeline, how: Refinement) -> Timeline:
     """The timeline of raw answers with all that is asked for done to it, in the order of the module's text, and its provenance."""
-    found = adapted(timeline) if how.adapt else timeline
+    found = adapted(timeline, how.cooled) if how.adapt else timeline
     found = smoothed(found, _width(how.smooth)) if how.smooth else found
     rows = tuple(withheld(segment, how.min_confidence or 0.0) for segment in found.segments)
     return found.model_copy(update={"segments": rows, "provenance": {**timeline.provenance, **how.provenance}})
 
 
-def adapted(timeline: Timeline) -> Timeline:
-    """Each speaker's answers, of turns and of chunks, centred on what is usual for that speaker as far as the guard believes it."""
+def adapted(timeline: Timeline, cooled: float = 1.0) -> Timeline:
+    """Each speaker's answers, of turns and of chunks, centred on what is usual for that speaker as far as the guard believes it.
+
+    cooled: how many times cooler they are than those that the guard knows.
+    """
     if len(timeline.classes) < 2:
         return timeline
     rows = list(timeline.segments)
     verdicts = []
     for name in timeline.speakers:
         own = [i for i, row in enumerate(rows) if row.speaker == name and is_answered(row)]
-        logs = _logs([rows[i].emotions for i in own], timeline.classes)
+        logs = _tempered(_logs([rows[i].emotions for i in own], timeline.classes), 1 / cooled)
         of = speaker.usual(logs) if own else speaker.Usual(np.zeros(len(timeline.classes)), 0, 0.0, 0.0)
         centre = {label: round(float(x), 6) for label, x in zip(timeline.classes, of.centre, strict=True)}
         told = Adaptation(speaker=name, turns=of.num, centre=centre, information=round(of.information, 6), mixed=of.mixed, why=of.why)
         verdicts.append(told)
-        for i, moved in zip(own, np.exp(speaker.adapted(logs, of)) if own and of.mixed > 0 else (), strict=False):
-            chunks = rows[i].chunks
-            inside = np.exp(speaker.adapted(_logs([c.emotions for c in chunks], timeline.classes), of)) if chunks else ()
-            rows[i] = changed(rows[i], moved, inside, timeline.classes)
+        if not own or of.mixed <= 0:
+            continue
+        for i, moved in zip(own, np.exp(_tempered(speaker.adapted(logs, of), cooled)), strict=True):
+            inside = _tempered(_logs([chunk.emotions for chunk in rows[i].chunks], timeline.classes), 1 / cooled)
+            centred = np.exp(_tempered(speaker.adapted(inside, of), cooled)) if len(inside) else ()
+            rows[i] = changed(rows[i], moved, centred, timeline.classes)
     return timeline.model_copy(update={"segments": tuple(rows), "adaptation": tuple(verdicts)})
 
 
@@ -146,6 +155,14 @@ def _table(rows: Sequence[Mapping[str, float]], classes: Sequence[str]) -> Float
 
 def _logs(rows: Sequence[Mapping[str, float]], classes: Sequence[str]) -> Floats:
     return np.asarray(np.log(np.clip(_table(rows, classes), speaker.TINY, 1.0)))
+
+
+def _tempered(logs: Floats, temperature: float) -> Floats:
+    """Log-probabilities [N, K] divided by a temperature and normalised again."""
+    if temperature == 1.0:
+        return logs
+    cooler = logs / temperature
+    return np.asarray(cooler - np.logaddexp.reduce(cooler, axis=1, keepdims=True))
 
 
 def _named(values: Floats, classes: Sequence[str]) -> dict[str, float]:

@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 class About:
     """What computes: names and hash as they go into a timeline's provenance, the classes, and the rate that all models work at, Hz.
 
-    transcriber: its name, where there is one; min_confidence: what the bundle asks for.
+    transcriber: its name, where there is one; min_confidence and cooled: what the bundle asks for (`moodcast.refine.Refinement`).
     """
 
     bundle: str
@@ -62,6 +62,7 @@ class About:
     rate: int
     transcriber: str | None = None
     min_confidence: float = 0.0
+    cooled: float = 1.0
     reads: bool = False  # whether answers also rest on what is said
 
 
@@ -106,7 +107,8 @@ class Analyst:
     def refinement(self, options: Options, about: About) -> Refinement:
         """What is done to raw answers: what the request says, else the settings, else the bundle."""
         how = options.refinement(self.settings.refinement)
-        return how if how.min_confidence is not None else replace(how, min_confidence=about.min_confidence)
+        bound = about.min_confidence if how.min_confidence is None else how.min_confidence
+        return replace(how, min_confidence=bound, cooled=about.cooled)
 
     def segments(self, wave: Wave, about: About, options: Options) -> AsyncIterator[Segment]:
         """The segments as they come, with raw answers; close the iterator to cancel."""
