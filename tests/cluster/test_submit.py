@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from moodcast import load
 from moodcast.cluster import folder as files
 from moodcast.cluster.submit import connect
-from moodcast.manifest import Utterance, write_manifest
+from moodcast.manifest import Utterance, read_manifest, write_manifest
 from tests.cluster.machines import ROOT, Machines, machines
 from tests.cluster.test_faults import wait_for
+from tests.cluster.tiny import tiny_corpus
 
 pytestmark = pytest.mark.ray
 SMALL = "labels.classes=high,low audio.rate=8000 chunks.length_s=0.5 chunks.hop_s=0.5 method.width=16 method.num_mels=32".split()
@@ -121,6 +123,28 @@ def test_a_job_is_listed_looked_at_and_stopped_and_says_how_to_go_on(nodes: Mach
     code, told, errors = ended(begin("jobs", "stop", "nobody", *at))
     assert code == 2
     assert f"the cluster has no job nobody; it has {name}" in errors
+
+
+def test_a_submitted_job_adapts_to_targets_that_were_sent_along_and_that_lie_there_without_their_labels(
+    nodes: Machines, manifest: Path, out: Path, tmp_path: Path
+) -> None:
+    far = [replace(row, corpus="far", id=f"far-{row.id}") for row in tiny_corpus(tmp_path / "far", 224, 8)[160:]]  # other sounds
+    sides = {name: [row for row in far if (row.speaker in ("s2", "s3")) == (name == "sent")] for name in ("sent", "there")}
+    for name, rows in sides.items():
+        write_manifest([replace(row, split="test" if row.speaker == "s0" else "train") for row in rows], tmp_path / f"{name}.parquet")
+    fields = "labels.classes=high,low audio.rate=8000 chunks.length_s=0.5 chunks.hop_s=0.5 method.front.kind=functionals".split()
+    words = ["submit", "coral", manifest, "-a", nodes.address, "--out", out, "--name", "adapted", *fields]
+    words += ["method.front.width=8", "train.batch_size=8", "train.epochs=2", "train.threads=1"]
+    words += ["--target", tmp_path / "sent.parquet", "--target", f"cluster:{tmp_path / 'there.parquet'}"]
+    code, _, told = ended(begin(*words))
+    assert code == 0, told
+    kept = read_manifest(out / "adapted" / files.TARGET)
+    assert {row.id for row in kept} == {row.id for row in far if row.speaker != "s0"}  # both, and nothing of the test side
+    assert {row.emotion for row in kept} == {None}
+    heard = load(out / "adapted" / files.BUNDLE).provenance.adapted_to
+    assert heard.corpora == ("far",)
+    assert set(heard.speakers) == {row.corpus_speaker for row in far if row.speaker != "s0"}
+    assert not heard.unsealed
 
 
 def test_recordings_that_the_cluster_does_not_have_are_counted_and_named(
