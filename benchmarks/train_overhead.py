@@ -10,6 +10,9 @@ Figures, each a median over interleaved rounds, all processes on one thread each
 - two_workers_over_one: steps per second of two workers over one worker at the same global batch, so half the batch each: the same
   training in less time; goal 1.8.
 
+- two_workers_cost_over_one: processor time of two workers together for a step over that of one worker for the same step: what a training
+  costs where processors are paid for; goal at most 1.1.
+
 - two_workers_over_two_bare_loops: the same two workers over two bare loops at once, each with half the batch and nothing to tell each
   other, which is what this machine's cores allow (two virtual cores can be one real one); goal 0.97.
 """
@@ -162,9 +165,13 @@ def main() -> None:
                 )
     median, processor = ({kind: statistics.median(pair[i] for pair in pairs) for kind, pairs in found.items()} for i in range(2))
     print(", ".join(f"{kind} {rate:.3f}" for kind, rate in median.items()), f"steps/s of {BATCH} utterances")
+    for kind, workers in (("one", 1), ("two", 2)):
+        cost = workers * 1000 / (processor[kind] * BATCH)
+        print(f"{kind}: {median[kind] * BATCH:.1f} utterances/s, {cost:.1f} processor seconds for 1000 utterances")
     print(f"two bare loops at once: {median['pair'] / median['bare']:.3f} times one, the most that this machine allows")
     print(f"figure two_workers_over_two_bare_loops {median['two'] / median['pair']:.3f} goal 0.97")
     print(f"by processor time, one worker over the bare loop: {processor['one'] / processor['bare']:.3f}")
+    print(f"figure two_workers_cost_over_one {2 * processor['one'] / processor['two']:.3f} goal 1.1")
     print(f"figure fit_over_bare_loop {median['one'] / median['bare']:.3f} goal 0.97")
     print(f"figure two_workers_over_one {median['two'] / median['one']:.3f} goal 1.8")
 

@@ -1,0 +1,113 @@
+"""What `train.precision=bfloat16` brings: training steps of an encoder in both precisions, in turn, in one process on one thread.
+
+    python benchmarks/precision.py [--steps 6] [--rounds 3] [--device cpu]
+
+Two encoders: the convolutions over log-mel of the erm job (0.27 M parameters), and `pretrained` with a whole HuBERT in training, of random
+weights, as wide as the base models with fewer layers (written by this script). Voice-like noise of 2.5 s, batches of 16 and of 2; a step is
+losses, gradients and the optimiser, with spectra and heads, which stay float32 in both. The rate of a round is that of its median step.
+
+Figures, medians over rounds of steps a second in bfloat16 over those in float32: bfloat16_over_float32_convolutions, goal 1.3;
+bfloat16_over_float32_transformer, goal 1.5. A processor without instructions for bfloat16 misses both, by far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jobs.erm import RUN as ERM
+from moodcast.batch import collate
+from moodcast.chunks import ChunkPlan
+from moodcast.config import replace_at
+from moodcast.manifest import Utterance
+from moodcast.method import Method
+from moodcast.methods.pretrained import Pretrained
+from moodcast.run import Run, build
+from moodcast.step import LossModule, make_optimizer, train_step
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def main() -> None:
+    options = asked()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as home:
+        write_encoder(Path(home), options.layers)
+        whole = Pretrained.Config(encoder=home, tune="full", thaw_per_epoch=0, dropout=0.0)
+        runs = {
+            "convolutions": (ERM, 16, 1.3),
+            "transformer": (replace(ERM, method=whole, chunks=ChunkPlan(length_s=2.5, hop_s=2.5)), 2, 1.5),
+        }
+        sides = {name: [Side(run, size, precision, options.device) for precision in PRECISIONS] for name, (run, size, _) in runs.items()}
+    for name, both in sides.items():
+        rates: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+        for side in both:
+            side.steps(2)  # the first ones pay for what is kept
+        for number in range(options.rounds):
+            for side in both if number % 2 == 0 else both[::-1]:
+                rates[side.precision].append(1.0 / side.steps(options.steps))
+        median = {precision: statistics.median(found) for precision, found in rates.items()}
+        size = both[0].size
+        told = ", ".join(f"{precision} {rate:.2f} steps/s, {rate * size:.1f} utterances/s" for precision, rate in median.items())
+        ratios = [rough / plain for plain, rough in zip(*rates.values(), strict=True)]
+        print(f"{name}: {told}; rounds from {min(ratios):.2f} to {max(ratios):.2f}; losses {both[0].loss:.4f}, {both[1].loss:.4f}")
+        print(f"figure bfloat16_over_float32_{name} {median['bfloat16'] / median['float32']:.2f} goal {runs[name][2]}", flush=True)
+
+
+class Side:
+    """A method in training, in one precision, on the same batch again and again."""
+
+    def __init__(self, run: Run, size: int, precision: Any, device: str) -> None:
+        self.size, self.precision = size, precision
+        self.run = replace_at(run, {"train.batch_size": size, "train.precision": precision})
+        self.method: Method = build(self.run).to(device).train()
+        self.module, self.optimizer = LossModule(self.method, precision), make_optimizer(self.method, self.run.train)
+        rng = np.random.default_rng(0)
+        t = np.arange(40_000) / 16_000
+        waves = [(0.2 * rng.standard_normal(len(t)) * (0.5 + 0.5 * np.sin(8 * np.pi * t))).astype(np.float32) for _ in range(size)]
+        rows = [Utterance(str(i), "-", emotion=run.labels.classes[i % len(run.labels.classes)]) for i in range(size)]
+        self.batch = collate(waves, run.chunks, 16_000, run.labels, rows).to(torch.device(device))
+        self.loss = 0.0
+
+    def steps(self, count: int) -> float:
+        """The median seconds of a step."""
+        if self.optimizer is None:
+            raise ValueError("nothing trains")
+        took = []
+        for _ in range(count):
+            started = time.perf_counter()
+            terms = train_step(self.module, self.method, self.optimizer, {"labelled": self.batch}, self.run.train.clip_norm)
+            self.loss = float(terms["loss"])  # waits for the device
+            took.append(time.perf_counter() - started)
+        return statistics.median(took)
+
+
+def write_encoder(folder: Path, layers: int) -> None:
+    """A HuBERT of random weights in the Hugging Face layout, as wide as the base models."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(0)
+    transformers.HubertModel(transformers.HubertConfig(num_hidden_layers=layers)).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+
+
+def asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=2, help="of the transformer; the base models have 12")
+    parser.add_argument("--device", default="cpu")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
