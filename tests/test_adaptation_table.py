@@ -43,3 +43,28 @@ def test_a_seed_that_some_pair_lacks_does_not_count() -> None:
 def test_holm_multiplies_the_smallest_chance_by_all_and_never_goes_down() -> None:
     assert table.holm([0.01, 0.04, 0.03]) == [0.03, 0.06, 0.06]
     assert table.holm([0.5, 0.6]) == [1.0, 1.0]
+
+
+def test_the_chosen_group_is_compared_with_every_control_that_ran() -> None:
+    rows = [row("anchor_none", 0, 3), row("anchor_group", 0, 5), row("anchor_last", 0, 6), row("anchor_random", 1, 4)]
+    lines = table.anchors_table(table.Grid(rows, "anchor_none")).splitlines()
+    assert [line.split(" | ")[:3] for line in lines[2:]] == [
+        ["| source only", "1", "+20.0 [20.0, 20.0]"],
+        ["| the last layer", "1", "-10.0 [-10.0, -10.0]"],
+    ]
+    assert "above `anchor_none`" in table.means_table(table.Grid(rows, "anchor_none"))
+
+
+def test_five_networks_are_compared_with_one_on_the_seeds_that_both_have() -> None:
+    rows = [
+        row(name, seed, right) for name, right in (("target_norm", 3), ("mcc", 5), ("five_norm", 4), ("five_mcc", 6)) for seed in (5, 6)
+    ]
+    found = table.five_table(table.Grid([*rows, row("five_mcc", 7, 1)]))
+    assert "| `five_mcc` above `mcc` | 2 | +10.0 [10.0, 10.0] |" in found
+    assert "| `five_mcc` above `five_norm` | 2 | +20.0 [20.0, 20.0] |" in found
+
+
+def test_chances_of_methods_are_corrected_and_bounds_and_ideas_are_not_counted() -> None:
+    rows = [row("target_norm", 0, 3), row("mcc", 0, 5), row("dann", 0, 3), row("joint", 0, 6), row("linear_mcc", 0, 6)]
+    cells = {line.split(" | ")[0]: line.split(" | ")[5] for line in table.means_table(table.Grid(rows)).splitlines()[2:]}
+    assert cells == {"| `target_norm`": "-", "| `mcc`": "0.001", "| `dann`": "1.000", "| `joint`": "-", "| `linear_mcc`": "-"}
