@@ -264,6 +264,7 @@ def _run(ledger: Ledger, space: search.Space, run: Run, standing: Standing, mach
                 mode="max",
                 num_samples=ledger.wanted - len(ledger.ended),
                 max_concurrent_trials=at_once,
+                reuse_actors=not several,  # a process that has imported everything takes the next trial
             ),
             run_config=tune.RunConfig(
                 name=books.RAY_FOLDER,
