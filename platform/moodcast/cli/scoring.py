@@ -85,7 +85,10 @@ def calibrate(
         typer.Option(min=0.0, max=1.0, help="With --conversations: withhold what is less sure than it takes to be so often right."),
     ] = None,
 ) -> None:
-    """Fit a temperature on held-out speakers and store it in the bundle, so that what is served is as sure as it is right."""
+    """Fit a temperature on held-out speakers and store it in the bundle, so that what is served is as sure as it is right.
+
+    With --conversations it is that of turns of a conversation; that of utterances stays.
+    """
     import moodcast
     from moodcast.cli.words import console
     from moodcast.manifest import read_manifests
