@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from moodcast import bundle as bundles
-from moodcast.bundle import Bundle, Calibration, Provenance, load, probe_signal, save
+from moodcast.bundle import Bundle, Calibration, load, probe_signal, save
 from moodcast.chunks import ChunkPlan
 from moodcast.methods.erm import Erm
+from moodcast.provenance import Provenance
 from moodcast.run import Run, build
 
 MYLAB = """

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 import moodcast
 from moodcast import bundle as bundles
-from moodcast.bundle import Provenance
 from moodcast.chunks import ChunkPlan
 from moodcast.cli.verbs import app
 from moodcast.cluster.adapt import OLD, adapt
@@ -29,6 +28,7 @@ from moodcast.methods.erm import Erm
 from moodcast.methods.functionals import Functionals
 from moodcast.nn.moments import moments
 from moodcast.objectives import domain
+from moodcast.provenance import Provenance
 from moodcast.run import Run, build
 
 SMALL = {"width": 8, "channels": 4, "num_mels": 16}

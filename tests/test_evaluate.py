@@ -11,11 +11,12 @@ import soundfile
 
 from moodcast import evaluate as evaluation
 from moodcast.audio import fingerprint, read
-from moodcast.bundle import Bundle, ChosenOn, Provenance
+from moodcast.bundle import Bundle
 from moodcast.evaluate import evaluate
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.methods.erm import Erm
+from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build
 
 CLASSES = ("angry", "happy", "neutral", "sad")

@@ -21,8 +21,9 @@ import yaml
 from moodcast import bundle as bundles
 from moodcast import hub
 from moodcast.augment import Augment, Noise, Room
-from moodcast.bundle import Provenance, load, probe_signal, save
+from moodcast.bundle import load, probe_signal, save
 from moodcast.methods.erm import Erm
+from moodcast.provenance import Provenance
 from moodcast.run import Run, build
 
 CLASSES = ("angry", "happy", "neutral", "sad")

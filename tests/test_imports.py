@@ -17,7 +17,7 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 # and what lies beside it in the same folder, except in methods/ (no method imports another method).
 FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manifest", "metrics", "labels", "simulate"}
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
-MODEL = FLOOR | TORCH | {"method", "run"}
+MODEL = FLOOR | TORCH | {"method", "run", "provenance"}
 BUNDLE = MODEL | {"bundle"}
 TOOLS = {"audit", "corpora", "order", "passes", "step", "scores", "baselines", "evaluate", "report", "sweep_page", "study", "hub", "export"}
 TOOLS |= {"formats", "transfer", "diarize", "linking", "embedded", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
@@ -34,6 +34,7 @@ MAY: dict[str, set[str]] = {
     "method": {"batch", "chunks"},
     "adapting": {"method", "nn", "objectives", "features", "batch", "chunks"},
     "methods": {"adapting", "method", "nn", "objectives", "augment", "features", "batch", "chunks"},
+    "provenance": set(),
     "run": {"method", "chunks", "audio", "augment", "config", "labels"},
     "bundle": MODEL,
     "audit": FLOOR | {"cache"},

@@ -9,12 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from moodcast import podcast
-from moodcast.bundle import Answer, Bundle, Calibration, Provenance
+from moodcast.bundle import Answer, Bundle, Calibration
 from moodcast.chunks import ChunkPlan
 from moodcast.diarize import Given, Turn
 from moodcast.labels import Labels
 from moodcast.methods.erm import Erm
 from moodcast.pipelines import open_pipeline
+from moodcast.provenance import Provenance
 from moodcast.refine import Refinement
 from moodcast.run import Run, build
 from moodcast.speech import one_thread

@@ -16,7 +16,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from moodcast.batch import Prediction, collate
 from moodcast.carried import read_files, write_files
 from moodcast.chunks import Span, samples_of, split_evenly
 from moodcast.method import Method, device_of
+from moodcast.provenance import Provenance
 from moodcast.run import Run, build, run_from_dict, run_to_dict
 
 if TYPE_CHECKING:
@@ -47,52 +48,6 @@ PROBE_TOLERANCE = 1e-3  # of probabilities and of unit-length embeddings; thread
 MAX_BATCH_S = 120.0  # seconds of audio in one forward pass: bounds memory whatever is asked
 
 Wave = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class ChosenOn:
-    """The utterances by which one of several states of a method became the bundle: speakers, groups and fingerprints as in Provenance."""
-
-    speakers: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    fingerprints: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class AdaptedTo:
-    """What a bundle has heard without labels, of corpora that it was adapted to; speakers, groups and fingerprints as in Provenance.
-
-    unsealed: those of the corpora whose labels were used nevertheless, so that its scores on them are upper bounds.
-    """
-
-    corpora: tuple[str, ...] = ()
-    speakers: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    fingerprints: tuple[str, ...] = ()
-    hours: float = 0.0
-    transductive: bool = False
-    unsealed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What a bundle was trained on: enough to refuse a score on the same speakers or recordings.
-
-    speakers and groups as "corpus/name"; fingerprints of decoded audio (`audio.fingerprint`). leaks: what train.allow_leaks let through.
-    chosen_on: what it was not trained on, but its epoch and its temperature were chosen on (the dev side), apart. adapted_to: what it
-    heard without labels.
-    """
-
-    corpora: tuple[str, ...] = ()
-    speakers: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    fingerprints: tuple[str, ...] = ()
-    class_counts: dict[str, int] = field(default_factory=dict)
-    hours: float = 0.0
-    made_with: dict[str, str] = field(default_factory=dict)
-    leaks: tuple[str, ...] = ()
-    chosen_on: ChosenOn = ChosenOn()
-    adapted_to: AdaptedTo = AdaptedTo()
 
 
 @dataclass(frozen=True)

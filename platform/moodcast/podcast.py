@@ -188,7 +188,7 @@ def timeline(
 
 
 def chosen(bundle: Bundle, refine: Refinement | None = None) -> Refinement:
-    """What is done to raw answers of a bundle: what is asked, with the bundle's own bound on confidence where none is asked, and how cool it is."""
+    """What is done to raw answers of a bundle: what is asked, with its own bound on confidence where none is, and how cool it is."""
     how = refine or Refinement()
     bound = bundle.calibration.min_confidence if how.min_confidence is None else how.min_confidence
     return replace(how, min_confidence=bound, cooled=bundle.calibration.cooled)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodcast.bundle import ChosenOn, Provenance, load, save
+from moodcast.bundle import load, save
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.job import _typed, prepared, speaker_split, with_split
 from moodcast.cluster.publish import equal_error_rate, publish
@@ -17,6 +17,7 @@ from moodcast.cluster.work import inherited, provenance_of, sides
 from moodcast.config import leaves, replace_at
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance, leaks, read_manifest, read_manifests, write_manifest
+from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import build, run_from_dict, run_to_dict
 from tests.cluster.tiny import tiny_corpus, tiny_run
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from moodcast import metrics
-from moodcast.bundle import Bundle, Calibration, Provenance, load, save
+from moodcast.bundle import Bundle, Calibration, load, save
 from moodcast.cache import open_waves
 from moodcast.manifest import Utterance
 from moodcast.methods.erm import Erm
+from moodcast.provenance import Provenance
 from moodcast.run import Run, build
 from moodcast.study import calibrate
 from moodcast.study.calibrate import fit, temperature_of

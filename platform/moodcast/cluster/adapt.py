@@ -25,7 +25,7 @@ from torch import Tensor
 
 from moodcast import metrics
 from moodcast.batch import Batch, Prediction
-from moodcast.bundle import AdaptedTo, Bundle
+from moodcast.bundle import Bundle
 from moodcast.cluster.data import CachedStretches
 from moodcast.manifest import Utterance
 from moodcast.method import Method
@@ -33,6 +33,7 @@ from moodcast.method import Weights as LossWeights
 from moodcast.objectives import domain
 from moodcast.objectives.classes import divergence
 from moodcast.passes import TrainingView, predict_emotion
+from moodcast.provenance import AdaptedTo
 from moodcast.run import Train
 from moodcast.step import Trainer
 from moodcast.transfer import sealed

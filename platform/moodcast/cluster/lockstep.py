@@ -31,6 +31,7 @@ from moodcast.cluster.work import adapted_to, inherited, take_weights
 from moodcast.manifest import Utterance, folds
 from moodcast.order import Indices, balance_weights
 from moodcast.passes import predict_emotion
+from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build
 from moodcast.step import Trainer
 
@@ -165,9 +166,9 @@ class Lockstep:
         rows = [self.rows[i] for i in own]
         return counted(self.run, rows, given, self.counts)
 
-    def _provenance(self, member: Member) -> bundle.Provenance:
+    def _provenance(self, member: Member) -> Provenance:
         heard = self._of(member.heard)
-        own = bundle.Provenance(
+        own = Provenance(
             corpora=tuple(sorted({self.rows[i].corpus for i in np.unique(self.whole.owners[member.heard])})),
             speakers=heard.speakers,
             groups=heard.groups,
@@ -182,12 +183,12 @@ class Lockstep:
         start = self.run.start_from
         return inherited(own, bundle.load(start, self.trust, verify=False).provenance) if start else own
 
-    def _of(self, at: Indices) -> bundle.ChosenOn:
+    def _of(self, at: Indices) -> ChosenOn:
         """Speakers, groups and fingerprints of some stretches."""
         rows = [self.rows[i] for i in np.unique(self.whole.owners[at])]
         marks = {self.whole.store.fingerprints[i] for i in np.unique(self.whole.owners[at])}
         names = ({row.corpus_speaker for row in rows}, {row.corpus_group for row in rows}, marks)
-        return bundle.ChosenOn(*(tuple(sorted(found)) for found in names))
+        return ChosenOn(*(tuple(sorted(found)) for found in names))
 
 
 def usable(rows: Sequence[Utterance], run: Run) -> list[Utterance]:

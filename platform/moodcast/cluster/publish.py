@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from moodcast import bundle as bundles
 from moodcast import report as pages
-from moodcast.bundle import AdaptedTo, Bundle
+from moodcast.bundle import Bundle
 from moodcast.cache import open_waves
 from moodcast.chunks import samples_of
 from moodcast.evaluate import evaluate
 from moodcast.manifest import Utterance
+from moodcast.provenance import AdaptedTo
 
 TEST = "Scores on held-out speakers (split `test`, seed 0), 95 % intervals by bootstrap over speakers where they are given:"
 PROBE_S = 1.6  # the window of the embedded diarizer: speakers are told apart on about this much

@@ -27,6 +27,7 @@ from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method, find_method, method_name
 from moodcast.order import balance_weights
 from moodcast.passes import gather_objects, predict_emotion
+from moodcast.provenance import AdaptedTo, ChosenOn, Provenance
 from moodcast.run import Run, build, run_from_dict
 from moodcast.step import Stopped, Trainer, weights_digest
 from moodcast.study import calibrate
@@ -189,7 +190,7 @@ class Worker:
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,  # it is in its place already
         )
 
-    def provenance(self) -> bundle.Provenance:
+    def provenance(self) -> Provenance:
         """Who and what this run is trained on, and what the bundle was that it started from."""
         if not hasattr(self, "_provenance"):
             own = provenance_of(self.labelled, self.run, self.leaks(), self.dev, self.target, files.read_json(self.folder / files.RUN))
@@ -274,7 +275,7 @@ def provenance_of(
     dev: CachedStretches | None = None,
     target: CachedStretches | None = None,
     notes: Mapping[str, Any] | None = None,
-) -> bundle.Provenance:
+) -> Provenance:
     """What a bundle says it was trained on, what its epoch and temperature were chosen on, and which leaks were let through.
 
     target: what it heard without labels; notes: "transductive" and "unsealed" of it. data is None where it heard no labels at all.
@@ -282,7 +283,7 @@ def provenance_of(
     rows = [] if data is None else data.rows
     speakers, groups, fingerprints = _heard(data)
     told = notes or {}
-    return bundle.Provenance(
+    return Provenance(
         corpora=tuple(sorted({row.corpus for row in rows})),
         speakers=speakers,
         groups=groups,
@@ -291,16 +292,16 @@ def provenance_of(
         hours=_hours(data),
         made_with={"ray": ray.__version__},
         leaks=leaks,
-        chosen_on=bundle.ChosenOn(*_heard(dev)),
+        chosen_on=ChosenOn(*_heard(dev)),
         adapted_to=adapted_to(target, bool(told.get("transductive", False)), tuple(told.get("unsealed", ()))),
     )
 
 
-def adapted_to(target: CachedStretches | None, transductive: bool = False, unsealed: tuple[str, ...] = ()) -> bundle.AdaptedTo:
+def adapted_to(target: CachedStretches | None, transductive: bool = False, unsealed: tuple[str, ...] = ()) -> AdaptedTo:
     """Whom a bundle heard without labels."""
     speakers, groups, fingerprints = _heard(target)
     corpora = () if target is None else tuple(sorted({row.corpus for row in target.rows}))
-    return bundle.AdaptedTo(corpora, speakers, groups, fingerprints, _hours(target), transductive, unsealed)
+    return AdaptedTo(corpora, speakers, groups, fingerprints, _hours(target), transductive, unsealed)
 
 
 def _hours(side: CachedStretches | None) -> float:
@@ -315,7 +316,7 @@ def _heard(side: CachedStretches | None) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(sorted(names)) for names in found)
 
 
-def inherited(own: bundle.Provenance, given: bundle.Provenance) -> bundle.Provenance:
+def inherited(own: Provenance, given: Provenance) -> Provenance:
     """Weights that start from a bundle have heard what it has heard; class counts and hours stay those of this training, if it has any."""
     mine, theirs = own.adapted_to, given.adapted_to
     return replace(
@@ -327,8 +328,8 @@ def inherited(own: bundle.Provenance, given: bundle.Provenance) -> bundle.Proven
         class_counts=own.class_counts or given.class_counts,
         hours=own.hours or given.hours,
         leaks=tuple(dict.fromkeys((*given.leaks, *own.leaks))),
-        chosen_on=bundle.ChosenOn(*map(_together, astuple(own.chosen_on), astuple(given.chosen_on))),
-        adapted_to=bundle.AdaptedTo(
+        chosen_on=ChosenOn(*map(_together, astuple(own.chosen_on), astuple(given.chosen_on))),
+        adapted_to=AdaptedTo(
             corpora=_together(mine.corpora, theirs.corpora),
             speakers=_together(mine.speakers, theirs.speakers),
             groups=_together(mine.groups, theirs.groups),

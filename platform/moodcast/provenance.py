@@ -1,0 +1,51 @@
+"""What a bundle knows of its making: whom it heard, with labels and without, and by whom it was chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ChosenOn:
+    """The utterances by which one of several states of a method became the bundle: speakers, groups and fingerprints as in Provenance."""
+
+    speakers: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AdaptedTo:
+    """What a bundle has heard without labels, of corpora that it was adapted to; speakers, groups and fingerprints as in Provenance.
+
+    unsealed: those of the corpora whose labels were used nevertheless, so that its scores on them are upper bounds.
+    """
+
+    corpora: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
+    hours: float = 0.0
+    transductive: bool = False
+    unsealed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a bundle was trained on: enough to refuse a score on the same speakers or recordings.
+
+    speakers and groups as "corpus/name"; fingerprints of decoded audio (`audio.fingerprint`). leaks: what train.allow_leaks let through.
+    chosen_on: what it was not trained on, but its epoch and its temperature were chosen on (the dev side), apart. adapted_to: what it
+    heard without labels.
+    """
+
+    corpora: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
+    class_counts: dict[str, int] = field(default_factory=dict)
+    hours: float = 0.0
+    made_with: dict[str, str] = field(default_factory=dict)
+    leaks: tuple[str, ...] = ()
+    chosen_on: ChosenOn = ChosenOn()
+    adapted_to: AdaptedTo = AdaptedTo()
