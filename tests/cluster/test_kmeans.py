@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from moodcast.study import units
+from moodcast.study import kmeans as plain
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -16,14 +16,14 @@ def test_k_means_over_shares_equals_the_local_one() -> None:
 
     rng = np.random.default_rng(0)
     frames = rng.normal(size=(3000, 12)) + 2 * rng.normal(size=(8, 12))[rng.integers(0, 8, 3000)]
-    first = units.first_centres(frames, 20)
+    first = plain.first_centres(frames, 20)
     told: list[tuple[int, int]] = []
     found, inertia = kmeans.cluster(np.array_split(frames, 3), first, progress=lambda done, of: told.append((done, of)))
     model = KMeans(20, init=first, n_init=1, max_iter=100, tol=0.0, algorithm="lloyd").fit(frames)
     np.testing.assert_allclose(found, model.cluster_centers_, atol=1e-6)
     assert inertia == pytest.approx(model.inertia_, rel=1e-9)
     assert told[-1][0] < 100  # it ended where nothing moved
-    local, _ = units.cluster(frames, first)
+    local, _ = plain.cluster(frames, first)
     np.testing.assert_allclose(found, local, atol=1e-6)
 
 

@@ -18,7 +18,7 @@ from moodcast.manifest import Utterance, write_manifest
 from moodcast.methods.erm import Erm
 from moodcast.methods.functionals import Functionals
 from moodcast.run import Run, build
-from moodcast.study import frames, phonetics, units_page
+from moodcast.study import frames, hearing, phonetics, units_page
 from moodcast.study.vowels import CARDINAL_HZ, VOWELS
 from tests.study.test_vowels import RATE, voiced
 
@@ -55,12 +55,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
 
 
 @pytest.fixture(scope="module")
-def heard(rows: list[Utterance]) -> phonetics.Heard:
-    return phonetics.hear(rows, frames.cepstrum(), RATE)
+def heard(rows: list[Utterance]) -> hearing.Heard:
+    return hearing.hear(rows, frames.cepstrum(), RATE)
 
 
 @pytest.fixture(scope="module")
-def found(heard: phonetics.Heard) -> dict[str, Any]:
+def found(heard: hearing.Heard) -> dict[str, Any]:
     return {**phonetics.examine(heard, EMOTIONS, 20, draws=40), "frames": "log-mel cepstra"}
 
 
@@ -83,7 +83,7 @@ def test_an_emotion_that_changes_the_voice_is_seen_in_both_corpora(found: dict[s
     assert any("Emotion moves" in said for said in units_page.verdicts(found))
 
 
-def test_the_same_seed_finds_the_same(heard: phonetics.Heard) -> None:
+def test_the_same_seed_finds_the_same(heard: hearing.Heard) -> None:
     first, second, other = (phonetics.examine(heard, EMOTIONS, 20, seed, draws=3) for seed in (0, 0, 1))
     assert first == second
     assert first["likeness"] != other["likeness"]
@@ -104,7 +104,7 @@ def test_two_corpora_of_one_language_are_the_control(rows: list[Utterance]) -> N
     third = [
         Utterance(f"x{row.id}", row.path, corpus="third", language="en", speaker=row.speaker, emotion=row.emotion) for row in rows[48:]
     ]
-    heard = phonetics.hear([*rows, *third], frames.cepstrum(), RATE)
+    heard = hearing.hear([*rows, *third], frames.cepstrum(), RATE)
     control = phonetics.examine(heard, EMOTIONS, 20, draws=10)["control"]
     assert control["num_pairs"] == [1, 2]
     assert control["difference"][0] > 0  # the third is a copy of the second

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 from sklearn.cluster import KMeans
 
-from moodcast.study import units
+from moodcast.study import kmeans, units
 from moodcast.study.units import Tokens
 
 Floats = NDArray[np.float64]
@@ -146,7 +146,7 @@ def test_adjusted_p_is_that_of_benjamini_and_hochberg() -> None:
 def steps(shares: list[Floats], centres: Floats, iterations: int) -> tuple[Floats, float]:
     inertia = 0.0
     for _ in range(iterations):
-        centres, inertia = units.lloyd_step(centres, [units.partial_sums(share, centres) for share in shares])
+        centres, inertia = kmeans.lloyd_step(centres, [kmeans.partial_sums(share, centres) for share in shares])
     return centres, inertia
 
 
@@ -155,7 +155,7 @@ def steps(shares: list[Floats], centres: Floats, iterations: int) -> tuple[Float
 def test_steps_over_shares_are_those_of_scikit_learn(shares: int, num_units: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     frames = rng.normal(size=(150, 4)) + 3 * rng.integers(0, 4, (150, 1))
-    first = units.first_centres(frames, num_units, seed)
+    first = kmeans.first_centres(frames, num_units, seed)
     cut = [frames[i::shares] for i in range(shares)]
     model = KMeans(num_units, init=first, n_init=1, max_iter=4, tol=0.0, algorithm="lloyd").fit(frames)
     np.testing.assert_allclose(steps(cut, first, model.n_iter_)[0], model.cluster_centers_, atol=1e-6)
@@ -173,4 +173,4 @@ def test_a_cluster_that_nobody_chose_goes_where_scikit_learn_puts_it() -> None:
 
 def test_too_few_frames_for_the_units_are_refused() -> None:
     with pytest.raises(ValueError, match="100 units of 20 frames"):
-        units.first_centres(np.zeros((20, 3)), 100)
+        kmeans.first_centres(np.zeros((20, 3)), 100)

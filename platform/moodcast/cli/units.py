@@ -38,7 +38,7 @@ def units(
 
     from moodcast.cli import show
     from moodcast.manifest import read_manifests
-    from moodcast.study import phonetics, units_page
+    from moodcast.study import hearing, phonetics, units_page
 
     if bundle is not None and encoder is not None:
         raise ValueError("--bundle and --encoder both name an encoder; give one of them")
@@ -48,7 +48,7 @@ def units(
         raise ValueError(f"no utterance has one of the emotions {', '.join(names)}; --emotions names others")
     framer, rate, what = framer_of(bundle, encoder, layer)
     with progress("listening", total=len(rows)) as advance:
-        heard = phonetics.hear(rows, framer, rate, use_phones=not acoustic, seed=seed, progress=advance)
+        heard = hearing.hear(rows, framer, rate, use_phones=not acoustic, seed=seed, progress=advance)
     where = nullcontext()
     cluster: phonetics.Clusterer | None = None
     if workers:

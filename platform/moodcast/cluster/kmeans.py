@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import ray
 
-from moodcast.study.units import Floats, lloyd_step, partial_sums
+from moodcast.study.kmeans import lloyd_step, partial_sums
+from moodcast.study.units import Floats
 
 
 def cluster(

@@ -1,6 +1,6 @@
 """The study behind `moodcast units`: corpora are heard, frames clustered, vowels compared across corpora, languages and emotions.
 
-`hear` keeps the frames inside vowels and a few others; `examine` does the rest. What a statement means: study/units.py.
+What is heard of a corpus, by `few` of it: study/hearing.py; `examine` does the rest. What a statement means: study/units.py.
 """
 
 from __future__ import annotations
@@ -12,38 +12,18 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import rankdata  # type: ignore[import-untyped]
 
-from moodcast import audio
 from moodcast.manifest import Utterance
-from moodcast.study import units, vowels
-from moodcast.study.frames import Framer
+from moodcast.study import kmeans, units, vowels
+from moodcast.study.hearing import Heard
 from moodcast.study.units import Floats, Ints, Likeness, Tokens
 from moodcast.study.vowels import VOWELS
 
 Clusterer = Callable[[Floats, Floats], tuple[Floats, float]]  # frames, first centres -> centres, inertia
-Progress = Callable[[int, int], None]
 
-SAMPLED = 40  # frames of an utterance that k-means may see
 LARGEST = 40_000  # frames that k-means sees
 FEWEST_DRAWN, UTTERANCES_EACH = 12, 25  # speakers of a corpus that is too large, and utterances of each
-
-
-@dataclass(frozen=True)
-class Heard:
-    """The vowels of all utterances. Frames [F, D] inside vowels with the token of each, sampled frames [F', D] with their row; of each
-    token the row, the name that a label file gives (index of VOWELS, -1 without one), and F1, F2 in Hz.
-    """
-
-    rows: tuple[Utterance, ...]
-    frames: NDArray[np.float32]
-    token_of: Ints
-    sampled: NDArray[np.float32]
-    sampled_row: Ints
-    row_of: Ints
-    named: Ints
-    formants: Floats
 
 
 def few(rows: Sequence[Utterance], emotions: Sequence[str], most: int, seed: int = 0) -> list[Utterance]:
@@ -65,62 +45,6 @@ def few(rows: Sequence[Utterance], emotions: Sequence[str], most: int, seed: int
             own = [row for turn in range(max(map(len, shuffled))) for pile in shuffled for row in pile[turn : turn + 1]][:most]
         kept += sorted(own, key=lambda row: row.id)
     return kept
-
-
-def hear(
-    rows: Sequence[Utterance], framer: Framer, rate: int, use_phones: bool = True, seed: int = 0, progress: Progress | None = None
-) -> Heard:
-    """Listen to every row: vowels by its phone labels where it has some (and `use_phones`), else by the machine's ear.
-
-    Raises AudioError for what cannot be read, ValueError where nobody says a vowel.
-    """
-    rng = np.random.default_rng(seed)
-    frames, token_of, sampled, sampled_row, row_of, named, formants = ([] for _ in range(7))  # type: ignore[var-annotated]
-    for index, row in enumerate(rows):
-        wave = audio.read(row.path, row.start_s, row.stop_s, rate)
-        found, middles = framer(wave)
-        spans, names, pairs = _vowels(row, wave, rate, use_phones)
-        for (start_s, stop_s), name, pair in zip(spans, names, pairs, strict=True):
-            inside = np.flatnonzero((middles >= start_s) & (middles < stop_s))
-            inside = inside if len(inside) else np.array([np.abs(middles - (start_s + stop_s) / 2).argmin()])
-            token_of += [len(row_of)] * len(inside)
-            frames.append(found[inside])
-            row_of.append(index)
-            named.append(name)
-            formants.append(pair)
-        loud = found[vowels.loud_at(wave, rate, middles)]
-        some = loud[np.sort(rng.permutation(len(loud))[:SAMPLED])]
-        sampled.append(some)
-        sampled_row += [index] * len(some)
-        if progress is not None:
-            progress(index + 1, len(rows))
-    if not row_of:
-        raise ValueError(f"no vowel was found in {len(rows)} utterances; wanted recordings of speech")
-    return Heard(
-        tuple(rows),
-        np.concatenate(frames),
-        np.array(token_of, dtype=np.int64),
-        np.concatenate(sampled),
-        np.array(sampled_row, dtype=np.int64),
-        np.array(row_of, dtype=np.int64),
-        np.array(named, dtype=np.int64),
-        np.array(formants, dtype=float),
-    )
-
-
-def _vowels(
-    row: Utterance, wave: NDArray[np.float32], rate: int, use_phones: bool
-) -> tuple[list[tuple[float, float]], list[int], list[tuple[float, float]]]:
-    """Spans, names (index of VOWELS, -1 without a label) and formants of the vowels of a row."""
-    if use_phones and row.phones:
-        marks = vowels.labelled(row.phones, len(wave) / rate)
-        spans = [(start_s, stop_s) for _, start_s, stop_s in marks]
-        return spans, [VOWELS.index(name) for name, _, _ in marks], [(f1, f2) for f1, f2 in vowels.measured(wave, rate, spans)]
-    found = vowels.nuclei(wave, rate)
-    return [(a, b) for a, b, _, _ in found], [-1] * len(found), [(f1, f2) for _, _, f1, f2 in found]
-
-
-# ------------------------------------------------------------------------------------------------------ the study
 
 
 @dataclass(frozen=True)
@@ -146,8 +70,8 @@ def examine(
     corpora = _corpora(heard)
     standard, sample = standardised(heard, corpora)
     chosen = _balanced(heard, emotions, seed)
-    fit = cluster or units.cluster
-    centres, inertia = fit(sample[chosen], units.first_centres(sample[chosen], num_units, seed))
+    fit = cluster or kmeans.cluster
+    centres, inertia = fit(sample[chosen], kmeans.first_centres(sample[chosen], num_units, seed))
     tokens = tokens_of(heard, corpora, standard, centres, emotions)
     cell_of = np.arange(len(corpora.names) * len(VOWELS)).reshape(len(corpora.names), len(VOWELS))
     found = units.likeness(tokens, cell_of, tokens.vowel, cell_of.size, draws, 5 * draws, seed)
@@ -203,7 +127,7 @@ def tokens_of(heard: Heard, corpora: Corpora, standard: Floats, centres: Floats,
     rows = [heard.rows[i] for i in heard.row_of]
     corpus = np.array([corpora.names.index(row.corpus) for row in rows])
     names = sorted({row.corpus_speaker for row in rows})
-    unit, _ = units.nearest_units(standard, centres)
+    unit, _ = kmeans.nearest_units(standard, centres)
     counts = np.zeros((len(rows), len(centres)))
     np.add.at(counts, (heard.token_of, unit), 1.0)
     vowel = heard.named.copy()
@@ -305,7 +229,7 @@ def _again(
     draws: int,
 ) -> float:
     """Rank correlation of S* with that of another clustering."""
-    centres, _ = fit(sample, units.first_centres(sample, number, seed))
+    centres, _ = fit(sample, kmeans.first_centres(sample, number, seed))
     tokens = tokens_of(heard, corpora, standard, centres, emotions)
     other = units.likeness(tokens, cell_of, tokens.vowel, cell_of.size, min(draws, 50), 0, seed)
     upper = np.triu_indices(cell_of.size, 1)
