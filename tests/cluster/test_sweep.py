@@ -373,6 +373,16 @@ def test_what_adapts_is_scored_on_speakers_of_the_source_and_reported_on_the_tar
     assert moodcast.load(ledger.folder / retrain.BUNDLE).provenance.adapted_to.speakers == ("other/ts2", "other/ts3")
 
 
+def test_inner_folds_are_asked_as_the_source_is_and_never_as_the_target(
+    rows: list[Utterance], target: list[Utterance], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(self: Coral, batch: Any) -> Any:
+        raise AssertionError("asked as the target is")
+
+    monkeypatch.setattr(Coral, "forward", forward)
+    assert 0 < trial_of(adapting(rows, target, tmp_path / "sweep"), {}, cache).next()["value"] <= 1
+
+
 def test_a_sweep_and_its_rival_hear_the_same_target(rows: list[Utterance], target: list[Utterance], tmp_path: Path) -> None:
     def two(trial: Any) -> dict[str, Any]:
         return {**strength(trial), "train.lr": trial.suggest_float("train.lr", 1e-4, 1e-1, log=True)}
