@@ -54,7 +54,8 @@ def one_emotion(rows: Sequence[Utterance], labels: Labels, seed: int) -> list[Ut
     return [row for _, said in sorted(by_speaker.items()) for row in said[str(draw.choice(sorted(said)))]]
 
 
-def judged(pairs: Sequence[Pair], how: Refinement) -> list[tuple[Judged, ...]]:
+def judged(pairs: Sequence[Pair], bundle: Bundle, way: str) -> list[tuple[Judged, ...]]:
+    how = podcast.chosen(bundle, WAYS[way])
     return [coverage.judge(reference, refined(raw, how)) for reference, raw in pairs]
 
 
@@ -69,19 +70,19 @@ def signed(interval: metrics.Interval) -> str:
 
 
 def report(name: str, bundle: Bundle, pairs: Sequence[Pair]) -> None:
-    raw = confusions(judged(pairs, WAYS["raw"]), bundle.classes)
-    verdicts = [one.mixed > 0 for _, answered in pairs for one in refined(answered, WAYS["adapted"]).adaptation]
-    for way, how in WAYS.items():
-        counts = confusions(judged(pairs, how), bundle.classes)
+    raw, centred = confusions(judged(pairs, bundle, "raw"), bundle.classes), podcast.chosen(bundle, WAYS["adapted"])
+    verdicts = [one.mixed > 0 for _, answered in pairs for one in refined(answered, centred).adaptation]
+    for way in WAYS:
+        counts = confusions(judged(pairs, bundle, way), bundle.classes)
         told = "" if way == "raw" else signed(metrics.paired_bootstrap(metrics.uar, counts, raw))
         opened = f"{100 * np.mean(verdicts):.0f} %" if way == "adapted" else ""
         uar = metrics.speaker_bootstrap(metrics.uar, counts)
         print(f"| {name} | {len(pairs)}, {int(counts.sum())} | {way} | {uar} | {told} | {opened} |", flush=True)
 
 
-def sureness(name: str, classes: Sequence[str], before: Sequence[Pair], after: Sequence[Pair]) -> None:
-    errors = [coverage.measures(judged(pairs, WAYS["raw"]), classes)["ece"] for pairs in (before, after)]
-    points = coverage.curve(judged(after, WAYS["raw"]), BOUNDS)
+def sureness(name: str, bundle: Bundle, before: Sequence[Pair], after: Sequence[Pair]) -> None:
+    errors = [coverage.measures(judged(pairs, bundle, "raw"), bundle.classes)["ece"] for pairs in (before, after)]
+    points = coverage.curve(judged(after, bundle, "raw"), BOUNDS)
     told = "; ".join(f"{p.min_confidence:g}: {100 * p.coverage.value:.0f} answered, {p.accuracy} right" for p in points)
     print(f"{name}: calibration error {errors[0]}, cooled {errors[1]}; from a confidence of {told}", flush=True)
 
@@ -102,7 +103,7 @@ def main() -> None:
     if asked.calibrate:
         rows = [row for path in asked.calibrate for row in read_manifest(path)]
         fitted = calibrate.fit_conversations(bundle, rows, num=12, seed=asked.seed + 1)
-        print(f"temperature {fitted.temperature:.2f} of {fitted.num_utterances} turns of {fitted.num_speakers} speakers\n")
+        print(f"temperature {fitted.turn_temperature} of {fitted.num_turns} turns of {fitted.num_turn_speakers} speakers\n")
         cooled = Bundle(bundle.run, bundle.method, bundle.provenance, {}, bundle.sha256, bundle.name, fitted)
     print(f"bundle {bundle.name} {bundle.sha256[:12]}, split {asked.split}, seed {asked.seed}, {asked.seconds:g} s\n")
     print("| manifest | conversations, turns | way | UAR % | minus raw | guard open |\n|---|---|---|---|---|---|")
@@ -113,7 +114,7 @@ def main() -> None:
         pairs = heard(bundle, chosen, asked.num, asked.seconds, asked.seed)
         report(path.stem, bundle, pairs)
         if cooled is not None:
-            sureness(path.stem, bundle.classes, pairs, heard(cooled, chosen, asked.num, asked.seconds, asked.seed))
+            sureness(path.stem, bundle, pairs, heard(cooled, chosen, asked.num, asked.seconds, asked.seed))
 
 
 if __name__ == "__main__":
