@@ -177,13 +177,25 @@ def ideas_table(grid: Grid) -> str:
     return "\n".join(lines)
 
 
-def five_table(grid: Grid) -> str:
-    """What five networks are worth above one, with minimum class confusion and without: means over pairs."""
+def five_table(grid: Grid, before: Grid) -> str:
+    """What five networks are worth above one, with minimum class confusion and without: means over pairs. before: earlier seeds of one."""
     lines = ["| difference | seeds | mean over pairs |", "|---|---|---|"]
-    for one, other in (("mcc", "target_norm"), ("five_norm", "target_norm"), ("five_mcc", "mcc"), ("five_mcc", "five_norm")):
-        if seeds := grid.seeds(one, other):
-            lines.append(f"| `{one}` above `{other}` | {len(seeds)} | {told(grid.mean(one, other), sign=True)} |")
+    differences = [("mcc", BASE), ("five_norm", BASE), ("five_mcc", "mcc"), ("five_mcc", "five_norm"), ("five_mcc", BASE)]
+    together = Grid([row for which in (before, grid) for row in which.rows.values() if row["method"] in (BASE, "mcc")])
+    for which, one, other in [(together, "mcc", BASE), *((grid, *pair) for pair in differences)]:
+        if seeds := which.seeds(one, other):
+            lines.append(f"| `{one}` above `{other}` | {ranges(seeds)} | {told(which.mean(one, other), sign=True)} |")
     return "\n".join(lines)
+
+
+def ranges(seeds: list[int]) -> str:
+    """Seeds as words.
+
+    >>> ranges([0, 1, 2]), ranges([5]), ranges([1, 4])
+    ('0 to 2', '5', '1, 4')
+    """
+    whole = len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
 
 
 def pairs_table(grid: Grid) -> str:
@@ -224,7 +236,7 @@ def wanted() -> str:
         ("fresh", means_table(Grid([row for row in read(GRID) if row["seed"] in FRESH and row["method"] in PUBLISHED]))),
         ("ideas", ideas_table(grid)),
         ("pairs", pairs_table(grid)),
-        ("five", five_table(five)),
+        ("five", five_table(five, grid)),
         ("frames", means_table(frames)),
         ("frames_pairs", pairs_table(frames)),
         ("anchors", means_table(anchors) + "\n\n" + anchors_table(anchors)),

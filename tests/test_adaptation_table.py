@@ -59,9 +59,11 @@ def test_five_networks_are_compared_with_one_on_the_seeds_that_both_have() -> No
     rows = [
         row(name, seed, right) for name, right in (("target_norm", 3), ("mcc", 5), ("five_norm", 4), ("five_mcc", 6)) for seed in (5, 6)
     ]
-    found = table.five_table(table.Grid([*rows, row("five_mcc", 7, 1)]))
-    assert "| `five_mcc` above `mcc` | 2 | +10.0 [10.0, 10.0] |" in found
-    assert "| `five_mcc` above `five_norm` | 2 | +20.0 [20.0, 20.0] |" in found
+    before = [row("target_norm", 0, 3), row("mcc", 0, 8)]
+    found = table.five_table(table.Grid([*rows, row("five_mcc", 7, 1)]), table.Grid(before))
+    assert "| `mcc` above `target_norm` | 0, 5, 6 | +30.0" in found
+    assert "| `five_mcc` above `mcc` | 5 to 6 | +10.0 [10.0, 10.0] |" in found
+    assert "| `five_mcc` above `five_norm` | 5 to 6 | +20.0 [20.0, 20.0] |" in found
 
 
 def test_chances_of_methods_are_corrected_and_bounds_and_ideas_are_not_counted() -> None:
