@@ -3,7 +3,7 @@
     python benchmarks/precision.py [--steps 6] [--rounds 3] [--device cpu]
 
 Two encoders: the convolutions over log-mel of the erm job (0.27 M parameters), and `pretrained` with a whole HuBERT in training, of random
-weights, as wide as the base models with fewer layers (written by this script). Voice-like noise of 2.5 s, batches of 16 and of 2; a step is
+weights, as wide as the base models with fewer layers (written by this script). Voice-like noise of 2.5 s, batches of 32 and of 2; a step is
 losses, gradients and the optimiser, with spectra and heads, which stay float32 in both. The rate of a round is that of its median step,
 by processor time on a CPU, which other work on the machine disturbs less than the clock on the wall.
 
@@ -44,7 +44,7 @@ def main() -> None:
         write_encoder(Path(home), options.layers)
         whole = Pretrained.Config(encoder=home, tune="full", thaw_per_epoch=0, dropout=0.0)
         runs = {
-            "convolutions": (ERM, 16, 1.3),
+            "convolutions": (ERM, ERM.train.batch_size, 1.3),
             "transformer": (replace(ERM, method=whole, chunks=ChunkPlan(length_s=2.5, hop_s=2.5)), 2, 1.5),
         }
         sides = {name: [Side(run, size, precision, options.device) for precision in PRECISIONS] for name, (run, size, _) in runs.items()}

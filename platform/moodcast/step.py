@@ -119,6 +119,15 @@ class LossModule(nn.Module):
             return self.method.losses(batches)
 
 
+def check_precision(method: Method, train: Train) -> None:
+    """Raises ValueError where a precision is asked for that nothing of the method would compute in."""
+    if train.precision != "float32" and not has_encoders(method):
+        raise ValueError(
+            f"train.precision={train.precision} is for encoders that train, and this {type(method).__name__} has none: what it computes is "
+            "little and wants every digit; leave it at float32"
+        )
+
+
 def train_step(
     module: nn.Module, method: Method, optimizer: torch.optim.Optimizer, batches: Mapping[str, Batch], clip_norm: float, accumulate: int = 1
 ) -> dict[str, Tensor]:
@@ -185,11 +194,7 @@ class Trainer:
         if (target is not None) != (len(method.streams) == 2):
             came = "one" if target is None else "two"
             raise ValueError(f"{type(method).__name__} trains on the streams {method.streams}; stretches of {came} came")
-        if train.precision != "float32" and not has_encoders(method):
-            raise ValueError(
-                f"train.precision={train.precision} is for encoders that train, and this {type(method).__name__} has none: what it "
-                "computes is little and wants every digit; leave it at float32"
-            )
+        check_precision(method, train)
         self.method, self.train, self.data, self.target = method, train, data, target
         self.world, self.rank = world, rank
         self.steps = num_steps(len(data), train.batch_size)

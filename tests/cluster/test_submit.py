@@ -135,9 +135,11 @@ def test_a_submitted_job_adapts_to_targets_that_were_sent_along_and_that_lie_the
     fields = "labels.classes=high,low audio.rate=8000 chunks.length_s=0.5 chunks.hop_s=0.5 method.front.kind=functionals".split()
     words = ["submit", "coral", manifest, "-a", nodes.address, "--out", out, "--name", "adapted", *fields]
     words += ["method.front.width=8", "train.batch_size=8", "train.epochs=2", "train.threads=1"]
-    words += ["--target", tmp_path / "sent.parquet", "--target", f"cluster:{tmp_path / 'there.parquet'}"]
+    words += ["--target", tmp_path / "sent.parquet", "--target", f"cluster:{tmp_path / 'there.parquet'}", "--encode"]
     code, _, told = ended(begin(*words))
     assert code == 0, told
+    assert re.search(r"^decoded 216 recordings, 0\.02 h \(\d+ now, .*; encoded 216 stretches \(216 now, 0 before\)$", told, re.MULTILINE)
+    assert "computing features" not in told  # they were there
     kept = read_manifest(out / "adapted" / files.TARGET)
     assert {row.id for row in kept} == {row.id for row in far if row.speaker != "s0"}  # both, and nothing of the test side
     assert {row.emotion for row in kept} == {None}

@@ -176,6 +176,12 @@ def moved(rows: list[Utterance], **change: Any) -> list[Utterance]:
         ({}, replace_at(RUN, {"labels.classes": ("high", "low", "bored")}), 1, r"no training utterance of \['bored'\]"),
         ({}, replace_at(RUN, {"labels.classes": ("x", "y")}), 1, "no utterance to train on among 160"),
         ({}, RUN, 5, "batch_size=12 cannot be shared equally by 5 workers; choose a multiple"),
+        (
+            {},
+            replace_at(RUN, {"train.precision": "bfloat16"}),
+            1,
+            "train.precision=bfloat16 is for encoders that train, and this Tiny",
+        ),
         ({}, RUN, (2, 5), "batch_size=12 cannot be shared equally by any number of workers from 2 to 5; choose a multiple of 60"),
         ({}, RUN, (2, 1), r"wanted a number of workers, or the fewest and the most, got \(2, 1\)"),
     ],

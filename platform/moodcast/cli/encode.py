@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from moodcast.cli.words import find_run, progress, say, sort_words
+from moodcast.cli.words import find_run, progress, sort_words
 from moodcast.cluster.options import Gpu, Target, Transductive, Unseal
 
 
@@ -41,8 +41,4 @@ def encode(
             gpu=gpu,
             progress=advance,
         )
-    print(f"decoded: {done.rows} recordings, {done.hours:.2f} h ({done.decoded} now, {done.rows - done.decoded} before)")
-    if done.kind:
-        print(f"encoded: {done.stretches} stretches ({done.encoded} now, {done.stretches - done.encoded} before)")
-    else:
-        say("nothing of this run stays frozen and may be kept, so that nothing is encoded ahead", "note")
+    print(done.said())

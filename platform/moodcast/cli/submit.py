@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodcast.cli.words import console, fail, find_job, find_run, say, sort_words
-from moodcast.cluster.options import Gpu, Name, Target, Track, Transductive, Unseal, Workers, without_run, workers_of
+from moodcast.cluster.options import Ahead, Gpu, Name, Target, Track, Transductive, Unseal, Workers, without_run, workers_of
 
 if TYPE_CHECKING:
     from moodcast.cluster.submit import JobDetails, JobSubmissionClient
@@ -41,6 +41,7 @@ def submit(
     target: Target = None,
     transductive: Transductive = False,
     unseal: Unseal = False,
+    encode_first: Ahead = False,
     track: Track = None,
     paths: Annotated[
         list[str] | None,
@@ -75,7 +76,7 @@ def submit(
         workers=workers_of(workers),
         gpu=gpu,
         target=target or (),
-        options=[word for word, said in (("--transductive", transductive), ("--unseal", unseal)) if said],
+        options=[word for word, said in (("--transductive", transductive), ("--unseal", unseal), ("--encode", encode_first)) if said],
         track=named(track),
         moved=moved,
         python=python,

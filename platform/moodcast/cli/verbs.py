@@ -10,7 +10,7 @@ import typer
 from moodcast.cli import adapt, data, encode, scoring, submit, talks, units
 from moodcast.cli import tune as tuning
 from moodcast.cli.words import fail, find_run, options, progress, run, say, sort_words
-from moodcast.cluster.options import Gpu, Name, Out, Resume, Target, Track, Transductive, Unseal, Workers, workers_of
+from moodcast.cluster.options import Ahead, Gpu, Name, Out, Resume, Target, Track, Transductive, Unseal, Workers, workers_of
 
 if TYPE_CHECKING:
     from moodcast.bundle import Answer
@@ -68,6 +68,7 @@ def train(
     target: Target = None,
     transductive: Transductive = False,
     unseal: Unseal = False,
+    encode_first: Ahead = False,
     track: Track = None,
 ) -> None:
     """Train a method on Ray. Every field of the run can be changed by its dotted name: `train.lr=1e-4 chunks.length_s=0.5`."""
@@ -95,6 +96,7 @@ def train(
             target=target or (),
             transductive=transductive,
             unsealed=unseal,
+            ahead=encode_first,
             track=chosen(track),
         )
     except KeyboardInterrupt as stopped:  # its message says where the run stands and how to go on

@@ -24,7 +24,6 @@ import ray.data
 import torch
 
 from moodcast import cache as caches
-from moodcast.audio import AudioError
 from moodcast.cluster import local, nodes
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
@@ -47,6 +46,13 @@ class Encoded:
     encoded: int
     hours: float
     kind: str
+
+    def said(self) -> str:
+        """In a line."""
+        decoded = f"decoded {self.rows} recordings, {self.hours:.2f} h ({self.decoded} now, {self.rows - self.decoded} before)"
+        if not self.kind:
+            return f"{decoded}; nothing of this run stays frozen and may be kept, so nothing is encoded"
+        return f"{decoded}; encoded {self.stretches} stretches ({self.encoded} now, {self.stretches - self.encoded} before)"
 
 
 def encode(
@@ -86,7 +92,7 @@ def encode(
     if errors:
         shown = "; ".join(errors[: caches.SHOWN])
         more = f"; and {len(errors) - caches.SHOWN} shards more" if len(errors) > caches.SHOWN else ""
-        raise AudioError(f"{shown}{more}. What could be read is kept; mend these, and encode again")
+        raise ValueError(f"{shown}{more}. What could be read is kept; mend these, and encode again")
     numbers = {name: sum(shard[name] for shard in found) for name in ("decoded", "stretches", "encoded", "seconds")}
     return Encoded(total, numbers["decoded"], numbers["stretches"], numbers["encoded"], numbers["seconds"] / 3600, found[0]["kind"])
 
@@ -158,12 +164,12 @@ def encode_shard(row: dict[str, Any], given: str) -> dict[str, Any]:
     there = caches.has_waves(rows, run.audio.rate, root)
     found = {"rows": len(rows), "decoded": 0, "stretches": 0, "encoded": 0, "seconds": 0.0, "kind": encoder.kind, "errors": []}
     try:
-        data = CachedStretches(rows, run, root)
-    except AudioError as error:
-        return {"told": {**found, "errors": [str(error)]}}
-    found |= {"decoded": 0 if there else len(rows), "stretches": len(data), "seconds": float(data.seconds.sum())}
-    if encoder.kind:
-        found["encoded"] = keep_features(encoder.method, [data], encoder.kind, root)
+        data = CachedStretches(rows, run, root, labelled=all(run.labels.target(row) is not None for row in rows))
+        found |= {"decoded": 0 if there else len(rows), "stretches": len(data), "seconds": float(data.seconds.sum())}
+        if encoder.kind:
+            found["encoded"] = keep_features(encoder.method, [data], encoder.kind, root)
+    except ValueError as error:  # the user's to mend, so the other shards are gone through first
+        found["errors"] = [str(error)]
     return {"told": found}
 
 

@@ -11,17 +11,20 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from moodcast import config
 from moodcast.cluster import folder as files
 from moodcast.cluster import local, nodes, options, tracker
 from moodcast.cluster.publish import publish
-from moodcast.cluster.train import Fit, Interrupted, fit, method_of, trust_of
+from moodcast.cluster.train import Fit, Interrupted, fit, method_of, span, trust_of
+from moodcast.cluster.watch import counting
 from moodcast.manifest import Utterance, read_manifest, read_manifests, split_by_group
 from moodcast.run import Run
 
@@ -42,13 +45,15 @@ def train(
     target: Sequence[str | Path] | Sequence[Utterance] = (),
     transductive: bool = False,
     unsealed: bool = False,
+    ahead: bool = False,
     track: Sequence[str] | None = None,
 ) -> Fit:
     """Train `run` on manifests (their rows together) or rows; see `moodcast.cluster.train.fit`.
 
     Rows without any split are split by speaker and dialogue, seed 0. Where speakers are what is learned, the dev split is made of other
     utterances of the training speakers, who become the classes. target: manifests of what is adapted to without labels, which may come
-    alone where a method hears nothing else. With `resume` and no manifest, the run's own rows are used; resume=Path("auto") goes on with
+    alone where a method hears nothing else. ahead: what will be read is decoded and encoded first, by all that the cluster has
+    (`moodcast.cluster.encode`). With `resume` and no manifest, the run's own rows are used; resume=Path("auto") goes on with
     the run of that name where there is one, and begins it where there is none.
     """
     if resume == AUTO:
@@ -62,6 +67,13 @@ def train(
     command = os.environ.get("MOODCAST_COMMAND") or _typed(sys.orig_argv) if progress else None
 
     def fitted() -> Fit:
+        if ahead:
+            from moodcast.cluster.encode import encode  # Ray Data takes a second or two to import
+
+            console = Console(stderr=True, quiet=not progress)
+            with counting("decoding and encoding", console) as tell:
+                done = encode(run, rows, target=asked, transductive=transductive, unsealed=unsealed, gpu=gpu, cache=cache, progress=tell)
+            console.print(done.said(), highlight=False)
         return fit(
             run,
             rows,
@@ -80,7 +92,8 @@ def train(
         )
 
     if not os.environ.get("RAY_ADDRESS"):
-        return fitted()
+        with local.cluster(num_cpus=max(local.usable_cpus(), span(workers)[0])) if ahead else nullcontext():
+            return fitted()
     with local.cluster():  # somebody's cluster, whose nodes may see other disks than this machine
         nodes.check([*rows, *(asked or ())], Path(out) if resume is None else Path(resume).parent)
         return fitted()
@@ -113,6 +126,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
         target: options.Target = None,
         transductive: options.Transductive = False,
         unseal: options.Unseal = False,
+        encode_first: options.Ahead = False,
         track: options.Track = None,
     ) -> None:
         manifests = [word for word in words or [] if "=" not in word or Path(word).is_file()]
@@ -132,6 +146,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
                 target=target or (),
                 transductive=transductive,
                 unsealed=unseal,
+                ahead=encode_first,
                 track=tracker.chosen(track),
             )
             if into is not None:

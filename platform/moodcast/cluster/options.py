@@ -22,6 +22,7 @@ Target = Annotated[
 ]
 Transductive = Annotated[bool, typer.Option("--transductive", help="Adapt to the very rows of the target that will be answered.")]
 Unseal = Annotated[bool, typer.Option("--unseal", help="Train on the target's labels, too: an upper bound, which every score says.")]
+Ahead = Annotated[bool, typer.Option("--encode", help="Decode and encode first, with all that the cluster has: see moodcast encode.")]
 Track = Annotated[
     str | None,
     typer.Option(metavar="NAMES", help="Who is told: tensorboard, mlflow, both (tensorboard,mlflow) or none; unsaid, as before."),

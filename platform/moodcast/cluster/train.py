@@ -32,7 +32,8 @@ from moodcast.cluster.watch import counting, watching
 from moodcast.cluster.work import sides, work
 from moodcast.manifest import Utterance, write_manifest
 from moodcast.method import Method, find_method, method_name
-from moodcast.run import Run, run_to_dict
+from moodcast.run import Run, build, run_to_dict
+from moodcast.step import check_precision
 from moodcast.transfer import TransferTask
 
 MAX_FAILURES = 2  # workers that die are started again from the last checkpoint, this often
@@ -151,6 +152,8 @@ def check(run: Run, rows: Sequence[Utterance], workers: int | tuple[int, int], t
         audit.guard(audit.leaks_among([*rows, *target]), run.train.allow_leaks, ALLOW)
     augment.check(run.augment)
     method_of(run).make_ready(run.method, run.spec)
+    if run.train.precision != "float32":
+        check_precision(build(run, trust_of(run)), run.train)
 
 
 def _check_source_free(run: Run, workers: int | tuple[int, int], target: Sequence[Utterance]) -> None:
