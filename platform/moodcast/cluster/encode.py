@@ -85,7 +85,7 @@ def encode(
     total = sum(len(part) for part in parts)
     with local.cluster(num_cpus=max(local.usable_cpus(), workers or 1)), _quietly():
         if os.environ.get("RAY_ADDRESS"):
-            nodes.check([row for part in parts for row in part], caches.cache_root(cache))
+            nodes.check([row for part in parts for row in part], caches.cache_root(cache), nodes.CACHE)
         count, with_gpu = _workers(workers, gpu if kept(run, build(run, trust_of(run))) else False, len(parts))
         found = _found(run, parts, count, with_gpu, cache, progress, total)
     errors = [error for shard in found for error in shard["errors"]]

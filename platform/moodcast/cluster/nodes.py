@@ -14,8 +14,15 @@ from moodcast.manifest import Utterance
 ADVICE = "put them on storage that every node mounts under one path; `moodcast submit --paths HERE=THERE` says how that is called"
 
 
-def check(rows: Sequence[Utterance], out: Path) -> None:
-    """Raises ValueError where this machine or a node that has CPUs misses recordings, or does not see what is written to `out`."""
+RUN = ("where the run is to be written", "choose it with --out")
+CACHE = ("where decoded audio and features are to be kept", "set MOODCAST_CACHE where Ray is started")
+
+
+def check(rows: Sequence[Utterance], out: Path, why: tuple[str, str] = RUN) -> None:
+    """Raises ValueError where this machine or a node that has CPUs misses recordings, or does not see what is written to `out`.
+
+    why: what is written there, and how another folder is chosen.
+    """
     paths = sorted({row.path for row in rows})
     _tell("this machine", _absent(paths), len(paths))
     out.mkdir(parents=True, exist_ok=True)
@@ -32,8 +39,7 @@ def check(rows: Sequence[Utterance], out: Path) -> None:
             absent = ray.get(answer)
             if str(mark) in absent:
                 raise ValueError(
-                    f"{node} does not see {out}, where the run is to be written; wanted a folder on storage that every node mounts under "
-                    "the same path: choose it with --out"
+                    f"{node} does not see {out}, {why[0]}; wanted a folder on storage that every node mounts under the same path: {why[1]}"
                 )
             _tell(node, absent, len(paths))
     finally:
