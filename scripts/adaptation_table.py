@@ -185,6 +185,10 @@ def five_table(grid: Grid, before: Grid) -> str:
     for which, one, other in [(together, "mcc", BASE), *((grid, *pair) for pair in differences)]:
         if seeds := which.seeds(one, other):
             lines.append(f"| `{one}` above `{other}` | {ranges(seeds)} | {told(which.mean(one, other), sign=True)} |")
+    if seeds := together.seeds("mcc", BASE):
+        alone = [Grid([row for row in together.rows.values() if row["seed"] == seed]) for seed in seeds]
+        each = ", ".join(f"{one.mean('mcc', BASE).value:+.1f}" for one in alone)
+        lines.append(f"| `mcc` above `{BASE}`, seed by seed | {ranges(seeds)} | {each} |")
     return "\n".join(lines)
 
 
