@@ -103,6 +103,26 @@ def test_every_value_has_a_place_on_its_axis_and_zero_stands_apart() -> None:
     assert pages.axis_of("c", [0.5, 0.5, 0.6]).kind == "linear"
 
 
+def test_a_few_whole_numbers_are_choices_in_their_order_and_long_names_stand_in_two_rows() -> None:
+    axis = pages.axis_of("batch", [128, 16, 32, 16])
+    assert (axis.kind, axis.choices) == ("choice", ("16", "32", "128"))
+    assert axis.place(32) == 0.5
+    assert pages.axis_of("bands", list(range(9))).kind == "linear"
+    assert pages.axis_of("rate", [1.0, 2.0]).kind == "linear"
+    kinds = pages.axis_of("kind", ["none", "energy_hard", "manifold", "length"])
+    assert (pages.slice_of(axis, [], (0, 1))["rows"], pages.slice_of(kinds, [], (0, 1))["rows"]) == (1, 2)
+
+
+def test_what_is_long_unfolds() -> None:
+    found = made()
+    assert "<details" not in pages.render(found)
+    for trial in found["trials"]:
+        trial["changes"] |= {f"method.x{i}": trial["number"] * i for i in range(1, 12)}
+    page = pages.render(found)
+    assert "fields that mattered less</summary>" in page
+    assert f"<summary>{len(found['trials'][0]['changes'])} fields</summary>" in page
+
+
 def test_a_page_loads_nothing_and_names_cannot_break_out() -> None:
     page = pages.render(made())
     assert "http" not in page.replace("http-equiv", "")

@@ -18,6 +18,9 @@ from markupsafe import Markup
 from moodcast.metrics import Interval
 from moodcast.page import TEMPLATES, script_json
 
+FEW = 6  # whole numbers that are shown as choices
+LETTERS = 26  # of marks below a slice, all together: more stand in two rows
+FIRST = 9  # fields that are shown at once, the most important ones; the others unfold
 WIDE, HIGH = 1000, 300  # of the wide pictures, in units of their own
 SLICE = 220, 130  # of one slice
 NEVER = "off"  # where a trial was not asked for a field
@@ -71,7 +74,8 @@ def render(found: Mapping[str, Any]) -> str:
         winner=next((trial for trial in trials if trial["number"] == found["winner"]), None),
         settings=settings(found, trials, axes),
         importance=found["importance"],
-        parallel=parallel(trials, {name: axes[name] for name in names[:9]}, span),
+        parallel=parallel(trials, {name: axes[name] for name in names[:FIRST]}, span),
+        first=FIRST,
         slices=[slice_of(axes[name], trials, span) for name in names],
         curves=curves(found, trials),
         span=span,
@@ -147,10 +151,15 @@ def fields(trials: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def axis_of(name: str, values: Sequence[Any]) -> Axis:
-    """An axis on which all values of a field have a place: logarithmic where they span more than a factor of 30, with zero apart."""
+    """An axis on which all values of a field have a place: logarithmic where they span more than a factor of 30, with zero apart.
+
+    A few whole numbers are choices, in their order.
+    """
     numbers = [float(value) for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    if len(numbers) < len(values) or not numbers:
-        choices = tuple(sorted({words(value) for value in values}))
+    whole = all(isinstance(value, int) for value in values) and len(set(values)) <= FEW
+    if len(numbers) < len(values) or not numbers or whole:
+        ordered = sorted(set(values)) if len(numbers) == len(values) else sorted(set(values), key=words)
+        choices = tuple(dict.fromkeys(words(value) for value in ordered))
         return Axis(name, "choice", 0, 1, choices, tuple(((i + 0.5) / len(choices), choice) for i, choice in enumerate(choices)), False)
     positive = [number for number in numbers if number > 0]
     log = bool(positive) and min(numbers) >= 0 and max(positive) > 30 * min(positive)
@@ -190,7 +199,8 @@ def slice_of(axis: Axis, trials: Sequence[Mapping[str, Any]], span: tuple[float,
             continue
         beside = (trial["number"] * 7 % 11 - 5) / 5 * 0.25 / len(axis.choices) if axis.choices else 0.0  # equal choices lie side by side
         points.append({"trial": trial, "x": round(wide * (place + beside), 1), "y": round(high * (1 - share(trial["at"], span)), 1)})
-    return {"axis": axis, "points": points, "missing": sum(trial["at"] is not None for trial in trials) - len(points)}
+    rows = 1 + (axis.kind == "choice" and sum(len(label) for _, label in axis.marks) > LETTERS)
+    return {"axis": axis, "points": points, "rows": rows, "missing": sum(trial["at"] is not None for trial in trials) - len(points)}
 
 
 def curves(found: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
