@@ -70,6 +70,7 @@ def timed(words: list[str], out: Path, number: int, cache: Path) -> tuple[float,
         _, told = process.communicate()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{told}")
+    print(f"{words[0]} {name}: folder after {begun:.1f} s, first step after {stepped:.1f} s", flush=True)
     return begun, stepped
 
 
