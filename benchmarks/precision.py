@@ -1,6 +1,7 @@
 """What `train.precision=bfloat16` brings: training steps of an encoder in both precisions, in turn, in one process on one thread.
 
     python benchmarks/precision.py [--steps 6] [--rounds 3] [--device cpu]
+    python benchmarks/precision.py --learn emodb.parquet [--seeds 3] [--epochs 15]
 
 Two encoders: the convolutions over log-mel of the erm job (0.27 M parameters), and `pretrained` with a whole HuBERT in training, of random
 weights, as wide as the base models with fewer layers (written by this script). Voice-like noise of 2.5 s, batches of 32 and of 2; a step is
@@ -9,6 +10,9 @@ by processor time on a CPU, which other work on the machine disturbs less than t
 
 Figures, medians over rounds of steps a second in bfloat16 over those in float32: bfloat16_over_float32_convolutions, goal 1.3;
 bfloat16_over_float32_transformer, goal 1.5. A processor without instructions for bfloat16 misses both, by far.
+
+With --learn: what the erm job learns of a corpus in each precision, every second speaker held out and then the others, the last epoch,
+all seeds together. Figure bfloat16_less_float32_uar_points, its paired bootstrap over speakers before it; goal -1: at most a point lost.
 """
 
 from __future__ import annotations
@@ -25,14 +29,18 @@ import numpy as np
 import torch
 
 from jobs.erm import RUN as ERM
+from moodcast import metrics
 from moodcast.batch import collate
 from moodcast.chunks import ChunkPlan
+from moodcast.cluster.data import CachedStretches
 from moodcast.config import replace_at
-from moodcast.manifest import Utterance
+from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method
 from moodcast.methods.pretrained import Pretrained
+from moodcast.order import balance_weights
+from moodcast.passes import predict_emotion
 from moodcast.run import Run, build
-from moodcast.step import LossModule, make_optimizer, train_step
+from moodcast.step import LossModule, Trainer, make_optimizer, train_step
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -40,6 +48,9 @@ PRECISIONS = ("float32", "bfloat16")
 def main() -> None:
     options = asked()
     torch.set_num_threads(1)
+    if options.learn:
+        learn(options.learn, options.seeds, options.epochs)
+        return
     with tempfile.TemporaryDirectory() as home:
         write_encoder(Path(home), options.layers)
         whole = Pretrained.Config(encoder=home, tune="full", thaw_per_epoch=0, dropout=0.0)
@@ -92,6 +103,39 @@ class Side:
         return statistics.median(took)
 
 
+def learn(manifest: Path, seeds: int, epochs: int) -> None:
+    """Held-out UAR of both precisions, and their difference."""
+    classes = ERM.labels.classes
+    rows = [row for row in read_manifest(manifest) if row.emotion in classes]
+    speakers = sorted({row.corpus_speaker for row in rows})
+    found: dict[str, list[Any]] = {precision: [] for precision in PRECISIONS}
+    for seed in range(seeds):
+        for held in (set(speakers[::2]), set(speakers[1::2])):
+            for precision in PRECISIONS:
+                run = replace_at(ERM, {"train.precision": precision, "train.seed": seed, "train.epochs": epochs})
+                train, test = ([row for row in rows if (row.corpus_speaker in held) == side] for side in (False, True))
+                data, heard = CachedStretches(train, run), CachedStretches(test, run)
+                weights = balance_weights([train[i] for i in data.owners], run.labels, run.train.balance)
+                trainer = Trainer(build(run), run.train, data, weights)
+                for epoch in range(epochs):
+                    trainer.epoch(epoch)
+                guess = predict_emotion(trainer.method, heard, heard.owners, heard.seconds, 32).argmax(1)
+                found[precision] += [(row, k) for row, k in zip(test, guess.tolist(), strict=True)]
+        counts = {precision: counted(answers, classes) for precision, answers in found.items()}
+        told = ", ".join(f"{precision} {metrics.speaker_bootstrap(metrics.uar, each)}" for precision, each in counts.items())
+        print(f"UAR of {len(speakers)} speakers, {seed + 1} seeds: {told}; chance {100 / len(classes):.1f}", flush=True)
+    difference = metrics.paired_bootstrap(metrics.uar, counts["bfloat16"], counts["float32"])
+    same = [one[1] == other[1] for one, other in zip(*found.values(), strict=True)]
+    print(f"bfloat16 less float32: {difference}; {100 * sum(same) / len(same):.1f} % of the answers are the same")
+    print(f"figure bfloat16_less_float32_uar_points {100 * difference.value:.1f} goal -1")
+
+
+def counted(answers: list[Any], classes: tuple[str, ...]) -> Any:
+    """A confusion matrix a speaker."""
+    truth = [classes.index(str(row.emotion)) for row, _ in answers]
+    return metrics.by_speaker(truth, [k for _, k in answers], [row.corpus_speaker for row, _ in answers], len(classes))
+
+
 def write_encoder(folder: Path, layers: int) -> None:
     """A HuBERT of random weights in the Hugging Face layout, as wide as the base models."""
     import transformers
@@ -108,6 +152,9 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--layers", type=int, default=2, help="of the transformer; the base models have 12")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--learn", type=Path, metavar="MANIFEST", help="of a corpus")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=15)
     return parser.parse_args()
 
 
