@@ -23,7 +23,7 @@ from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.ledger import LINES, STATE, TARGET_ROWS, TEST_ROWS, Ledger, bundles_of
 from moodcast.cluster.lockstep import Lockstep
 from moodcast.cluster.referee import Referee
-from moodcast.cluster.standing import Standing, ended_line
+from moodcast.cluster.standing import Standing, ended_line, means_over
 from moodcast.cluster.trial import trial_of
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance
@@ -356,6 +356,7 @@ def test_what_adapts_is_scored_on_speakers_of_the_source_and_reported_on_the_tar
     rows: list[Utterance], target: list[Utterance], cache: Path, tmp_path: Path
 ) -> None:
     ledger = play(adapting(rows, target, tmp_path / "sweep"), cache, at=strength)
+    assert means_over(ledger) == "2 inner speaker folds of the source"
     best = ledger.best
     assert best is not None
     assert set(best.counts or {}) == {row.corpus_speaker for row in rows if row.split == "train"}

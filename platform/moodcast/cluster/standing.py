@@ -94,7 +94,8 @@ def epochs_done(ledger: Ledger) -> int:
 def means_over(ledger: Ledger) -> str:
     """ "3 inner speaker folds", "3 inner speaker folds and 2 seeds"."""
     folds, seeds = ledger.settings["folds"], ledger.settings["seeds"]
-    return f"{folds} inner speaker folds" + (f" and {seeds} seeds" if seeds > 1 else "")
+    whose = " of the source" if "target_rows" in ledger.settings else ""
+    return f"{folds} inner speaker folds{whose}" + (f" and {seeds} seeds" if seeds > 1 else "")
 
 
 def best_line(trial: Trial) -> str:
