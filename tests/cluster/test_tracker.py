@@ -181,7 +181,7 @@ def test_trials_of_a_sweep_are_runs_below_its_own(made: Path) -> None:
     files.write_json(folder / books.SETTINGS, {"trials": 3, "epochs": 2, "fixed": {"train.epochs": 2}, "run": {}, "searcher": "random"})
     with Ledger(folder, write=True) as ledger:
         for number, state, scores in ((0, "finished", (0.3, 0.4)), (1, "stopped", (0.2,)), (2, "running", (0.5,))):
-            ledger.begin(Trial(number, {}, {}, {"train.lr": 0.1 / (number + 1), "method.mix.kind": "none"}))
+            ledger.begin(Trial(number, {}, {}, {"train.lr": 0.1 / (number + 1), "method.mix.kind": "none", "method.on": True}))
             for epoch, score in enumerate(scores, start=1):
                 ledger.epoch(number, {"epoch": epoch, "value": score, "spread": 0.0, "each": [score], "loss": None, "seconds": 0.5})
             if state != "running":
@@ -198,6 +198,7 @@ def test_trials_of_a_sweep_are_runs_below_its_own(made: Path) -> None:
     assert board_of(place / "0002")["value"] == [(1, pytest.approx(0.5)), (2, pytest.approx(0.6))]
     told = EventAccumulator(str(place / "0001")).Reload().summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert b"train.lr" in told
+    assert b"True" in told, "a switch is not a number"
     assert len(list((place / "0001").iterdir())) == 1, "a trial that ended is not opened again"
     client, runs = runs_of(folder)
     assert {part: run.info.status for part, run in runs.items()} == {
@@ -209,7 +210,7 @@ def test_trials_of_a_sweep_are_runs_below_its_own(made: Path) -> None:
     assert {run.data.tags.get(stores.PARENT) for part, run in runs.items() if part} == {runs[""].info.run_id}
     assert history(client, runs["0002"], "value") == [1, 2]
     assert history(client, runs[""], "best") == [1, 2, 3]
-    assert runs["0001"].data.params == {"train.lr": "0.05", "method.mix.kind": "none"}
+    assert runs["0001"].data.params == {"train.lr": "0.05", "method.mix.kind": "none", "method.on": "true"}
     assert runs[""].data.params["train.epochs"] == "2"
 
 

@@ -124,7 +124,7 @@ class TensorBoard:
             self.writers[course.name] = SummaryWriter(str(self.place / course.name))
         writer = self.writers[course.name]
         if course.name and not known.settings:  # trials are compared by their settings, in the tab HPARAMS
-            plain = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in course.settings.items()}
+            plain = {name: value if type(value) in (int, float, str) else str(value) for name, value in course.settings.items()}
             for part in summary.hparams(plain, {"value": 0.0})[:2]:  # type: ignore[no-untyped-call]  # the third: that it is over
                 writer.file_writer.add_summary(part)
             known.settings = True
