@@ -1,7 +1,7 @@
 """WordChunks: are random pieces sturdier than exact ones where a modality is missing, and sturdier than plain modality dropout?
 
     python benchmarks/word_chunks.py run --corpora synthetic --minutes 20    # trains what is missing; appends JSON lines to results/
-    python benchmarks/word_chunks.py report                                  # the tables from them
+    python benchmarks/word_chunks.py report --folds 2 --page docs/word_chunks.md      # the tables from them
     python benchmarks/word_chunks.py run --folds 2 --most 600 --set train.epochs=20 --out SMALL     # smaller: every line says so
     python benchmarks/word_chunks.py run --smoke --out TRY                   # whether all of it works, not how well
 
@@ -61,6 +61,7 @@ ARMS = {
     "exact": ["method.align=exact", *PLAIN],
     "centred": ["method.align=centred", *PLAIN],
 }
+MARKS = ("<!-- tables: begin (benchmarks/word_chunks.py) -->", "<!-- tables: end -->")
 TIMED = ("exact", "centred")  # arms that want to know when words are said
 CORPORA = {"synthetic": "emodb", "emodb": "emodb", "resd": "resd", "nemo": "nemo"}
 SMOKE = ["train.epochs=2", "method.width=16", "method.layers=1"]
@@ -215,9 +216,9 @@ def mean_uar(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(metrics.uar(counts)).mean(-1)
 
 
-def report(options: argparse.Namespace) -> None:
+def tables(options: argparse.Namespace) -> str:
     """A table a corpus: UAR with everything there and with something missing; means over missing shares; paired differences."""
-    every = records(options.out)
+    every, found = records(options.out), []
     for corpus in options.corpora:
         arms = {}
         for arm in ARMS:
@@ -225,28 +226,43 @@ def report(options: argparse.Namespace) -> None:
             seeds = [seed for seed in sorted({seed for seed, _ in mine}) if all((seed, fold) in mine for fold in range(options.folds))]
             if seeds:
                 arms[arm] = (seeds, [mine[seed, fold] for seed in seeds for fold in range(options.folds)])
-        if not arms:
-            print(f"{corpus}: not finished\n")
-            continue
-        first = stacked(next(iter(arms.values()))[1], "words 0")
-        knows = {arm: all("text 1" in record["counts"] for record in found) for arm, (_, found) in arms.items()}
-        size = f"{first.shape[0]} speakers, {first.shape[1]} classes, chance {100 / first.shape[1]:.1f}"
-        print(f"{corpus}: {size}; UAR in %, 95 % by bootstrap over speakers, seeds of a speaker together")
-        means = [f"mean over missing {kind}" for kind in KINDS]
-        print(f"| {' | '.join(['arm', 'seeds', *CONDITIONS, *means, *(f'{name}, minus fixed' for name in means)])} |")
-        print("|" + (6 + len(CONDITIONS)) * "---|")
-        for arm, (seeds, found) in arms.items():
-            plain = [
-                str(metrics.speaker_bootstrap(metrics.uar, stacked(found, name))) if name != "text 1" or knows[arm] else "-"
-                for name in CONDITIONS.values()
-            ]
-            means = [str(metrics.speaker_bootstrap(mean_uar, over_shares(found, kind))) for kind in KINDS]
-            gains = ["", ""]
-            if "fixed" in arms and arm != "fixed" and arms["fixed"][0] == seeds:
-                base = arms["fixed"][1]
-                gains = [str(metrics.paired_bootstrap(mean_uar, over_shares(found, kind), over_shares(base, kind))) for kind in KINDS]
-            print(f"| {arm} | {len(seeds)} | {' | '.join([*plain, *means, *gains])} |")
-        print()
+        found.append(table(corpus, arms) if arms else f"{corpus}: not finished")
+    return "\n\n".join(found)
+
+
+def table(corpus: str, arms: dict[str, tuple[list[int], list[dict[str, Any]]]]) -> str:
+    """The table of one corpus; an arm has its seeds and its records."""
+    first = stacked(next(iter(arms.values()))[1], "words 0")
+    size = f"{first.shape[0]} speakers, {int(first.sum()) // len(next(iter(arms.values()))[0])} clips, {first.shape[1]} classes"
+    means = [f"mean over missing {kind}" for kind in KINDS]
+    head = ["arm", "seeds", *CONDITIONS, *means, *(f"{name}, minus fixed" for name in means)]
+    lines = [f"{corpus}: {size}, chance and majority {100 / first.shape[1]:.1f}", "", f"| {' | '.join(head)} |", "|" + len(head) * "---|"]
+    for arm, (seeds, found) in arms.items():
+        knows = all("text 1" in record["counts"] for record in found)
+        plain = [
+            str(metrics.speaker_bootstrap(metrics.uar, stacked(found, name))) if name != "text 1" or knows else "-"
+            for name in CONDITIONS.values()
+        ]
+        areas = [str(metrics.speaker_bootstrap(mean_uar, over_shares(found, kind))) for kind in KINDS]
+        gains = ["", ""]
+        if "fixed" in arms and arm != "fixed" and (both := sorted(set(seeds) & set(arms["fixed"][0]))):
+            ours, base = ([r for r in records if r["seed"] in both] for records in (found, arms["fixed"][1]))
+            gains = [str(metrics.paired_bootstrap(mean_uar, over_shares(ours, kind), over_shares(base, kind))) for kind in KINDS]
+        lines.append(f"| {arm} | {len(seeds)} | {' | '.join([*plain, *areas, *gains])} |")
+    return "\n".join(lines)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Print the tables, or put them where a page has them, or (check) only say whether they are up to date."""
+    if options.page is None:
+        print(tables(options))
+        return
+    text = options.page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(MARKS[0])
+    wanted = f"{before}{MARKS[0]}\n{tables(options)}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+    if options.check and wanted != text:
+        raise SystemExit(f"{options.page} is out of date: run the same without --check")
+    options.page.write_text(wanted, encoding="utf-8")
 
 
 def main() -> None:
@@ -261,6 +277,8 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="150 clips, two epochs of a small network")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "word_chunks.jsonl")
+    parser.add_argument("--page", type=Path, help="report: put the tables there instead of printing them")
+    parser.add_argument("--check", action="store_true", help="report: only say whether the page is up to date")
     options = parser.parse_args()
     torch.set_num_threads(1)
     {"run": run_all, "report": report}[options.do](options)
