@@ -25,7 +25,7 @@ Unseal = Annotated[bool, typer.Option("--unseal", help="Train on the target's la
 Ahead = Annotated[bool, typer.Option("--encode", help="Decode and encode first, with all that the cluster has: see moodcast encode.")]
 Track = Annotated[
     str | None,
-    typer.Option(metavar="NAMES", help="Who is told: tensorboard, mlflow, both (tensorboard,mlflow) or none; unsaid, as before."),
+    typer.Option(metavar="NAMES", help="Where metrics go beside the folder: tensorboard, mlflow, both (tensorboard,mlflow) or none."),
 ]
 
 
