@@ -18,14 +18,13 @@ import ray.train
 import ray.train.torch
 import torch
 from ray import tune
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from moodcast.cluster import ledger as books
-from moodcast.cluster import local
+from moodcast.cluster.group import group_of
 from moodcast.cluster.lockstep import agreed
 from moodcast.cluster.referee import DEATHS
-from moodcast.cluster.train import COLLECTIVE_TIMEOUT_S, LoopbackConfig
 from moodcast.cluster.trial import last_reports, records
 
 LITTLE = 0.05  # of a core, for the process that only starts the Train run and waits
@@ -38,11 +37,10 @@ def launch(given: dict[str, Any]) -> None:
     shutil.rmtree(home, ignore_errors=True)  # Ray would go on from it; what is gone on from is the trial's own state
     home.mkdir(parents=True)
     gpu = given["device"] == "cuda"
-    group: dict[str, Any] = {"backend": "cpu:gloo,cuda:nccl" if gpu else "gloo", "timeout_s": COLLECTIVE_TIMEOUT_S}
     trainer = TorchTrainer(
         work,
         train_loop_config=given,
-        torch_config=LoopbackConfig(**group, folder=str(home)) if local.on_loopback() else TorchConfig(**group),
+        torch_config=group_of(gpu, home),
         scaling_config=ray.train.ScalingConfig(
             num_workers=given["workers"], use_gpu=gpu, resources_per_worker={"CPU": given["cpus"], "GPU": int(gpu)}
         ),

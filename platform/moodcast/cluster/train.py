@@ -8,19 +8,15 @@ import os
 import shutil
 import signal
 import threading
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
-import torch.distributed as dist
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
+from ray.train.torch import TorchTrainer
 from rich.console import Console
 
 from moodcast import audit, augment
@@ -28,6 +24,7 @@ from moodcast import bundle as bundles
 from moodcast.cluster import folder as files
 from moodcast.cluster import local, tracker
 from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.group import group_of
 from moodcast.cluster.watch import counting, watching
 from moodcast.cluster.work import sides, work
 from moodcast.manifest import Utterance, write_manifest
@@ -37,7 +34,6 @@ from moodcast.step import check_precision
 from moodcast.transfer import TransferTask
 
 MAX_FAILURES = 2  # workers that die are started again from the last checkpoint, this often
-COLLECTIVE_TIMEOUT_S = 300
 ALLOW = "train.allow_leaks=true"
 
 
@@ -292,11 +288,10 @@ def _trainer(run: Run, folder: Path, workers: int | tuple[int, int], gpu: bool, 
         "start_from": _absolute(run.start_from),
         "cwd": os.getcwd(),  # where paths of the run begin: an encoder's folder, recordings of noise
     }
-    group: dict[str, Any] = {"backend": "cpu:gloo,cuda:nccl" if gpu else "gloo", "timeout_s": COLLECTIVE_TIMEOUT_S}
     return TorchTrainer(
         work,
         train_loop_config=config,
-        torch_config=LoopbackConfig(**group, folder=str(folder)) if local.on_loopback() else TorchConfig(**group),
+        torch_config=group_of(gpu, folder),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,  # type: ignore[arg-type]
             use_gpu=gpu,
@@ -382,31 +377,3 @@ def _signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@dataclass
-class LoopbackConfig(TorchConfig):
-    """A process group on one machine that meets in a file below `folder`: torch's own meeting place would listen on every interface."""
-
-    folder: str = ""
-
-    @property
-    def backend_cls(self) -> type[_TorchBackend]:
-        """What sets the group up."""
-        return LoopbackBackend
-
-
-class LoopbackBackend(_TorchBackend):
-    """Sets up gloo on loopback; shutting down is Ray's."""
-
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Called by Ray Train when the workers are there."""
-        meeting = Path(backend_config.folder) / f".rendezvous-{uuid.uuid4().hex}"
-        worker_group.execute(_set_torch_distributed_env_vars)
-        size, kind, timeout_s = len(worker_group), backend_config.backend, backend_config.timeout_s
-        ray.get([worker_group.execute_single_async(rank, _join, kind, str(meeting), rank, size, timeout_s) for rank in range(size)])
-
-
-def _join(kind: str, meeting: str, rank: int, size: int, timeout_s: int) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo" if Path("/sys/class/net/lo").exists() else "lo0"
-    dist.init_process_group(kind, init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s))
