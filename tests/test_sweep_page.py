@@ -86,6 +86,9 @@ def test_the_verdict_says_better_worse_or_not_certain() -> None:
     lost = made(rival=False)
     lost["test"]["differences"][0]["uar"] = [-0.05, -0.09, -0.01]
     assert "is worse than the published settings" in pages.verdict(lost)[0]
+    assert not any("too narrow" in line for line in lines)
+    lost["test"]["speakers"] = 4
+    assert pages.verdict(lost)[-1].startswith("Only 4 speakers answer for this")
 
 
 def test_every_value_has_a_place_on_its_axis_and_zero_stands_apart() -> None:

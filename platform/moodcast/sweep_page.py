@@ -18,6 +18,7 @@ from markupsafe import Markup
 from moodcast.metrics import Interval
 from moodcast.page import TEMPLATES, script_json
 
+FEW_PEOPLE = 5  # speakers below which the verdict warns
 FEW = 6  # whole numbers that are shown as choices
 LETTERS = 26  # of marks below a slice, all together: more stand in two rows
 FIRST = 9  # fields that are shown at once, the most important ones; the others unfold
@@ -126,6 +127,8 @@ def verdict(found: Mapping[str, Any]) -> list[str]:
             low = beside["above"][1]
             clear = "" if low is not None and low > 0 else ", which is not certain"
             lines.append(f"Beside plain statistics with a logistic regression: {signed(beside['above'])} points{clear}.")
+    if found["test"]["speakers"] < FEW_PEOPLE:
+        lines.append(f"Only {found['test']['speakers']} speakers answer for this: intervals drawn from so few are too narrow.")
     return lines
 
 
