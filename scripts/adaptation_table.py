@@ -23,7 +23,7 @@ GRID, FIVE, FRAMES, BUNDLE = (
 )
 MARKS = {
     name: (f"<!-- {name}: begin (scripts/adaptation_table.py) -->", f"<!-- {name}: end -->")
-    for name in ("means", "fresh", "ideas", "pairs", "five", "frames", "frames_pairs", "anchors", "bundle")
+    for name in ("means", "fresh", "ideas", "pairs", "five", "frames", "frames_pairs", "frames_all", "anchors", "bundle")
 }
 BASE = "target_norm"
 FRESH = (2, 3, 4)  # seeds that were run after what the first two say had been written down
@@ -243,7 +243,8 @@ def wanted() -> str:
     """What the page should hold."""
     grid, text = Grid(read(GRID)), PAGE.read_text(encoding="utf-8")
     five = Grid(read(FIVE))
-    frames = Grid(finished([row for row in read(FRAMES) if not row["method"].startswith("anchor_")]))
+    every = Grid([row for row in read(FRAMES) if not row["method"].startswith("anchor_")])
+    frames = Grid(finished(list(every.rows.values())))
     anchors = Grid([row for row in read(FRAMES) if row["method"].startswith("anchor_")], "anchor_none")
     for name, table in (
         ("means", means_table(grid)),
@@ -253,6 +254,7 @@ def wanted() -> str:
         ("five", five_table(five, grid)),
         ("frames", means_table(frames)),
         ("frames_pairs", pairs_table(frames)),
+        ("frames_all", means_table(every)),
         ("anchors", means_table(anchors) + "\n\n" + anchors_table(anchors) if anchors.rows else "Not run on the grid yet."),
         ("bundle", bundle_table(read(BUNDLE))),
     ):
