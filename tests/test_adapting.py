@@ -192,7 +192,7 @@ def test_a_teacher_is_the_moving_average_of_the_pupil() -> None:
     with torch.no_grad():
         method.trunk.head[1].weight += 1.0
     before = method.teacher.own.head[1].weight.clone()
-    method.steps.fill_(100.0)
+    method.teacher.steps.fill_(100)
     method.after_step(0.5)
     torch.testing.assert_close(method.teacher.own.head[1].weight, before + 0.5)
     method.train()
