@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing
 from numpy.typing import NDArray
 
 from moodcast import bundle
@@ -25,6 +23,7 @@ from moodcast.methods.pretrained import Pretrained
 from moodcast.passes import gather
 from moodcast.run import Run, Train, build
 from moodcast.step import Trainer, weights_digest
+from tests.ranks import on_ranks
 
 RATE = 16_000
 LABELS = Labels(("good", "bad"))
@@ -73,10 +72,8 @@ def emotion(trainer: Trainer, world: int, rank: int) -> torch.Tensor:
     return gather(trainer.method, lambda batch: trainer.method(batch).emotion, Noises(), 4, world, rank)
 
 
-def on_rank(rank: int, world: int, folder: str) -> None:
+def on_rank(rank: int, world: int, folder: Path) -> dict[str, Any]:
     """What each of the processes below does."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    torch.set_num_threads(1)
     found: dict[str, Any] = {}
     rough = dataclasses.replace(RUN.train, precision="bfloat16")
     ways = {"copies": dataclasses.replace(RUN.train, shard=False), "parts": RUN.train}
@@ -100,16 +97,14 @@ def on_rank(rank: int, world: int, folder: str) -> None:
         }
         whole = trainer.served()  # asked of all ranks together
         if rank == 0 and name == "parts":
-            bundle.save(f"{folder}/bundle", whole, RUN)
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+            bundle.save(folder / "bundle", whole, RUN)
+    return found
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.start_processes(on_rank, (2, str(folder)), nprocs=2, start_method="spawn")
-    return folder, [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return folder, on_ranks(on_rank, folder)
 
 
 def test_parts_learn_what_copies_learn(ranks: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from moodcast.order import balance_weights, epoch_batches, num_steps, stream_bat
 from moodcast.passes import TrainingView, predict_emotion
 from moodcast.run import Train
 from moodcast.step import Diverged, LossModule, Trainer, lr_factor, seed_everything, train_step, weights_digest
+from tests.ranks import on_ranks
 
 SPEC = Spec(("a", "b", "c"), (), 100, ChunkPlan(length_s=0.05, hop_s=0.05))
 
@@ -468,10 +468,8 @@ class Centred(Net):
         self.last[2].bias.data += dist.get_rank()
 
 
-def on_rank(rank: int, world: int, folder: str) -> None:
+def on_rank(rank: int, world: int, _: Path) -> dict[str, Any]:
     """What each of the processes below does."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    torch.set_num_threads(1)
     data, method = Points(), net(dropout=0.5 if world == 2 else 0.0)
     view = TrainingView(method, data, 8, world, rank)
     view.set_weights(torch.arange(1.0, 38.0) + rank)  # differs by rank: the first one's count
@@ -484,7 +482,7 @@ def on_rank(rank: int, world: int, folder: str) -> None:
     dropping.epoch(1)
     centred = Trainer(Centred(Net.Config(), SPEC).requires_grad_(False), Train(epochs=1, batch_size=8), data, None, world, rank)
     centred.fit_once()
-    found = {
+    return {
         "fitted": centred.method.state_dict(),
         "features": view.features(lambda batch: batch.chunks[:, 0]),
         "weights": torch.from_numpy(view.weights),
@@ -494,15 +492,11 @@ def on_rank(rank: int, world: int, folder: str) -> None:
         "parts": parts.method.state_dict(),
         "loss": losses["loss"],
     }
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.start_processes(on_rank, (2, str(folder)), nprocs=2, start_method="spawn")
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return on_ranks(on_rank, tmp_path_factory.mktemp("ranks"))
 
 
 def test_a_view_gathers_every_stretch_in_order_on_every_rank(two_ranks: list[dict[str, Any]]) -> None:

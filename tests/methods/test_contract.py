@@ -16,8 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing
 from numpy.typing import NDArray
 
 import moodcast.methods
@@ -371,44 +369,3 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cls):
     resumed.load_state(state)
     resumed.epoch(1)
     assert step.weights_digest(resumed.method) == step.weights_digest(whole.method)
-
-
-# ------------------------------------------------------------------------------- two ranks, where a target is heard
-
-HEARING = [cls for cls in METHODS if "target" in cls.streams]
-SHARED = Train(epochs=1, batch_size=8, lr=1e-2)
-QUIET = {"dropout": 0.0, "hide_bands": 0, "hide_s": 0.0, "width": 8, "channels": 4}
-
-
-def learned(cls: type[Method], world: int = 1, rank: int = 0) -> dict[str, torch.Tensor]:
-    """The parameters after an epoch without what is random in training."""
-    torch.manual_seed(0)
-    trainer = trainer_of(cls, SHARED, world, rank, **QUIET)
-    trainer.fit_once()
-    trainer.epoch(0)
-    return {name: p.detach().clone() for name, p in trainer.method.named_parameters()}
-
-
-def on_rank(rank: int, world: int, folder: str) -> None:
-    """What each of the processes below does."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    torch.set_num_threads(1)
-    torch.save({cls.__name__: learned(cls, world, rank) for cls in HEARING}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.start_processes(on_rank, (2, str(folder)), nprocs=2, start_method="spawn")
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
-
-
-@pytest.mark.parametrize("cls", HEARING, ids=lambda cls: cls.__name__)
-def test_two_ranks_that_hear_a_target_learn_what_one_does(cls, two_ranks):
-    first, second = (found[cls.__name__] for found in two_ranks)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    begun = dict(trainer_of(cls, SHARED, **QUIET).method.named_parameters())
-    for name, wanted in learned(cls).items():
-        torch.testing.assert_close(first[name], wanted, atol=2e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
-    assert max(float((value - begun[name]).detach().abs().max()) for name, value in first.items()) > 1e-3  # something was learned

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing
 
 from moodcast import bundle, config
 from moodcast.batch import Batch, collate
@@ -22,6 +20,7 @@ from moodcast.nn.waves import joined
 from moodcast.objectives import classes
 from moodcast.run import Run, Train, build, run_from_dict, run_to_dict
 from moodcast.step import Trainer, weights_digest
+from tests.ranks import on_ranks
 
 RATE = 16_000
 PLAN = ChunkPlan(length_s=1.0, hop_s=0.5)
@@ -253,25 +252,20 @@ class Toy:
 TRAIN = Train(epochs=2, batch_size=8, lr=3e-3, warmup_share=0.0)
 
 
-def on_rank(rank: int, world: int, folder: str) -> None:
+def on_rank(rank: int, world: int, _: Path) -> dict[str, Any]:
     """What each of two processes below does: with nothing random, and as it is meant to be."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for name, mix in (("plain", Mix("none")), ("energy", Mix("energy")), ("manifold", Mix("manifold"))):
         trainer = Trainer(made(ONE, mix=mix, dropout=0.0 if name == "plain" else 0.1), TRAIN, Toy(), None, world, rank)
         found[name] = [trainer.epoch(0), trainer.epoch(1)]
         found[f"{name} digest"] = weights_digest(trainer.method)
         found[f"{name} weights"] = trainer.method.state_dict()
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.start_processes(on_rank, (2, str(folder)), nprocs=2, start_method="spawn")
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return on_ranks(on_rank, tmp_path_factory.mktemp("ranks"))
 
 
 def test_two_ranks_learn_what_one_does_although_utterances_are_compared_with_each_other(two_ranks: list[dict[str, Any]]):
