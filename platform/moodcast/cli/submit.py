@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodcast.cli.words import console, fail, find_job, find_run, say, sort_words
-from moodcast.cluster.options import Ahead, Gpu, Name, Target, Track, Transductive, Unseal, Workers, without_run, workers_of
+from moodcast.cluster.options import Ahead, Gpu, Target, Track, Transductive, Unseal, Workers, without_run, workers_of
 
 if TYPE_CHECKING:
     from moodcast.cluster.submit import JobDetails, JobSubmissionClient
@@ -32,7 +32,7 @@ def submit(
     ] = None,
     address: Address = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder on the cluster, seen by all nodes, where the run's folder is made.")] = "",
-    name: Name = None,
+    name: Annotated[str | None, typer.Option(help="The run's name; without it the id that the Ray job gets, which is new.")] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run: its folder on the cluster, or auto.")
     ] = None,
