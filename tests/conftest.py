@@ -133,6 +133,22 @@ def write_wav(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that this process decodes, in any order."""
+    from moodcast import audio
+
+    paths: list[str] = []
+    original = audio.read
+
+    def counted(source: str, *rest: object) -> Wave:
+        paths.append(source)
+        return original(source, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(audio, "read", counted)
+    return paths
+
+
 @pytest.fixture(scope="session")
 def talk() -> Wave:
     """Twelve seconds in which two made-up voices take turns."""

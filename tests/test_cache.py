@@ -31,20 +31,6 @@ def rows(tmp_path: Path, write_wav: Callable[..., Path], speechlike: Callable[..
     return [*found, replace(found[0], id="early", stop_s=0.2), replace(found[0], id="late", start_s=0.2, stop_s=0.45)]
 
 
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths that were decoded, in any order."""
-    paths: list[str] = []
-    original = audio.read
-
-    def counted(source: str, *rest: object) -> NDArray[np.float32]:
-        paths.append(source)
-        return original(source, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(audio, "read", counted)
-    return paths
-
-
 def test_a_store_holds_what_reading_gives(rows: list[Utterance], tmp_path: Path) -> None:
     store = open_waves(rows, RATE, tmp_path / "cache")
     assert len(store) == len(rows)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from moodcast import audio, cache
+from moodcast import cache
 from moodcast.cache import open_arrays
 from moodcast.cluster.encode import encode
 from moodcast.cluster.features import keep_features, kept
@@ -41,20 +41,6 @@ encode(counted_run(folder), read_manifest(folder / "rows.parquet"), workers=2, c
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "SHARD_ROWS", 5)
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What this process decodes."""
-    paths: list[str] = []
-    original = audio.read
-
-    def counted(source: str, *rest: object) -> NDArray[np.float32]:
-        paths.append(source)
-        return original(source, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(audio, "read", counted)
-    return paths
 
 
 def features(folder: Path) -> dict[str, NDArray[np.float32]]:
