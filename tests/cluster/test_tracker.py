@@ -251,7 +251,7 @@ def test_a_library_that_is_missing_is_named_with_its_extra(name: str, extra: str
 
 @pytest.mark.parametrize(
     ("uri", "sent"),
-    [("http://store:5000", True), ("https://me:secret@store", False), ("sqlite:////tmp/store.db", False), ("", False)],
+    [("http://store:5000", True), ("https://me:secret@store", False), ("sqlite:///store.db", False), ("", False)],
 )
 def test_a_job_is_told_where_the_store_is_but_no_file_of_here_and_no_password(
     monkeypatch: pytest.MonkeyPatch, uri: str, sent: bool
