@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shlex
+import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from moodcast import config
 from moodcast.cli.words import find_job, sort_words
+from moodcast.cluster import tracker
 from moodcast.service.settings import from_environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,3 +80,25 @@ def test_manifests_and_image_name_the_ray_that_moodcast_was_tried_with() -> None
     assert manifest("rayjob")["spec"]["rayClusterSpec"]["rayVersion"] == pinned[1]
     assert manifest("rayservice")["spec"]["rayClusterConfig"]["rayVersion"] == pinned[1]
     assert f"rayproject/ray:{pinned[1]}-" in (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+def of_extras(names: str) -> set[str]:
+    """The extras "ray,all", with those that they consist of."""
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    found: set[str] = set()
+    for name in names.split(","):
+        inner = [match[1] for line in known[name] if (match := re.fullmatch(r"moodcast\[(.+)\]", line))]
+        found = found.union({name}, *map(of_extras, inner))
+    return found
+
+
+@pytest.mark.parametrize("name", tracker.TRACKERS)
+def test_the_image_brings_what_a_tracker_says_that_it_needs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match=rf"--track {name} needs") as told:
+        tracker.chosen(name)
+    needed = re.search(r"moodcast\[(\w+)\]", str(told.value))
+    installed = re.search(r"'\.\[(.+?)\]'", (ROOT / "deploy" / "Dockerfile").read_text())
+    assert needed is not None
+    assert installed is not None
+    assert needed[1] in of_extras(installed[1])
