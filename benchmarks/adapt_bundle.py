@@ -1,6 +1,6 @@
 """What `moodcast adapt` does to a bundle on corpora that it never heard.
 
-    python benchmarks/adapt_bundle.py ravdess                  # the corpus on which the default way and its settings were chosen
+    python benchmarks/adapt_bundle.py ravdess                  # in view when the default way was settled; no setting was tuned on it
     python benchmarks/adapt_bundle.py nemo urdu --seeds 0 1 2  # the others, reported; JSON lines go to results/adapt_bundle.jsonl
 
 The bundle adapts to half of a corpus' speakers, without labels, and answers the other half; then the halves change places, and answers are
