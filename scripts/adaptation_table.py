@@ -15,16 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodcast import metrics
+from scripts.pages import ROOT, filled, settle
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "adaptation.md"
 GRID, FIVE, FRAMES, BUNDLE = (
     ROOT / "results" / f"{name}.jsonl" for name in ("transfer_grid", "transfer_five", "transfer_frames", "adapt_bundle")
 )
-MARKS = {
-    name: (f"<!-- {name}: begin (scripts/adaptation_table.py) -->", f"<!-- {name}: end -->")
-    for name in ("means", "fresh", "ideas", "pairs", "five", "frames", "frames_pairs", "frames_all", "anchors", "bundle")
-}
 BASE = "target_norm"
 FRESH = (2, 3, 4)  # seeds that were run after what the first two say had been written down
 DRAWS = 4000
@@ -241,41 +237,24 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def wanted() -> str:
     """What the page should hold."""
-    grid, text = Grid(read(GRID)), PAGE.read_text(encoding="utf-8")
-    five = Grid(read(FIVE))
+    grid, five = Grid(read(GRID)), Grid(read(FIVE))
     every = Grid([row for row in read(FRAMES) if not row["method"].startswith("anchor_")])
     frames = Grid(finished(list(every.rows.values())))
     anchors = Grid([row for row in read(FRAMES) if row["method"].startswith("anchor_")], "anchor_none")
-    for name, table in (
-        ("means", means_table(grid)),
-        ("fresh", means_table(Grid([row for row in read(GRID) if row["seed"] in FRESH and row["method"] in PUBLISHED]))),
-        ("ideas", ideas_table(grid)),
-        ("pairs", pairs_table(grid)),
-        ("five", five_table(five, grid)),
-        ("frames", means_table(frames)),
-        ("frames_pairs", pairs_table(frames)),
-        ("frames_all", means_table(every)),
-        ("anchors", means_table(anchors) + "\n\n" + anchors_table(anchors) if anchors.rows else "Not run on the grid yet."),
-        ("bundle", bundle_table(read(BUNDLE))),
-    ):
-        begin, end = MARKS[name]
-        if begin not in text or end not in text:
-            raise ValueError(f"{PAGE.name} lacks the markers {begin} and {end}")
-        text = text.split(begin)[0] + begin + "\n" + table + "\n" + end + text.split(end)[1]
-    return text
-
-
-def main(check: bool) -> int:
-    """Write the page, or only compare."""
-    text = wanted()
-    stale = text != PAGE.read_text(encoding="utf-8")
-    if stale and check:
-        print(f"{PAGE.relative_to(ROOT)} is out of date: run python scripts/adaptation_table.py")
-    elif stale:
-        PAGE.write_text(text, encoding="utf-8")
-        print(f"written: {PAGE.relative_to(ROOT)}")
-    return int(check and stale)
+    tables = {
+        "means": means_table(grid),
+        "fresh": means_table(Grid([row for row in read(GRID) if row["seed"] in FRESH and row["method"] in PUBLISHED])),
+        "ideas": ideas_table(grid),
+        "pairs": pairs_table(grid),
+        "five": five_table(five, grid),
+        "frames": means_table(frames),
+        "frames_pairs": pairs_table(frames),
+        "frames_all": means_table(every),
+        "anchors": means_table(anchors) + "\n\n" + anchors_table(anchors) if anchors.rows else "Not run on the grid yet.",
+        "bundle": bundle_table(read(BUNDLE)),
+    }
+    return filled(PAGE, "adaptation_table", tables)
 
 
 if __name__ == "__main__":
-    sys.exit(main("--check" in sys.argv[1:]))
+    sys.exit(settle({PAGE: wanted()}, "adaptation_table", sys.argv[1:]))

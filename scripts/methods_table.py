@@ -17,9 +17,8 @@ from moodcast import methods
 from moodcast.chunks import ChunkPlan
 from moodcast.config import leaves
 from moodcast.method import Method, Spec
+from scripts.pages import ROOT, filled, settle
 
-ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- methods: begin (scripts/methods_table.py) -->", "<!-- methods: end -->"
 CLASSES = ("angry", "happy", "neutral", "sad")
 PLANS = (ChunkPlan(length_s=1.0, hop_s=1.0), ChunkPlan(length_s=1.0, count=11))
 
@@ -72,7 +71,7 @@ def short(count: int) -> str:
 def readme_table(found: list[Entry]) -> str:
     """The table between the markers of README.md."""
     rows = [f"| [`{e.name}`](docs/methods.md#{e.name}) | {e.line} | {short(e.parameters)} |" for e in found]
-    return "\n".join([BEGIN, "| method | what it is | parameters |", "|---|---|---|", *rows, END])
+    return "\n".join(["| method | what it is | parameters |", "|---|---|---|", *rows])
 
 
 def page(found: list[Entry]) -> str:
@@ -89,26 +88,9 @@ def page(found: list[Entry]) -> str:
 
 def wanted() -> dict[Path, str]:
     """What the two files should hold."""
-    found = entries()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    if BEGIN not in readme or END not in readme:
-        raise ValueError(f"README.md lacks the markers {BEGIN} and {END}")
-    before, after = readme.split(BEGIN)[0], readme.split(END)[1]
-    return {ROOT / "README.md": before + readme_table(found) + after, ROOT / "docs" / "methods.md": page(found)}
-
-
-def main(check: bool) -> int:
-    """Write both files, or only compare."""
-    stale = [path for path, text in wanted().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    for path in stale:
-        if check:
-            print(f"{path.relative_to(ROOT)} is out of date: run python scripts/methods_table.py")
-        else:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(wanted()[path], encoding="utf-8")
-            print(f"written: {path.relative_to(ROOT)}")
-    return int(check and bool(stale))
+    found, readme = entries(), ROOT / "README.md"
+    return {readme: filled(readme, "methods_table", {"methods": readme_table(found)}), ROOT / "docs" / "methods.md": page(found)}
 
 
 if __name__ == "__main__":
-    sys.exit(main("--check" in sys.argv[1:]))
+    sys.exit(settle(wanted(), "methods_table", sys.argv[1:]))

@@ -15,11 +15,10 @@ from typing import Any
 
 from benchmarks import multi_loss as card
 from moodcast import sweep_page
+from scripts.pages import ROOT, filled, settle
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "multi_loss.md"
 SWEEP, ROWS = ROOT / "results" / "multi_loss_sweep.json", ROOT / "results" / "multi_loss.jsonl"
-MARKS = {name: (f"<!-- {name}: begin (scripts/multi_loss_table.py) -->", f"<!-- {name}: end -->") for name in ("sweep", "ablations")}
 KEPT = ("sweep", "folder", "winner", "classes", "test", "optimism", "rival", "common_epoch", "importance", "notes", "run")
 NAMES = {"winner": "the winner", "published": "published settings", "rival": "winner of the rival sweep"}
 COMPARISONS = (
@@ -114,14 +113,9 @@ def ablation_tables(rows: list[dict[str, Any]], corpora: Sequence[str] = tuple(c
 
 def wanted() -> str:
     """What the page should hold."""
-    text = PAGE.read_text(encoding="utf-8")
     sweep = "\n".join(sweep_tables(json.loads(SWEEP.read_text(encoding="utf-8")))) if SWEEP.is_file() else "Not measured yet."
-    for name, table in (("sweep", sweep), ("ablations", "\n".join(ablation_tables(card.records(ROWS))).strip())):
-        begin, end = MARKS[name]
-        if begin not in text or end not in text:
-            raise ValueError(f"{PAGE.name} lacks the markers {begin} and {end}")
-        text = text.split(begin)[0] + begin + "\n" + table + "\n" + end + text.split(end)[1]
-    return text
+    ablations = "\n".join(ablation_tables(card.records(ROWS))).strip()
+    return filled(PAGE, "multi_loss_table", {"sweep": sweep, "ablations": ablations})
 
 
 def main(words: Sequence[str]) -> int:
@@ -130,14 +124,7 @@ def main(words: Sequence[str]) -> int:
         taken = json.loads(Path(words[list(words).index("--take") + 1]).read_text(encoding="utf-8"))
         SWEEP.write_text(json.dumps(short(taken), indent=1) + "\n", encoding="utf-8")
         print(f"written: {SWEEP.relative_to(ROOT)}")
-    text = wanted()
-    stale, check = text != PAGE.read_text(encoding="utf-8"), "--check" in words
-    if stale and check:
-        print(f"{PAGE.relative_to(ROOT)} is out of date: run python scripts/multi_loss_table.py")
-    elif stale:
-        PAGE.write_text(text, encoding="utf-8")
-        print(f"written: {PAGE.relative_to(ROOT)}")
-    return int(check and stale)
+    return settle({PAGE: wanted()}, "multi_loss_table", words)
 
 
 if __name__ == "__main__":

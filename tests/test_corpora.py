@@ -614,7 +614,7 @@ def test_every_corpus_states_its_source_terms_labels_and_splits() -> None:
 
 def test_the_page_of_corpora_is_not_stale(root: Path) -> None:
     done = subprocess.run([sys.executable, "scripts/corpora_table.py", "--check"], cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.corpora
