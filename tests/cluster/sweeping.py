@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from moodcast.cluster.standing import Standing
 from moodcast.cluster.trial import records
 from moodcast.manifest import Utterance
 from moodcast.run import Run, run_from_dict
-from tests.cluster.tiny import tiny_run
+from tests.cluster.tiny import tiny_corpus, tiny_run
 
 RUN = tiny_run(epochs=4)
 
@@ -26,6 +27,12 @@ def space(trial: Any) -> dict[str, Any]:
     changes = {"train.lr": trial.suggest_float("train.lr", 1e-4, 1e-1, log=True)}
     on = trial.suggest_categorical("method.dropout.on", [True, False])
     return {**changes, "method.dropout": trial.suggest_float("method.dropout", 0.1, 0.6) if on else 0.0}
+
+
+def divided(folder: Path) -> list[Utterance]:
+    """Six speakers to search on, two to test."""
+    made = tiny_corpus(folder, num=96, speakers=8)
+    return [replace(row, split="test" if row.speaker in ("s0", "s1") else "train") for row in made]
 
 
 def begun(rows: list[Utterance], out: Path, run: Run = RUN, fixed: dict[str, Any] | None = None, **plan: Any) -> Path:
