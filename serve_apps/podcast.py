@@ -27,7 +27,8 @@ from ray.exceptions import RayActorError
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from moodcast.bundle import Answer, load
+from moodcast.answer import Answer
+from moodcast.bundle import load
 from moodcast.cluster.serve import keep_replica_on_loopback, stay_on_loopback
 from moodcast.diarize import Diarizer as AnyDiarizer
 from moodcast.diarize import Turn

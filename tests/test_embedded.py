@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from moodcast import audio
 from moodcast import embedded as own
-from moodcast.bundle import Answer
+from moodcast.answer import Answer
 from moodcast.embedded import Embedded, Settings
 from moodcast.segmentation import Segmentation, Segmenter, Shape
 

@@ -18,7 +18,7 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manifest", "metrics", "labels", "simulate"}
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
 MODEL = FLOOR | TORCH | {"method", "run", "provenance"}
-BUNDLE = MODEL | {"bundle"}
+BUNDLE = MODEL | {"answer", "bundle"}
 TOOLS = {"audit", "corpora", "order", "passes", "step", "scores", "baselines", "evaluate", "report", "sweep_page", "study", "hub", "export"}
 TOOLS |= {"formats", "transfer", "diarize", "linking", "embedded", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
@@ -36,7 +36,8 @@ MAY: dict[str, set[str]] = {
     "methods": {"adapting", "method", "nn", "objectives", "augment", "features", "batch", "chunks"},
     "provenance": set(),
     "run": {"method", "chunks", "audio", "augment", "config", "labels"},
-    "bundle": MODEL,
+    "answer": {"batch"},
+    "bundle": MODEL | {"answer"},
     "audit": FLOOR | {"cache"},
     "corpora": FLOOR | {"cache"},
     "order": {"labels", "manifest"},
@@ -67,7 +68,8 @@ MAY: dict[str, set[str]] = {
     "cluster": EVERYTHING,
     "cli": EVERYTHING | {"cluster", "moodcast"},
     "jobs": FLOOR | {"study", "methods", "adapting", "method", "nn", "run", "cluster", "augment", "features", "segmentation", "speech"},
-    "serve_apps": FLOOR | {"bundle", "podcast", "diarize", "embedded", "pipelines", "transcribe", "timeline", "service", "cluster"},
+    "serve_apps": FLOOR
+    | {"answer", "bundle", "podcast", "diarize", "embedded", "pipelines", "transcribe", "timeline", "service", "cluster"},
     "tune_spaces": set(),
 }
 # Arrows against the stream, allowed only inside a function (or for type checkers): the two doors that a user knows.

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from moodcast import podcast
-from moodcast.bundle import Answer, Bundle, Calibration
+from moodcast.answer import Answer
+from moodcast.bundle import Bundle, Calibration
 from moodcast.chunks import ChunkPlan
 from moodcast.diarize import Given, Turn
 from moodcast.labels import Labels

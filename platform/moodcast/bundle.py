@@ -6,7 +6,7 @@
     README.md            the model card
 
 Nothing in it is executable. The SHA-256 over settings and weights refuses edits; a stored answer to a signal made by code (the probe)
-refuses drift of code or libraries. Shapes: C chunks, K classes, A attributes, D width.
+refuses drift of code or libraries.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
 from moodcast import __version__, audio, config
+from moodcast.answer import Answer, answer_of, merged, tempered
 from moodcast.batch import Prediction, collate
 from moodcast.carried import read_files, write_files
-from moodcast.chunks import Span, samples_of, split_evenly
+from moodcast.chunks import samples_of, split_evenly
 from moodcast.method import Method, device_of
 from moodcast.provenance import Provenance
 from moodcast.run import Run, build, run_from_dict, run_to_dict
@@ -83,38 +84,6 @@ class Calibration:
 
 
 AS_IT_IS = Calibration()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a bundle says of one stretch: probabilities emotion [K], chunk_emotion [C, K] over spans (start_s, stop_s).
-
-    modalities: what it rests on, "audio" and, where a bundle that reads was told what is said, "text".
-    """
-
-    classes: tuple[str, ...]
-    seconds: float
-    emotion: NDArray[np.float32] | None = None
-    spans: tuple[tuple[float, float], ...] = ()
-    chunk_emotion: NDArray[np.float32] | None = None
-    attributes: NDArray[np.float32] | None = None
-    embedding: NDArray[np.float32] | None = None
-    modalities: tuple[str, ...] = ("audio",)
-
-    @property
-    def label(self) -> str | None:
-        """The most probable class."""
-        return None if self.emotion is None else self.classes[int(self.emotion.argmax())]
-
-    @property
-    def confidence(self) -> float | None:
-        """The probability of `label`."""
-        return None if self.emotion is None else float(self.emotion.max())
-
-    @property
-    def emotions(self) -> dict[str, float]:
-        """Probability by class name."""
-        return {} if self.emotion is None else {name: float(p) for name, p in zip(self.classes, self.emotion, strict=True)}
 
 
 class Bundle:
@@ -215,7 +184,7 @@ class Bundle:
         for (index, _, _), answer in zip(pieces, found, strict=True):
             if answer is not None:
                 parts[index].append(answer)
-        return [_merge(answers) for answers in parts]
+        return [merged(answers) for answers in parts]
 
     @torch.inference_mode()
     def raw(self, waves: Sequence[Wave], texts: Sequence[str | None] | None = None) -> Prediction:
@@ -236,26 +205,9 @@ class Bundle:
             yield group
 
     def _answer_of(self, prediction: Prediction, row: int, wave: Wave, offset: int) -> Answer:
-        spans: list[Span] = self.run.chunks.spans(len(wave), self.rate)
-        seconds = tuple(((offset + start) / self.rate, (offset + stop) / self.rate) for start, stop in spans)
-        chunk_emotion = _row(prediction.chunk_emotion, row)
-        return Answer(
-            classes=self.classes,
-            seconds=len(wave) / self.rate,
-            emotion=_probabilities(_row(prediction.emotion, row)),
-            spans=seconds,
-            chunk_emotion=None if chunk_emotion is None else _probabilities(chunk_emotion[: len(spans)]),
-            attributes=_row(prediction.attributes, row),
-            embedding=_row(prediction.embedding, row),
-        )
-
-
-def tempered(prediction: Prediction, temperature: float) -> Prediction:
-    """The prediction with its log-probabilities, of stretches and of chunks, divided by `temperature` and normalised again."""
-    if temperature == 1.0:
-        return prediction
-    given = {"emotion": prediction.emotion, "chunk_emotion": prediction.chunk_emotion}
-    return replace(prediction, **{name: (logs / temperature).log_softmax(-1) for name, logs in given.items() if logs is not None})
+        heard = self.run.chunks.spans(len(wave), self.rate)
+        spans = tuple(((offset + start) / self.rate, (offset + stop) / self.rate) for start, stop in heard)
+        return answer_of(prediction, row, self.classes, len(wave) / self.rate, spans)
 
 
 def save(
@@ -388,34 +340,3 @@ def digest(settings: Mapping[str, Any], weights: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _row(values: torch.Tensor | None, row: int) -> NDArray[np.float32] | None:
-    return None if values is None else values[row].float().cpu().numpy()
-
-
-def _probabilities(logs: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-    return None if logs is None else np.exp(logs)
-
-
-def _merge(parts: list[Answer]) -> Answer:
-    """Pieces of one stretch as one answer: values averaged by duration, chunks one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    share = [part.seconds for part in parts]
-
-    def mean(values: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
-        known = [value for value in values if value is not None]
-        return np.average(known, axis=0, weights=share).astype(np.float32) if len(known) == len(parts) else None
-
-    chunks = [part.chunk_emotion for part in parts if part.chunk_emotion is not None]
-    return Answer(
-        classes=parts[0].classes,
-        seconds=sum(share),
-        emotion=mean([part.emotion for part in parts]),
-        spans=tuple(span for part in parts for span in part.spans),
-        chunk_emotion=np.concatenate(chunks) if len(chunks) == len(parts) else None,
-        attributes=mean([part.attributes for part in parts]),
-        embedding=mean([part.embedding for part in parts]),
-        modalities=parts[0].modalities,
-    )

@@ -26,8 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from moodcast.answer import tempered
 from moodcast.batch import Batch, collate
-from moodcast.bundle import Bundle, probe_signal, tempered
+from moodcast.bundle import Bundle, probe_signal
 from moodcast.chunks import samples_of
 from moodcast.config import to_dict
 from moodcast.features import TINY, LogMel

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodcast import __version__, audio
-from moodcast.bundle import Answer, Bundle
+from moodcast.answer import Answer
+from moodcast.bundle import Bundle
 from moodcast.chunks import samples_of
 from moodcast.diarize import Diarizer, Turn
 from moodcast.embedded import default_diarizer

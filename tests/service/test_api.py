@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from moodcast import __version__
-from moodcast.bundle import Answer
+from moodcast.answer import Answer
 from moodcast.diarize import Turn
 from moodcast.service.api import About, build_app
 from moodcast.service.settings import Settings

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moodcast.bundle import Answer, load, save
+from moodcast.answer import Answer
+from moodcast.bundle import load, save
 from moodcast.methods.erm import Erm
 from moodcast.run import Run, build
 from moodcast.study import speaker

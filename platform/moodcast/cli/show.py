@@ -18,8 +18,8 @@ MOST_FINDINGS = 60
 SEVERITY = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 if TYPE_CHECKING:
+    from moodcast.answer import Answer
     from moodcast.audit import Audit
-    from moodcast.bundle import Answer
     from moodcast.manifest import Utterance
     from moodcast.metrics import Interval
     from moodcast.run import Run

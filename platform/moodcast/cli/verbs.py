@@ -13,7 +13,7 @@ from moodcast.cli.words import fail, find_run, options, progress, run, say, sort
 from moodcast.cluster.options import Ahead, Gpu, Name, Out, Resume, Target, Track, Transductive, Unseal, Workers, workers_of
 
 if TYPE_CHECKING:
-    from moodcast.bundle import Answer
+    from moodcast.answer import Answer
 
 app = typer.Typer(
     name="moodcast",

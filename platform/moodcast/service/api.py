@@ -26,7 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from moodcast import __version__, podcast
-from moodcast.bundle import Answer
+from moodcast.answer import Answer
 from moodcast.diarize import Turn
 from moodcast.refine import Refinement, refined
 from moodcast.service import ndjson, reference

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
 from moodcast import bundle as bundles
-from moodcast.bundle import AS_IT_IS, Answer, Bundle, Calibration
+from moodcast.answer import Answer
+from moodcast.bundle import AS_IT_IS, Bundle, Calibration
 from moodcast.cache import open_waves
 from moodcast.diarize import Turn
 from moodcast.manifest import Utterance

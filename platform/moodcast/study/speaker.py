@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from moodcast.bundle import Answer
+from moodcast.answer import Answer
 
 Floats = NDArray[np.float64]
 
