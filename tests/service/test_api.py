@@ -1,16 +1,15 @@
+"""The interface: timelines, streams, options, what it says of itself; how many it takes at once, and clients that leave."""
+
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import wave as wavefile
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from moodcast import __version__
 from moodcast.answer import Answer
@@ -18,87 +17,7 @@ from moodcast.diarize import Turn
 from moodcast.service.api import About, build_app
 from moodcast.service.settings import Settings
 from moodcast.timeline import Timeline
-
-Wave = NDArray[np.float32]
-RATE = 16_000
-TURNS = [Turn("anna", 0.2, 1.4), Turn("ben", 1.5, 3.0), Turn("anna", 3.1, 3.2)]
-
-
-class Told:
-    """A backend that answers what it is told: `turns`, and the loudness of a stretch as its emotion."""
-
-    def __init__(self, turns: list[Turn] | None = None, error: Exception | None = None) -> None:
-        self.turns = TURNS if turns is None else turns
-        self.error = error
-        self.hints: list[dict[str, int]] = []
-        self.hold: asyncio.Event | None = None
-        self.cancelled = 0
-
-    async def about(self) -> About:
-        return About("tiny", "f" * 64, "told", ("calm", "angry"), (), RATE)
-
-    async def diarize(self, wave: Wave, rate: int, hints: dict[str, int]) -> list[Turn]:
-        self.hints.append(hints)
-        if self.hold is not None:
-            try:
-                await self.hold.wait()
-            except asyncio.CancelledError:
-                self.cancelled += 1
-                raise
-        return self.turns
-
-    async def feel(self, waves: list[Wave]) -> list[Answer]:
-        if self.error is not None:
-            raise self.error
-        levels = [min(1.0, float(np.abs(wave).max())) for wave in waves]
-        return [Answer(("calm", "angry"), len(w) / RATE, np.array([1 - a, a], np.float32)) for w, a in zip(waves, levels, strict=True)]
-
-    async def counters(self) -> dict[str, float]:
-        return {"batches": 0}
-
-
-def wav(wave: Wave, rate: int = RATE) -> bytes:
-    out = io.BytesIO()
-    with wavefile.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((np.clip(wave, -1, 1) * 32767).astype("<i2").tobytes())
-    return out.getvalue()
-
-
-@pytest.fixture(scope="module")
-def sound() -> bytes:
-    t = np.arange(int(3.5 * RATE)) / RATE
-    return wav((0.25 * np.sin(2 * np.pi * 220 * t)).astype(np.float32))
-
-
-def ask(backend: Told, method: str, path: str, settings: Settings | None = None, **request: Any) -> httpx.Response:
-    async def go() -> httpx.Response:
-        transport = httpx.ASGITransport(build_app(backend, settings or Settings()), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **request)
-
-    return asyncio.run(go())
-
-
-def post(sound: bytes | None, query: str = "", **request: Any) -> httpx.Response:
-    backend = request.pop("backend", None) or Told()
-    return ask(backend, "POST", f"/v1/timeline{query}", **({"content": sound} if sound is not None else {}), **request)
-
-
-def lines_of(response: httpx.Response) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in response.text.splitlines()]
-
-
-def refused(response: httpx.Response, status: int, kind: str, *words: str) -> None:
-    assert response.status_code == status, response.text
-    error = response.json()["error"]
-    assert set(error) == {"kind", "message", "what_to_do"}
-    assert error["kind"] == kind
-    for word in words:
-        assert word in error["message"]
-    assert error["what_to_do"]
+from tests.service.asking import RATE, Told, Wave, ask, lines_of, post, refused, wav
 
 
 def test_a_raw_body_gives_a_timeline(sound: bytes) -> None:
@@ -211,129 +130,10 @@ def test_a_stream_says_at_its_end_what_changed_when_all_was_known(longer: bytes)
     assert whole.provenance["adapt"] == "speaker"
 
 
-@pytest.mark.parametrize(
-    ("query", "word"), [("smooth=mean:3", "median:N"), ("min_confidence=7", "between 0 and 1"), ("adapt=perhaps", "adapt")]
-)
-def test_what_cannot_be_done_to_answers_is_refused(sound: bytes, query: str, word: str) -> None:
-    refused(post(sound, f"?{query}"), 422, "bad_option", word)
-
-
-@pytest.mark.parametrize("name", ["diarizer", "trust_checkpoint", "transcriber", "bundle"])
-def test_a_request_cannot_name_what_is_loaded(sound: bytes, name: str) -> None:
-    refused(post(sound, f"?{name}=owner/name"), 422, "bad_option", f"there is no option '{name}'")
-
-
-def test_an_error_in_a_stream_is_its_last_line_and_leaks_nothing(sound: bytes) -> None:
-    response = post(sound, "?stream=true", backend=Told(error=RuntimeError("the secret path /etc/x")))
-    assert response.status_code == 200
-    *_, last = lines_of(response)
-    assert last["type"] == "error"
-    assert last["error"]["kind"] == "internal"
-    assert "secret" not in response.text
-
-
-def test_an_unforeseen_error_is_a_500_that_leaks_nothing(sound: bytes) -> None:
-    response = post(sound, backend=Told(error=RuntimeError("the secret path /etc/x")))
-    refused(response, 500, "internal")
-    assert "secret" not in response.text
-
-
 def test_nobody_speaking_gives_an_empty_timeline(sound: bytes) -> None:
     response = post(sound, backend=Told(turns=[]))
     assert response.status_code == 200
     assert response.json()["segments"] == []
-
-
-def test_a_body_over_the_limit_is_refused_whatever_its_headers_say(sound: bytes) -> None:
-    small = Settings(max_mb=0.05)
-    refused(post(sound, settings=small), 413, "too_large", "0.05 MB")
-
-    async def unannounced() -> Any:
-        for _ in range(100):
-            yield sound[:1000]
-
-    refused(post(None, content=unannounced(), settings=small), 413, "too_large", "0.05 MB")
-    refused(post(None, files={"file": ("a.wav", sound)}, settings=small), 413, "too_large", "0.05 MB")
-
-
-def test_a_form_may_be_as_large_as_its_file_may_and_no_file_larger(sound: bytes) -> None:
-    exact = Settings(max_mb=len(sound) / 1e6)
-    assert post(None, files={"file": ("a.wav", sound)}, settings=exact).status_code == 200
-    tight = Settings(max_mb=(len(sound) - 1) / 1e6)
-    refused(post(None, files={"file": ("a.wav", sound)}, settings=tight), 413, "too_large")
-
-
-def test_reading_stops_at_the_limit(sound: bytes) -> None:
-    sent = 0
-
-    async def endless() -> Any:
-        nonlocal sent
-        for _ in range(1000):
-            sent += 1000
-            yield b"\0" * 1000
-
-    refused(post(None, content=endless(), settings=Settings(max_mb=0.05)), 413, "too_large")
-    assert sent <= 52_000
-
-
-def test_audio_that_is_too_long_is_refused(sound: bytes) -> None:
-    refused(post(sound, settings=Settings(max_hours=1 / 3600)), 413, "too_long")
-
-
-@pytest.mark.parametrize("junk", [b"{}", b"hello " * 1000, b"\x89PNG\r\n\x1a\n" + bytes(500), b"#EXTM3U\n/etc/passwd\n"])
-def test_what_is_not_audio_is_415(junk: bytes) -> None:
-    refused(post(junk), 415, "not_audio")
-
-
-def test_a_truncated_file_is_422(sound: bytes) -> None:
-    refused(post(sound[: len(sound) // 2]), 422, "unreadable")
-
-
-def test_an_empty_body_and_an_empty_file_are_422(sound: bytes) -> None:
-    refused(post(b""), 422, "empty")
-    refused(post(None, files={"file": ("a.wav", b"")}), 422, "empty")
-
-
-def test_a_form_without_a_file_says_which_fields_it_has(sound: bytes) -> None:
-    refused(post(None, files={"audio": ("a.wav", sound)}), 422, "no_file", "fields: audio")
-
-
-@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
-def test_a_broken_form_is_422(content_type: str) -> None:
-    response = post(b"no form at all", headers={"content-type": content_type})
-    assert response.status_code == 422
-    assert response.json()["error"]["kind"] in ("bad_form", "no_file")
-
-
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ("?num_speaker=2", "Did you mean 'num_speakers'?"),
-        ("?num_speakers=two", "num_speakers='two'"),
-        ("?num_speakers=0", "num_speakers=0 is out of range"),
-        ("?num_speakers=51", "num_speakers=51 is out of range"),
-        ("?min_speakers=3&max_speakers=2", "min_speakers=3 is more than max_speakers=2"),
-        ("?num_speakers=5&max_speakers=2", "num_speakers=5 is not within 1 to 2"),
-        ("?format=xml", "format='xml'"),
-        ("?stream=maybe", "stream='maybe'"),
-        ("?stream=true&format=rttm", "not format=rttm"),
-    ],
-)
-def test_an_option_that_does_not_fit_is_422(sound: bytes, query: str, words: str) -> None:
-    refused(post(sound, query), 422, "bad_option", words)
-
-
-def test_a_bad_option_is_refused_before_the_body_is_read() -> None:
-    async def untouched() -> Any:
-        pytest.fail("the body was read")
-        yield b""
-
-    refused(post(None, "?num_speakers=0", content=untouched()), 422, "bad_option")
-
-
-def test_an_unknown_page_is_a_refusal_of_the_same_form() -> None:
-    refused(ask(Told(), "GET", "/nothing"), 404, "no_such_route", "/nothing")
-    refused(ask(Told(), "GET", "/v1/timeline"), 405, "no_such_route")
 
 
 def test_health_names_the_version_the_bundle_and_the_classes() -> None:

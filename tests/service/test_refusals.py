@@ -1,0 +1,129 @@
+"""What the interface refuses: bodies, files and options that do not fit, each with its kind and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from moodcast.service.settings import Settings
+from tests.service.asking import Told, ask, lines_of, post, refused
+
+
+@pytest.mark.parametrize(
+    ("query", "word"), [("smooth=mean:3", "median:N"), ("min_confidence=7", "between 0 and 1"), ("adapt=perhaps", "adapt")]
+)
+def test_what_cannot_be_done_to_answers_is_refused(sound: bytes, query: str, word: str) -> None:
+    refused(post(sound, f"?{query}"), 422, "bad_option", word)
+
+
+@pytest.mark.parametrize("name", ["diarizer", "trust_checkpoint", "transcriber", "bundle"])
+def test_a_request_cannot_name_what_is_loaded(sound: bytes, name: str) -> None:
+    refused(post(sound, f"?{name}=owner/name"), 422, "bad_option", f"there is no option '{name}'")
+
+
+def test_an_error_in_a_stream_is_its_last_line_and_leaks_nothing(sound: bytes) -> None:
+    response = post(sound, "?stream=true", backend=Told(error=RuntimeError("the secret path /etc/x")))
+    assert response.status_code == 200
+    *_, last = lines_of(response)
+    assert last["type"] == "error"
+    assert last["error"]["kind"] == "internal"
+    assert "secret" not in response.text
+
+
+def test_an_unforeseen_error_is_a_500_that_leaks_nothing(sound: bytes) -> None:
+    response = post(sound, backend=Told(error=RuntimeError("the secret path /etc/x")))
+    refused(response, 500, "internal")
+    assert "secret" not in response.text
+
+
+def test_a_body_over_the_limit_is_refused_whatever_its_headers_say(sound: bytes) -> None:
+    small = Settings(max_mb=0.05)
+    refused(post(sound, settings=small), 413, "too_large", "0.05 MB")
+
+    async def unannounced() -> Any:
+        for _ in range(100):
+            yield sound[:1000]
+
+    refused(post(None, content=unannounced(), settings=small), 413, "too_large", "0.05 MB")
+    refused(post(None, files={"file": ("a.wav", sound)}, settings=small), 413, "too_large", "0.05 MB")
+
+
+def test_a_form_may_be_as_large_as_its_file_may_and_no_file_larger(sound: bytes) -> None:
+    exact = Settings(max_mb=len(sound) / 1e6)
+    assert post(None, files={"file": ("a.wav", sound)}, settings=exact).status_code == 200
+    tight = Settings(max_mb=(len(sound) - 1) / 1e6)
+    refused(post(None, files={"file": ("a.wav", sound)}, settings=tight), 413, "too_large")
+
+
+def test_reading_stops_at_the_limit(sound: bytes) -> None:
+    sent = 0
+
+    async def endless() -> Any:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 1000
+            yield b"\0" * 1000
+
+    refused(post(None, content=endless(), settings=Settings(max_mb=0.05)), 413, "too_large")
+    assert sent <= 52_000
+
+
+def test_audio_that_is_too_long_is_refused(sound: bytes) -> None:
+    refused(post(sound, settings=Settings(max_hours=1 / 3600)), 413, "too_long")
+
+
+@pytest.mark.parametrize("junk", [b"{}", b"hello " * 1000, b"\x89PNG\r\n\x1a\n" + bytes(500), b"#EXTM3U\n/etc/passwd\n"])
+def test_what_is_not_audio_is_415(junk: bytes) -> None:
+    refused(post(junk), 415, "not_audio")
+
+
+def test_a_truncated_file_is_422(sound: bytes) -> None:
+    refused(post(sound[: len(sound) // 2]), 422, "unreadable")
+
+
+def test_an_empty_body_and_an_empty_file_are_422(sound: bytes) -> None:
+    refused(post(b""), 422, "empty")
+    refused(post(None, files={"file": ("a.wav", b"")}), 422, "empty")
+
+
+def test_a_form_without_a_file_says_which_fields_it_has(sound: bytes) -> None:
+    refused(post(None, files={"audio": ("a.wav", sound)}), 422, "no_file", "fields: audio")
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
+def test_a_broken_form_is_422(content_type: str) -> None:
+    response = post(b"no form at all", headers={"content-type": content_type})
+    assert response.status_code == 422
+    assert response.json()["error"]["kind"] in ("bad_form", "no_file")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("?num_speaker=2", "Did you mean 'num_speakers'?"),
+        ("?num_speakers=two", "num_speakers='two'"),
+        ("?num_speakers=0", "num_speakers=0 is out of range"),
+        ("?num_speakers=51", "num_speakers=51 is out of range"),
+        ("?min_speakers=3&max_speakers=2", "min_speakers=3 is more than max_speakers=2"),
+        ("?num_speakers=5&max_speakers=2", "num_speakers=5 is not within 1 to 2"),
+        ("?format=xml", "format='xml'"),
+        ("?stream=maybe", "stream='maybe'"),
+        ("?stream=true&format=rttm", "not format=rttm"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_422(sound: bytes, query: str, words: str) -> None:
+    refused(post(sound, query), 422, "bad_option", words)
+
+
+def test_a_bad_option_is_refused_before_the_body_is_read() -> None:
+    async def untouched() -> Any:
+        pytest.fail("the body was read")
+        yield b""
+
+    refused(post(None, "?num_speakers=0", content=untouched()), 422, "bad_option")
+
+
+def test_an_unknown_page_is_a_refusal_of_the_same_form() -> None:
+    refused(ask(Told(), "GET", "/nothing"), 404, "no_such_route", "/nothing")
+    refused(ask(Told(), "GET", "/v1/timeline"), 405, "no_such_route")
