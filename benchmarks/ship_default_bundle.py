@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import default_bundle_tables as tables
 from jobs.default_bundle import NOTES, RUN
 from moodcast import baselines, config, manifest, scores
 from moodcast import bundle as bundles
@@ -55,13 +56,13 @@ def main() -> None:
     home = of_folds(run, seeds, options.answers)
     sureness = calibrate.of_answers(home.probabilities, home.truth.tolist(), home.speakers)
     bundle = Bundle(run, method, given[0].provenance, {}, given[0].sha256, options.into.name, sureness)
-    heard, unheard = rows_as(recipe.HEARD, run, "train"), rows_as(recipe.UNHEARD, run, "test")
+    heard, unheard = rows_as(tables.HEARD, run, "train"), rows_as(tables.UNHEARD, run, "test")
     talking = calibrate.fit_conversations(bundle, rows_as(TALKS, run, "test"), "test", CONVERSATIONS)
     near, far = of_home(bundle, home, heard), evaluation.evaluate(bundle, [*heard, *unheard], "test")
     write(options.out, seeds, run, home, recipe.counted(run, unheard, np.array(evaluation.answer(bundle, unheard).guess)))
-    together, alone = (recipe.table(recipe.records(path)) for path in (options.out, KEPT / "default_bundle.jsonl"))
+    together, alone = (tables.table(tables.records(path)) for path in (options.out, KEPT / "default_bundle.jsonl"))
     told = {
-        f"Seeds {seeds} together in {recipe.FOLDS} folds (runs that had not heard the speaker; what ships has heard all):": pages.markdown(
+        f"Seeds {seeds} together in {tables.FOLDS} folds (runs that had not heard the speaker; what ships has heard all):": pages.markdown(
             near
         ),
         "This bundle on corpora that it never heard, each recording alone:": pages.markdown(far),
@@ -98,10 +99,10 @@ def rows_as(names: Sequence[str], run: Run, split: str) -> list[Utterance]:
 
 def of_folds(run: Run, seeds: Sequence[int], folder: Path) -> scores.Answers:
     """What the runs of these seeds answered in the folds, as one: the normalised product of their answers, each to the power 1/seeds."""
-    rows = {row.id: row for row in recipe.rows_of(recipe.HEARD, run)}
+    rows = {row.id: row for row in recipe.rows_of(tables.HEARD, run)}
     known: list[Utterance] = []
     given: list[NDArray[np.float64]] = []
-    for fold in range(recipe.FOLDS):
+    for fold in range(tables.FOLDS):
         parts = [np.load(folder / f"{fold}-{seed}.npz", allow_pickle=False) for seed in seeds]
         if any((part["ids"] != parts[0]["ids"]).any() for part in parts):
             raise SystemExit(f"{folder}: the seeds answered other recordings in fold {fold}")
@@ -124,7 +125,7 @@ def of_home(bundle: Bundle, home: scores.Answers, heard: Sequence[Utterance]) ->
     return scores.Report(
         bundle.name,
         bundle.sha256,
-        f"{recipe.FOLDS} speaker folds",
+        f"{tables.FOLDS} speaker folds",
         classes,
         scores.score_all(
             home, [one for one in besides if one], evaluation.prior(bundle, home), evaluation.votes_mean(bundle.run.labels, heard)
@@ -135,18 +136,18 @@ def of_home(bundle: Bundle, home: scores.Answers, heard: Sequence[Utterance]) ->
 
 
 def folds_of(rows: Sequence[Utterance]) -> NDArray[np.int64]:
-    return np.array(manifest.folds(rows, recipe.FOLDS, seed=0))
+    return np.array(manifest.folds(rows, tables.FOLDS, seed=0))
 
 
 def write(path: Path, seeds: Sequence[int], run: Run, home: scores.Answers, far: recipe.Counts) -> None:
     """The counts of the seeds together, after the baseline's, as default_bundle.py keeps them: its `report --out` reads them."""
-    base = [record for record in recipe.records(KEPT / "default_bundle.jsonl") if record["seed"] is None]
+    base = [record for record in tables.records(KEPT / "default_bundle.jsonl") if record["seed"] is None]
     folds, guess = folds_of(home.rows), home.probabilities.argmax(1)
     lines = [*base]
-    for fold in range(recipe.FOLDS):
+    for fold in range(tables.FOLDS):
         here = np.flatnonzero(folds == fold)
         lines.append({"task": str(fold), "counts": recipe.counted(run, [home.rows[i] for i in here], guess[here])})
-    lines.append({"task": recipe.REFIT, "counts": far})
+    lines.append({"task": tables.REFIT, "counts": far})
     told = f"python benchmarks/ship_default_bundle.py of seeds {', '.join(map(str, seeds))}"
     path.unlink(missing_ok=True)
     for line in lines:
