@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from moodcast import baselines, config, corpora, manifest, metrics
 from moodcast.cluster.data import CachedStretches, Part
+from moodcast.cluster.process import set_up
 from moodcast.labels import CLASSES, Labels
 from moodcast.manifest import Utterance
 from moodcast.order import balance_weights
@@ -319,7 +320,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "multi_loss.jsonl")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    set_up(threads=1)
     {"run": run_all, "one": run_one, "plain": plain, "report": report}[options.do](options)
 
 

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from transfer_grid import CLASSES, LABELS, LANGUAGES, PAIRS, ROOT, Counts, beside, read, rows_of, scored, tasks, write
 
@@ -34,6 +33,7 @@ from moodcast.adapting import Front
 from moodcast.augment import Augment, Crop
 from moodcast.chunks import ChunkPlan
 from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.process import set_up
 from moodcast.manifest import Utterance
 from moodcast.method import Method
 from moodcast.methods.coral import Coral
@@ -213,7 +213,7 @@ def wanted(options: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    set_up(threads=1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

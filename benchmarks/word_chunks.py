@@ -34,6 +34,7 @@ from jobs.word_chunks import RUN
 from moodcast import config, corpora, manifest, metrics
 from moodcast.batch import Batch, collate
 from moodcast.cluster.data import CachedStretches, Part
+from moodcast.cluster.process import set_up
 from moodcast.labels import CLASSES, Labels
 from moodcast.manifest import Utterance
 from moodcast.nn import lost
@@ -280,7 +281,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="report: put the tables there instead of printing them")
     parser.add_argument("--check", action="store_true", help="report: only say whether the page is up to date")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    set_up(threads=1)
     {"run": run_all, "report": report}[options.do](options)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -28,6 +27,7 @@ from moodcast.cluster import local
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
 from moodcast.cluster.ledger import Trial
+from moodcast.cluster.process import set_up
 from moodcast.cluster.train import Interrupted, _signals
 from moodcast.cluster.watch import counting
 from moodcast.cluster.work import inherited, provenance_of, take_weights
@@ -139,8 +139,7 @@ def trained(
     """Train on all rows to the last epoch, stage by stage, and write the bundle. target: rows that are heard without labels beside them."""
     trainer: Trainer | None = None
     for until, run in stages:
-        if run.train.threads:
-            torch.set_num_threads(run.train.threads)
+        set_up(run.train.threads)
         data = CachedStretches(rows, run, root)
         beside = CachedStretches(target, run, root, labelled=False) if target else None
         method = build(run, trust)

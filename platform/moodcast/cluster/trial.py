@@ -16,6 +16,7 @@ from moodcast import config
 from moodcast.cluster import folder as files
 from moodcast.cluster import ledger as books
 from moodcast.cluster.lockstep import Lockstep
+from moodcast.cluster.process import set_up
 from moodcast.manifest import read_manifest
 from moodcast.run import run_from_dict
 from moodcast.step import Diverged
@@ -76,8 +77,7 @@ def trial_of(folder: Path, changes: Mapping[str, Any], cache: Path | None, devic
     settings = files.read_json(folder / books.SETTINGS) or {}
     trust = tuple(settings["trust"])
     run = config.replace_at(run_from_dict(settings["run"], trust), changes)
-    if run.train.threads:
-        torch.set_num_threads(run.train.threads)
+    set_up(run.train.threads)
     rows = read_manifest(folder / books.ROWS)
     target = read_manifest(folder / books.TARGET_ROWS) if (folder / books.TARGET_ROWS).is_file() else []
     return Lockstep(

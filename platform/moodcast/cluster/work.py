@@ -23,6 +23,7 @@ from moodcast import audit, bundle, metrics
 from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
+from moodcast.cluster.process import set_up
 from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method, find_method, method_name
 from moodcast.order import balance_weights
@@ -72,8 +73,7 @@ class Worker:
         self.run: Run = run_from_dict(config["run"], tuple(config["trust"]))
         self.folder, self.world, self.rank = folder, world, rank
         self._start_from, self._trust = str(config["start_from"]), tuple(config["trust"])
-        if self.run.train.threads:
-            torch.set_num_threads(self.run.train.threads)
+        set_up(self.run.train.threads)
         self.root = root = Path(config["cache"]) if config["cache"] else None
         train_rows, dev_rows = sides(self.rows_of(files.MANIFEST), self.run)
         target_rows = self.rows_of(files.TARGET)
