@@ -65,3 +65,15 @@ def test_the_samples_of_a_stretch_of_many_minutes_are_counted_although_its_secon
     lengths = torch.tensor([[480_000] * 133 + [160_001]])
     assert round(float(torch.tensor(count / 16_000)) * 16_000) != count
     assert samples_in(lengths, torch.tensor([count / 16_000]), plan, 16_000).tolist() == [count]
+
+
+def test_nor_of_a_wave_that_is_one_chunk():
+    plan, samples = PLANS["one"], torch.tensor([1100, 300])
+    found = joined(torch.full((2, 1, 3000), torch.nan).masked_fill(torch.arange(3000) < samples[:, None, None], 1.0), samples, plan, RATE)
+    assert found.shape == (2, 1100)
+    assert found.nansum(1).tolist() == [1100, 300]
+    assert not found.isnan().any()
+    chunks, lengths = cut(torch.full((2, 1100), torch.nan).masked_fill(torch.arange(1100) < samples[:, None], 1.0), samples, plan, RATE)
+    assert chunks.shape == (2, 1, 3000)
+    assert not chunks.isnan().any()
+    assert lengths.tolist() == [[1100], [300]]

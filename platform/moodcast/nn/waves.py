@@ -25,6 +25,8 @@ def samples_in(lengths: Tensor, seconds: Tensor, plan: ChunkPlan, rate: int) -> 
 def joined(chunks: Tensor, samples: Tensor, plan: ChunkPlan, rate: int) -> Tensor:
     """The waves [B, W] behind chunks [B, C, L], of `samples` [B] samples each; zero behind their ends. Chunks may overlap."""
     longest = int(samples.max())
+    if chunks.shape[1] == 1:  # most utterances are one chunk: nothing to put together
+        return _first(chunks[:, 0], samples, longest)
     at = _places(samples, chunks.shape[1], chunks.shape[2], plan, rate).clamp_max(longest)  # one column more takes what is not there
     waves = chunks.new_zeros(len(chunks), longest + 1)
     return waves.scatter(1, at.flatten(1), chunks.flatten(1))[:, :longest]
@@ -33,10 +35,19 @@ def joined(chunks: Tensor, samples: Tensor, plan: ChunkPlan, rate: int) -> Tenso
 def cut(waves: Tensor, samples: Tensor, plan: ChunkPlan, rate: int) -> tuple[Tensor, Tensor]:
     """Waves [B, W] with `samples` [B] real ones each to chunks [B, C, L] and their lengths [B, C], as `batch.collate` cuts them."""
     width = max(1, samples_of(plan.length_s, rate))
+    if all(len(plan.spans(int(size), rate)) == 1 for size in samples.tolist()):
+        return _first(waves, samples, width)[:, None], samples[:, None]
     at = _places(samples, None, width, plan, rate)
     padded = torch.nn.functional.pad(waves, (0, 1))  # what is no sample is read from behind the end
     chunks = padded.gather(1, at.clamp_max(waves.shape[1]).flatten(1)).view(at.shape)
     return chunks, (at < GONE).sum(-1)
+
+
+def _first(values: Tensor, samples: Tensor, width: int) -> Tensor:
+    """The first `samples` [B] of each row of [B, any], zeros behind them up to `width`."""
+    held = values[:, :width]
+    real = torch.arange(held.shape[1], device=held.device) < samples[:, None]
+    return torch.nn.functional.pad(torch.where(real, held, 0.0), (0, width - held.shape[1]))
 
 
 GONE = 2**60  # the place of what is no sample
