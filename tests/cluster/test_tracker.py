@@ -268,3 +268,18 @@ def test_a_store_that_cannot_be_opened_is_refused_without_its_password(tmp_path:
     with pytest.raises(ValueError, match="MLflow at strange://nowhere/store cannot be told of run.*MLFLOW_TRACKING_URI") as error:
         tracker.opened(begun(tmp_path, "run"), ("mlflow",))
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "uri", "view"),
+    [
+        ("tensorboard", "", "tensorboard --logdir '{0}/a run/tensorboard'"),
+        ("mlflow", "", "mlflow ui --backend-store-uri sqlite:///{0}/mlflow.db"),
+        ("mlflow", "https://me:secret@store", "https://store"),
+    ],
+)
+def test_what_shows_the_curves_is_said_without_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, uri: str, view: str
+) -> None:
+    monkeypatch.setenv(stores.URI, uri)
+    assert stores.view_of(name, tmp_path / "a run") == view.format(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -270,14 +271,11 @@ def timeline(found: Timeline) -> None:
     console().print(table)
 
 
-def fit(folder: Path, bundle: Path, metrics: Mapping[str, Any]) -> None:
-    """What a training run left."""
-    table = Table("measure", "value", title="the epoch that became the bundle", title_justify="left")
-    for name, value in metrics.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else Text(str(value)))
-    console().print(table)
-    for what, path in (("run", folder), ("bundle", bundle)):
-        console().print(Text(f"{what}: {path}"), soft_wrap=True)
+def fit(folder: Path, bundle: Path, views: Sequence[str]) -> None:
+    """What a training run left, what shows its curves, and what comes next."""
+    left = [("run", folder), ("bundle", bundle), *(("curves", view) for view in views)]
+    for what, where in (*left, ("next", f"moodcast evaluate {shlex.quote(str(bundle))} MANIFEST --html scores.html")):
+        console().print(Text(f"{what}: {where}"), soft_wrap=True)
 
 
 def written(paths: Sequence[Path]) -> None:

@@ -82,7 +82,8 @@ def train(
         show.fields(settings)
         return
     from moodcast.cluster import job as training
-    from moodcast.cluster.tracker import chosen
+    from moodcast.cluster.stores import view_of
+    from moodcast.cluster.tracker import chosen, remembered
 
     try:
         fit = training.train(
@@ -102,7 +103,7 @@ def train(
     except KeyboardInterrupt as stopped:  # its message says where the run stands and how to go on
         fail(str(stopped) or "interrupted", "stopped")
         raise typer.Exit(130) from None
-    show.fit(fit.folder, fit.bundle, fit.metrics)
+    show.fit(fit.folder, fit.bundle, [view_of(name, fit.folder) for name in remembered(fit.folder)])
 
 
 app.command()(encode.encode)

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from moodcast import __version__
+from moodcast.cluster import folder as files
 from moodcast.extras import library
 
 WHOLE = ""  # the name of the run itself; its trials have their numbers
@@ -147,7 +149,7 @@ class MLflow:
         for chatty in ("mlflow", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         self.folder, self.key = folder, key
-        self.uri = os.environ.get(URI) or f"sqlite:///{folder.parent / STORE}"
+        self.uri = uri_of(folder)
         self.known: dict[str, Told] = {}
         try:
             self.client = mlflow.MlflowClient(self.uri)
@@ -230,6 +232,19 @@ def library_of(name: str) -> Any:
         return library("mlflow", "mlflow", "--track mlflow needs")
     library("tensorboard", "ray", "--track tensorboard needs")
     return library("torch.utils.tensorboard", "ray", "--track tensorboard needs tensorboard and")
+
+
+def uri_of(folder: Path) -> str:
+    """The MLflow store of the run or sweep in a folder."""
+    return os.environ.get(URI) or f"sqlite:///{folder.absolute().parent / STORE}"
+
+
+def view_of(name: str, folder: Path) -> str:
+    """What shows the curves that a tracker has of the run or sweep in a folder: a command, or an address."""
+    if name == TensorBoard.name:
+        return f"tensorboard --logdir {shlex.quote(str(folder / files.TENSORBOARD))}"
+    uri = _shown(uri_of(folder))
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def _shown(text: str) -> str:
