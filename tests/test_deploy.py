@@ -102,3 +102,11 @@ def test_the_image_brings_what_a_tracker_says_that_it_needs(name: str, monkeypat
     assert needed is not None
     assert installed is not None
     assert needed[1] in of_extras(installed[1])
+
+
+def test_the_image_is_given_what_an_installation_is_made_of_and_nothing_else() -> None:
+    given = {line[1:] for line in (ROOT / "deploy" / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {Path(path).parts[0] for path in settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+    assert given == packages | {settings["project"]["readme"], *settings["project"]["license-files"], "pyproject.toml", "constraints.txt"}
+    assert all((ROOT / name).exists() for name in given)
