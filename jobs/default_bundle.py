@@ -9,6 +9,7 @@ benchmarks/ship_default_bundle.py makes the bundle that ships, of several seeds,
 
 from __future__ import annotations
 
+from moodcast.augment import Augment, Crop
 from moodcast.chunks import ChunkPlan
 from moodcast.cluster.job import main
 from moodcast.labels import Labels
@@ -25,10 +26,11 @@ Do not use it to decide about people.
 Corpora: CREMA-D (ODbL), EMO-DB (CC0), RESD (MIT).
 """
 RUN = Run(
-    method=Committee.Config(networks=1, crop_s=3.0, bfloat16=True),
+    method=Committee.Config(networks=1),
     labels=Labels(("angry", "happy", "neutral", "sad")),
     chunks=ChunkPlan(length_s=3.0, hop_s=3.0),
-    train=Train(epochs=36, batch_size=64, lr=2e-3, weight_decay=1e-2, balance="corpus_class", keep="last"),
+    augment=Augment(crop=Crop(share=1.0, seconds=3.0)),
+    train=Train(epochs=36, batch_size=64, lr=2e-3, weight_decay=1e-2, balance="corpus_class", keep="last", precision="bfloat16"),
 )
 
 

@@ -97,18 +97,6 @@ def chunk_frames(log_mel: LogMel, chunks: Tensor, lengths: Tensor) -> tuple[Tens
     return frames, mask, exist
 
 
-def random_window(chunks: Tensor, lengths: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-    """A random run of at most `samples` samples of each stretch, as its only chunk: chunks [B, 1, S], lengths [B, 1].
-
-    chunks [B, C, L] and lengths [B, C] of a plan whose chunks neither overlap nor leave gaps. Drawn from torch's global generator.
-    """
-    waves, total = chunks.flatten(1), lengths.sum(1)
-    size = min(samples, int(total.max()))
-    start = (torch.rand(len(total), device=total.device) * ((total - size).clamp_min(0) + 1)).long()
-    at = start[:, None] + torch.arange(size, device=total.device)
-    return waves.gather(1, at)[:, None], total.clamp_max(size)[:, None]
-
-
 def level_normalised(frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
     """Subtract the log of each stretch's mean power, so that its level does not matter, and cut what lies 50 dB below it.
 

@@ -37,6 +37,15 @@ def test_every_job_holds_a_run_that_builds_and_survives_json(name: str) -> None:
     assert "train.lr" in leaves(job.RUN)
 
 
+def test_the_bundle_that_ships_was_made_by_the_recipe_of_its_job() -> None:
+    from jobs.default_bundle import RUN
+
+    shipped = load("default").run
+    wide = {"networks": shipped.method.networks, "blind": shipped.method.blind, "hidden": shipped.method.hidden}  # several seeds as one
+    assert (wide["networks"], wide["hidden"]) == (3 * RUN.method.networks, 3 * RUN.method.hidden)
+    assert shipped == replace(RUN, method=replace(RUN.method, **wide), train=replace(RUN.train, threads=1))
+
+
 def test_a_choice_that_is_called_none_can_be_typed() -> None:
     run = replace_at(tiny_run(), {"train.balance": "none", "train.keep": "last"})
     assert (run.train.balance, run.train.keep) == ("none", "last")

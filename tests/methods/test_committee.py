@@ -11,7 +11,6 @@ import torch
 from moodcast.batch import Batch, collate
 from moodcast.chunks import ChunkPlan
 from moodcast.methods.committee import Committee, merged
-from moodcast.nn.corrupt import NO_DAMAGE
 from moodcast.run import Run, build
 
 RATE = 16_000
@@ -107,34 +106,6 @@ def test_a_blind_network_does_not_see_the_mean_of_a_band():
     blind, sighted = ([network(x, mask, exist)[0] for x in (frames, tilted)] for network in method.networks)
     torch.testing.assert_close(blind[0], blind[1], atol=1e-4, rtol=0)
     assert not torch.allclose(sighted[0], sighted[1], atol=1e-3)
-
-
-def test_crops_are_for_training_and_for_chunks_side_by_side():
-    method, batch = made(crop_s=0.5), batch_of()
-    with torch.no_grad():
-        seen: list[int] = []
-        method.log_mel.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-1]))
-        method.losses({"labelled": batch})
-        method.eval()(batch)
-    assert seen == [RATE // 2, RATE]
-    with pytest.raises(ValueError, match="crop_s wants chunks side by side"):
-        build(Run(method=Committee.Config(crop_s=1.0), chunks=ChunkPlan(length_s=1.0, hop_s=0.5)))
-
-
-def test_bfloat16_is_for_training_alone_and_changes_little():
-    still = {"dropout": 0.0, "forget": 0.0, "hide_bands": 0, "hide_s": 0.0, "damage": NO_DAMAGE}
-    torch.manual_seed(0)
-    exact = made(**still)
-    torch.manual_seed(0)
-    rough = made(bfloat16=True, **still)
-    batch = batch_of()
-    a, b = (method.losses({"labelled": batch})["classes"] for method in (exact, rough))
-    assert a != b
-    torch.testing.assert_close(a, b, atol=0.02, rtol=0)
-    b.backward()
-    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in rough.networks.parameters())
-    with torch.no_grad():
-        assert torch.equal(exact.eval()(batch).emotion, rough.eval()(batch).emotion)
 
 
 @torch.no_grad()

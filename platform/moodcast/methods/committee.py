@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from moodcast import features, method
 from moodcast.batch import Batch, Prediction
-from moodcast.chunks import samples_of
 from moodcast.method import Method, Spec, View
 from moodcast.nn.corrupt import Damage, damaged
 from moodcast.nn.encoder import ConvEncoder
@@ -49,17 +48,14 @@ class Committee(Method):
 
         networks: how many; share: what the statistics say counts so much of one network's vote times their number, 0.5 for half as much
         as all networks together. hidden, forget: width and dropout of the classifier of moments. blind: the share of each band's mean
-        that is taken away before a network sees it, one for each network in turn, so that they err differently. crop_s: training sees
-        a random window of at most so many seconds of a stretch, 0 all of it. bfloat16: encoders compute so in training, which is about
-        twice as fast on processors that know it; serving does not. The rest is as in Erm.
+        that is taken away before a network sees it, one for each network in turn, so that they err differently. The rest is
+        as in Erm.
         """
 
         weights: Weights = Weights()
         networks: int = 2
         share: float = 0.5
         blind: tuple[float, ...] = (0.0,)
-        crop_s: float = 0.0
-        bfloat16: bool = False
         num_mels: int = 64
         width: int = 160
         channels: int = 16
@@ -78,8 +74,6 @@ class Committee(Method):
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
-        if config.crop_s and spec.plan.hop_s != spec.plan.length_s:
-            raise ValueError(f"method.crop_s wants chunks side by side, chunks.hop_s = chunks.length_s; got {spec.plan}")
         if not config.blind:
             raise ValueError("method.blind wants a share in [0, 1] for each network in turn, got none")
         self.log_mel = features.LogMel(spec.rate, config.num_mels)
@@ -110,9 +104,6 @@ class Committee(Method):
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """classes and statistics: cross-entropy of each member against the target distribution, weighted by utterance."""
         batch, config = batches["labelled"], self.config
-        if self.training and config.crop_s:
-            chunks, lengths = features.random_window(batch.chunks, batch.lengths, samples_of(config.crop_s, self.spec.rate))
-            batch = replace(batch, chunks=chunks, lengths=lengths)
         frames, mask, exist = self._frames(batch)
         heard = [self._damaged(frames, mask, exist) for _ in self.networks]  # the statistics hear what the first network does
         terms = []
@@ -167,7 +158,7 @@ class Network(nn.Module):
 
     def __init__(self, config: Committee.Config, num_classes: int, blind: float = 0.0) -> None:
         super().__init__()
-        self.blind, self.rough = blind, config.bfloat16
+        self.blind = blind
         self.encoder = ConvEncoder(config.num_mels, config.width, config.channels, config.layers, config.dropout)
         self.pool = AttentivePool(config.width)
         self.head = nn.Sequential(nn.LayerNorm(2 * config.width), nn.Dropout(config.dropout), nn.Linear(2 * config.width, num_classes))
@@ -176,9 +167,8 @@ class Network(nn.Module):
         """See the class."""
         if self.blind:
             frames = frames + self.blind * (features.band_normalised(frames, mask, exist) - frames)
-        with torch.autocast(frames.device.type, torch.bfloat16, enabled=self.rough and self.training):
-            encoded, mask = self.encoder(frames / SCALE, mask)
-        whole, parts = self.pool(encoded.float(), mask, exist)
+        encoded, mask = self.encoder(frames / SCALE, mask)
+        whole, parts = self.pool(encoded, mask, exist)
         return self.head(whole).log_softmax(-1), self.head(parts).log_softmax(-1), whole
 
 
