@@ -1,0 +1,172 @@
+"""What the formats that hold any corpus refuse, and where they say it lies: nothing is guessed, nothing is lost, nothing foreign is run."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moodcast.corpora import prepare, read
+from moodcast.manifest import write_manifest
+from tests.corpora.made import parquet, touch
+
+
+def test_a_header_or_table_that_would_run_code_is_not_opened(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    (tmp_path / "db.yaml").write_text("name: x\ntables:\n  train:\n    columns:\n      emotion: {}\n")
+    (tmp_path / "db.train.pkl").write_bytes(pickle.dumps({"file": ["x"]}))
+    with pytest.raises(ValueError, match="pickled ones are not opened"):
+        read("audformat", tmp_path)
+    (tmp_path / "db.yaml").write_text(f"name: !!python/object/apply:os.mkdir ['{ran}']\n")
+    with pytest.raises(ValueError, match="is no plain YAML"):
+        read("audformat", tmp_path)
+    assert not ran.exists()
+
+
+def test_a_data_set_cannot_name_files_outside_of_it(tmp_path: Path) -> None:
+    touch(tmp_path / "private.wav", tmp_path / "set" / "train" / "a.wav")
+    for name in ("../../private.wav", str(tmp_path / "private.wav")):
+        (tmp_path / "set" / "train" / "metadata.csv").write_text(f"file_name,emotion\n{name},anger\n")
+        with pytest.raises(ValueError, match="lies outside of it"):
+            prepare("huggingface", tmp_path / "set")
+    (tmp_path / "set" / "train" / "metadata.csv").write_text("file_name,emotion\n../train/a.wav,anger\n")
+    assert len(prepare("huggingface", tmp_path / "set")) == 1
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "db.yaml").write_text("name: x\ntables:\n  t:\n    type: filewise\n    columns:\n      emotion: {}\n")
+    (tmp_path / "db" / "db.t.csv").write_text("file,emotion\n../private.wav,anger\n")
+    with pytest.raises(ValueError, match="lies outside of it"):
+        prepare("audformat", tmp_path / "db")
+    (tmp_path / "db" / "db.yaml").write_text("name: x\ntables:\n  a/../../t:\n    columns:\n      emotion: {}\n")
+    with pytest.raises(ValueError, match="is no name of one"):
+        prepare("audformat", tmp_path / "db")
+
+
+def test_a_time_that_cannot_be_read_does_not_become_the_whole_recording(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("path,emotion,start_s,stop_s\nx.wav,sad,,1.5\nx.wav,sad,1:30,1:35\n")
+    with pytest.raises(ValueError, match=r"row 2 of the table: '1:30' is no time in seconds"):
+        prepare("csv", table)
+    database = tmp_path / "db.yaml"
+    database.write_text("name: x\ntables:\n  t:\n    columns:\n      emotion: {}\n")
+    (tmp_path / "db.t.csv").write_text("file,start,end,emotion\na.wav,0 days 00:00:01,NaT,anger\n")
+    assert [(row.start_s, row.stop_s) for row in prepare("audformat", tmp_path)] == [(1.0, None)]
+    (tmp_path / "db.t.csv").write_text("file,start,end,emotion\na.wav,one second,2,anger\n")
+    with pytest.raises(ValueError, match="'one second' is no time"):
+        prepare("audformat", tmp_path)
+
+
+def test_a_recording_that_a_table_names_twice_is_refused_and_not_lost(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("path,emotion,speaker\n" + "".join(f"{name}.wav,sad,{name}\n" for name in "abcd") + "a.wav,angry,a\n")
+    rows = prepare("csv", table)
+    assert [row.emotion for row in rows if row.id == "mine/a.wav"] == ["sad", "angry"]
+    with pytest.raises(ValueError, match="the id 'mine/a.wav' comes twice"):
+        write_manifest(rows, tmp_path / "mine.parquet")
+
+
+@pytest.mark.parametrize("line", ["[1]", "3", '{"key": 1, "dataset": "c", "wav": 5, "emo": "sad"}'])
+def test_lines_of_another_kind_are_refused_with_their_number(line: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "c"
+    touch(folder / "fold_1" / "c_train_fold_1.jsonl", tmp_path / "hub" / "a.wav")
+    (folder / "label_map.json").write_text("{}")
+    (folder / "fold_1" / "c_train_fold_1.jsonl").write_text(line)
+    with pytest.raises(ValueError, match="line 1 of"):
+        prepare("emobox", folder)
+    (tmp_path / "hub" / "metadata.jsonl").write_text(line)
+    with pytest.raises(ValueError, match="line 1 of .* has no file_name"):
+        prepare("huggingface", tmp_path / "hub")
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "said"),
+    [
+        (
+            "file,mood\nx.wav,sad\n",
+            {"path": "file", "emotion": "feeling", "speaker": "who"},
+            "no column for speaker=who; it has file, mood",
+        ),
+        ("path,emotion\nx.wav,0\n", {"labels": "1:neutral"}, "row 1 of the table: the label '0' means none of"),
+        ("path,emotion\nx.wav,sad\n,sad\n", {}, "row 2 of the table has no path; every recording needs one"),
+        ("path,emotion\nx.wav,sad\n", {"labels": "sad"}, "'sad' says no class; write labels=THEIRS:OURS"),
+    ],
+)
+def test_a_plain_table_that_does_not_fit_is_refused(table: str, options: dict[str, str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(table)
+    with pytest.raises(ValueError, match=said):
+        read("csv", tmp_path / "mine.csv", options)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "options", "said"),
+    [
+        ("fold_1/c_test_fold_1.jsonl", "{}", {"fold": "2"}, "holds no c_train_fold_2.jsonl; folds here: 1"),
+        ("fold_1/c_test_fold_1.jsonl", "{}", {"fold": "none"}, "c.jsonl is missing"),
+        ("fold_1/c_train_fold_1.jsonl", "{", {}, "c_train_fold_1.jsonl is not JSONL"),
+        ("label_map.json", "A: Angry", {}, "label_map.json is no label map"),
+    ],
+)
+def test_a_folder_of_emobox_that_lacks_a_part_is_refused(
+    file: str, content: str, options: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data" / "c"
+    touch(folder / "label_map.json", folder / file)
+    (folder / "label_map.json").write_text("{}")
+    (folder / file).write_text(content)
+    with pytest.raises(ValueError, match=said):
+        read("emobox", folder, options)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "content", "said"),
+    [
+        ("metadata.csv", "file_name,emotion\ngone.wav,anger\n", "names gone.wav, which is not there"),
+        ("metadata.csv", "path,emotion\na.wav,anger\n", "lacks the columns file_name"),
+        ("metadata.jsonl", "{", "metadata.jsonl is not JSONL"),
+    ],
+)
+def test_metadata_of_the_hub_that_does_not_fit_is_refused(metadata: str, content: str, said: str, tmp_path: Path) -> None:
+    touch(tmp_path / "set" / "a.wav")
+    (tmp_path / "set" / metadata).write_text(content)
+    with pytest.raises(ValueError, match=said):
+        prepare("huggingface", tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"text": "no sound"}, "holds no audio: wanted a column with bytes and path, got text"),
+        ({"audio": {"bytes": b"", "path": "a.wav"}}, "a row without audio"),
+    ],
+)
+def test_a_parquet_file_without_sound_is_refused(record: dict[str, Any], said: str, tmp_path: Path) -> None:
+    parquet(tmp_path / "hub" / "train.parquet", [record])
+    with pytest.raises(ValueError, match=said):
+        read("huggingface", tmp_path / "hub", unpack=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("tables", "options", "said"),
+    [
+        ("[a]", {}, "no header of audformat"),
+        ("{t: 3}", {}, "no header of audformat"),
+        ("{t: {columns: [emotion]}}", {}, "no header of audformat"),
+        ("{t: {columns: {mood: {}}}}", {}, "has a column emotion or .* name it with emotion=COLUMN"),
+        ("{t: {columns: {mood: {}}}}", {"tables": "dev"}, "has no table 'dev'; it has t"),
+        ("{t: {columns: {emotion: {}}}, u: {columns: {emotion: {}}}}", {}, "x/a.wav stands twice in the tables t, u"),
+    ],
+)
+def test_a_header_of_audformat_that_does_not_fit_is_refused(tables: str, options: dict[str, str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "db.yaml").write_text(f"name: x\ntables: {tables}\n")
+    for name in ("t", "u"):
+        (tmp_path / f"db.{name}.csv").write_text("file,emotion\na.wav,anger\n")
+    with pytest.raises(ValueError, match=said):
+        read("audformat", tmp_path, options)
+
+
+@pytest.mark.parametrize(("how", "said"), [("(", "is no regular expression"), ("abc", "has no group; put parentheses")])
+def test_a_speaker_s_pattern_that_names_nobody_is_refused(how: str, said: str, tmp_path: Path) -> None:
+    touch(tmp_path / "abc.wav")
+    with pytest.raises(ValueError, match=said):
+        read("folder", tmp_path, {"speaker": how})

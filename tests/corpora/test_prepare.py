@@ -1,0 +1,46 @@
+"""`moodcast prepare`, as a person types it: what it drops, whose split it takes, and where that leaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moodcast.manifest import leaks, read_manifest
+from tests.typed import Command, command
+
+
+@pytest.fixture
+def moodcast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`moodcast("prepare", ...)`."""
+    return command(monkeypatch, capsys)
+
+
+@pytest.mark.corpora
+def test_known_defects_are_dropped_and_mended_and_said_unless_all_is_kept_as_it_is(
+    moodcast: Command, corpora: Path, tmp_path: Path
+) -> None:
+    words = ("prepare", "resd", corpora / "resd", "--out", tmp_path / "m.parquet")
+    said = moodcast(*words)
+    assert said.code == 0, said.err
+    assert "resd: one word cut off: drops resd/17_neutral_disgust_n_010 (0.37 s" in said.out
+    rows = {row.id: row for row in read_manifest(tmp_path / "m.parquet")}
+    assert len(rows) == 1113
+    assert (rows["resd/11_anger_disgust_a_150"].stop_s, rows["resd/11_anger_disgust_d_150"].start_s) == (None, 2.0)
+    said = moodcast(*words, "--as-is")
+    assert said.code == 0, said.err
+    assert "drops" not in said.out
+    assert len(read_manifest(tmp_path / "m.parquet")) == 1116
+
+
+def test_the_owner_s_split_is_kept_with_a_warning_where_it_leaks_and_made_anew_when_asked(moodcast: Command, tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("path,emotion,speaker,split\n" + "".join(f"{n}.wav,sad,s{n % 5},{'test' if n > 7 else 'train'}\n" for n in range(10)))
+    words = ("prepare", "csv", table, "--out", tmp_path / "m.csv")
+    said = moodcast(*words)
+    assert said.code == 0, said.err
+    assert "the owner's split leaks: mine/s3: 1 in test, 1 in train" in said.err
+    assert sum(row.split == "test" for row in read_manifest(tmp_path / "m.csv")) == 2
+    said = moodcast(*words, "--resplit")
+    assert (said.code, said.err) == (0, "")
+    assert leaks(read_manifest(tmp_path / "m.csv")) == {}
