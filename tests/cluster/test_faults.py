@@ -16,9 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mlflow import MlflowClient
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from moodcast import load
 from moodcast.cluster import folder as files
@@ -31,6 +29,7 @@ from moodcast.run import Run, build
 from moodcast.step import Trainer, weights_digest
 from tests.cluster import slow
 from tests.cluster.tiny import tiny_run
+from tests.cluster.told import board_of, history, runs_of
 
 RUN = tiny_run(epochs=4, batch_size=8, dropout=0.3, sleep_s=0.03)  # about half a second an epoch: time enough to be killed in one
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,7 +144,7 @@ def test_a_driver_that_is_killed_and_started_again_ends_where_training_without_r
     command = [sys.executable, "-m", "tests.cluster.slow", str(manifest), "-o", str(tmp_path), "--name", "killed"]
     command += ["--resume", "auto"]  # as whatever starts a job again by itself says it from the first time on
     command += ["--track", "tensorboard,mlflow"]
-    environment = {**os.environ, "MOODCAST_CACHE": str(cache), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'store.db'}"}
+    environment = {**os.environ, "MOODCAST_CACHE": str(cache)}
     folder = tmp_path / "killed"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True) as driver:
         try:
@@ -158,12 +157,11 @@ def test_a_driver_that_is_killed_and_started_again_ends_where_training_without_r
     assert attempts[0] == 0
     assert 1 <= attempts[1] < 6
     assert digests(folder) == plain_digests(slow.RUN, corpus, cache)
-    board = EventAccumulator(str(folder / files.TENSORBOARD)).Reload()
-    assert [event.step for event in board.Scalars("dev_uar")] == [0, 1, 2, 3, 4, 5]  # each epoch once, whatever the restarts
-    store = MlflowClient(environment["MLFLOW_TRACKING_URI"])
-    (run,) = store.search_runs([store.get_experiment_by_name("moodcast").experiment_id])
+    assert [step for step, _ in board_of(folder / files.TENSORBOARD)["dev_uar"]] == [*range(6)]  # each epoch once, whatever the restarts
+    client, runs = runs_of(folder)
+    (run,) = runs.values()
     assert (run.info.run_name, run.info.status) == ("killed", "FINISHED")
-    assert [metric.step for metric in store.get_metric_history(run.info.run_id, "dev_uar")] == [0, 1, 2, 3, 4, 5]
+    assert history(client, run, "dev_uar") == [*range(6)]
 
 
 def digests(folder: Path) -> list[str]:

@@ -15,10 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from moodcast.cluster import sweep
+from moodcast.cluster import folder as files
+from moodcast.cluster import stores, sweep
 from moodcast.cluster.ledger import RAY_FOLDER, Ledger
 from tests.cluster.sweeping import begun, play, scores, space
 from tests.cluster.tiny import tiny_corpus, tiny_run
+from tests.cluster.told import board_of, history, runs_of
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +33,7 @@ from typing import Any
 from moodcast.cluster import sweep
 from tests.cluster.sweeping import space
 try:
-    ledger = sweep.go_on(Path(sys.argv[1]), space, sweep.Machines(concurrent=1), cache=Path(sys.argv[2]))
+    ledger = sweep.go_on(Path(sys.argv[1]), space, sweep.Machines(concurrent=1), cache=Path(sys.argv[2]), track=("tensorboard", "mlflow"))
 except KeyboardInterrupt as stopped:
     sys.exit(f"interrupted: {stopped}")
 print(len(ledger.ended))
@@ -114,6 +116,12 @@ def test_killed_in_four_ways_it_comes_to_the_same_trials_and_none_is_run_twice(c
     assert scores(found) == scores(play(begun(rows, tmp_path / "whole", RUN, trials=5), cache))
     assert not (folder / RAY_FOLDER).exists()
     assert sorted(path.name for path in (folder / "trials").iterdir()) == sorted(f"{t.number:04d}" for t in found.ranked()[:2])
+    client, runs = runs_of(folder)  # five drivers told of it, and each trial is one run, each epoch one step
+    assert set(runs) == {stores.WHOLE, *(f"{trial.number:04d}" for trial in found.ended)}
+    for trial in found.ended:
+        steps = [int(line["epoch"]) for line in trial.epochs]
+        assert history(client, runs[f"{trial.number:04d}"], "value") == steps
+        assert [step for step, _ in board_of(folder / files.TENSORBOARD / f"{trial.number:04d}")["value"]] == steps
 
 
 @pytest.mark.timeout(1200)
