@@ -1,0 +1,102 @@
+"""The whole audit: clean rows are not blamed, the page holds what was found, and the command says it with its exit status."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moodcast.audit import audit, page
+from moodcast.manifest import Utterance, write_manifest
+from tests.audit.planted import CLASSES, kinds, with_wave
+from tests.typed import Command, command
+
+
+@pytest.fixture
+def moodcast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """`moodcast("audit", ...)` in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return command(monkeypatch, capsys)
+
+
+def test_a_clean_manifest_is_not_blamed(rows: list[Utterance]) -> None:
+    found = audit(rows)
+    assert found.ok
+    assert kinds(found.findings) == set()
+    assert found.num_rows == 24
+    assert found.hours == pytest.approx(48 / 3600)
+    assert found.counts["toy"]["emotion"] == dict.fromkeys(CLASSES, 6)
+    assert found.counts["toy"]["people"] == {"speakers": 6, "groups": 6}
+
+
+def test_an_audit_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="there are no rows to audit"):
+        audit([])
+
+
+def test_the_page_holds_every_finding_and_no_foreign_markup(rows: list[Utterance]) -> None:
+    hostile = "<script>alert(1)</script>"
+    silent = with_wave(rows[0], "silent.wav", np.zeros(16_000, dtype=np.float32))
+    found = audit([*rows, replace(silent, id=hostile, corpus=hostile)])
+    html = page.render(found, hostile)
+    assert hostile not in html
+    assert "&lt;script&gt;" in html
+    assert "<script" not in html
+    assert all(item.kind in html for item in found.findings)
+
+
+@pytest.mark.browser
+def test_the_page_fits_a_phone_and_asks_nobody_for_anything(browser: Any, rows: list[Utterance], tmp_path: Path) -> None:
+    silent = with_wave(rows[0], "silent.wav", np.zeros(16_000, dtype=np.float32))
+    (tmp_path / "a.html").write_text(page.render(audit([*rows, silent]), "toy"))
+    asked: list[str] = []
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto((tmp_path / "a.html").as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert "silent" in tab.inner_text("article.error")
+    tab.close()
+    assert asked == [(tmp_path / "a.html").as_uri()]
+
+
+def test_the_command_exits_with_one_on_errors_and_writes_what_is_asked(moodcast: Command, rows: list[Utterance], tmp_path: Path) -> None:
+    write_manifest(rows, tmp_path / "good.parquet")
+    write_manifest([replace(row, split="train") if row.id == "s4_sad" else row for row in rows], tmp_path / "bad.jsonl")
+    good = moodcast("audit", "good.parquet", "--json")
+    assert (good.code, json.loads(good.out)["ok"]) == (0, True), good.err
+    bad = moodcast("audit", "bad.jsonl", "--html", "a.html", "--json", "a.json")
+    assert bad.code == 1, bad.err
+    assert "speaker on two sides" in bad.out
+    assert "1 errors" in bad.out
+    assert "toy/s4" in (tmp_path / "a.html").read_text()
+    row = json.loads((tmp_path / "a.json").read_text())["findings"][0]
+    assert set(row) == {"kind", "severity", "ids", "detail", "what_to_do"}
+
+
+def test_manifests_are_audited_together_and_by_the_labels_that_may_occur(moodcast: Command, rows: list[Utterance], tmp_path: Path) -> None:
+    write_manifest([row for row in rows if row.split == "train"], tmp_path / "train.csv")
+    write_manifest([replace(row, split="test") for row in rows if row.id == "s2_sad"], tmp_path / "test.csv")
+    write_manifest([replace(row, speaker="s0") for row in rows if row.id == "s4_sad"], tmp_path / "leak.csv")
+    assert moodcast("audit", "train.csv", "test.csv").code == 0
+    leaking = moodcast("audit", "train.csv", "leak.csv")
+    assert (leaking.code, "toy/s0: 1 in test, 4 in train" in leaking.out) == (1, True), leaking.out
+    fewer = moodcast("audit", "train.csv", "--classes", "angry, happy, neutral")
+    assert (fewer.code, "label outside the map" in fewer.out) == (1, True), fewer.out
+
+
+def test_a_file_is_not_overwritten_by_an_audit_that_was_not_asked_for_it(moodcast: Command, rows: list[Utterance], tmp_path: Path) -> None:
+    write_manifest(rows, tmp_path / "good.parquet")
+    (tmp_path / "mine.json").write_text("{}")
+    said = moodcast("audit", "good.parquet", "mine.json")
+    assert (said.code, "mine.json is no manifest" in said.err) == (2, True), said.err
+    assert (tmp_path / "mine.json").read_text() == "{}"
+
+
+def test_an_audit_without_a_manifest_says_how_to_make_one(moodcast: Command) -> None:
+    said = moodcast("audit", "gone.parquet")
+    assert said.code == 2
+    assert "moodcast prepare" in said.err
