@@ -107,16 +107,6 @@ class Grid:
         return Drawn(float(np.mean([one.value for one in found])), np.asarray(np.mean([one.draws for one in found], axis=0)))
 
 
-def finished(rows: list[dict[str, Any]], base: str = BASE) -> list[dict[str, Any]]:
-    """Without the pairs on which the baseline has fewer seeds than on others: an interrupted grid shows what it has in full."""
-    seeds: dict[str, set[int]] = {}
-    for row in rows:
-        if row["method"] == base:
-            seeds.setdefault(row["task"], set()).add(row["seed"])
-    most = max(map(len, seeds.values()), default=0)
-    return [row for row in rows if len(seeds.get(row["task"], ())) == most]
-
-
 def told(found: Drawn, sign: bool = False) -> str:
     """A value with its 95 % interval."""
     low, high = np.percentile(found.draws[~np.isnan(found.draws)], [2.5, 97.5])
@@ -238,8 +228,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def wanted() -> str:
     """What the page should hold."""
     grid, five = Grid(read(GRID)), Grid(read(FIVE))
-    every = Grid([row for row in read(FRAMES) if not row["method"].startswith("anchor_")])
-    frames = Grid(finished(list(every.rows.values())))
+    frames = Grid([row for row in read(FRAMES) if not row["method"].startswith("anchor_")])
     anchors = Grid([row for row in read(FRAMES) if row["method"].startswith("anchor_")], "anchor_none")
     tables = {
         "means": means_table(grid),
@@ -249,7 +238,6 @@ def wanted() -> str:
         "five": five_table(five, grid),
         "frames": means_table(frames),
         "frames_pairs": pairs_table(frames),
-        "frames_all": means_table(every),
         "anchors": means_table(anchors) + "\n\n" + anchors_table(anchors) if anchors.rows else "Not run on the grid yet.",
         "bundle": bundle_table(read(BUNDLE)),
     }

@@ -73,18 +73,6 @@ def test_chances_of_methods_are_corrected_and_bounds_and_ideas_are_not_counted()
     assert cells == {"| `target_norm`": "-", "| `mcc`": "0.001", "| `dann`": "1.000", "| `joint`": "-", "| `linear_mcc`": "-"}
 
 
-def test_a_pair_with_fewer_seeds_is_left_out_until_it_is_finished() -> None:
-    rows = [
-        row("target_norm", 0, 3),
-        row("target_norm", 1, 3),
-        row("mcc", 0, 5),
-        row("target_norm", 0, 3, "c->d"),
-        row("mcc", 0, 5, "c->d"),
-    ]
-    assert table.finished(rows) == rows[:3]
-    assert table.finished([]) == []
-
-
 def test_the_tables_of_word_chunks_are_up_to_date(root: Path) -> None:
     command = [sys.executable, "benchmarks/word_chunks.py", "report", "--folds", "2", "--page", "docs/word_chunks.md", "--check"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": f"{root}"})
