@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -217,9 +218,19 @@ def test_weights_of_another_shape_are_refused(folder: Path, tmp_path: Path, run:
         load(folder)
 
 
-def test_a_folder_that_is_no_bundle_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is not a bundle"):
+def test_a_folder_that_is_no_bundle_is_named_with_what_may_be_meant(tmp_path: Path, run: Run) -> None:
+    with pytest.raises(ValueError, match=r"is not a bundle: .* ships with moodcast \(default, voiceprint\)\.$"):
         load(tmp_path)
+    with pytest.raises(ValueError, match="Did you mean 'default'"):
+        load("defualt")
+    save(tmp_path / "bundle", build(run), run)
+    with pytest.raises(ValueError, match=f"Did you mean {re.escape(str(tmp_path / 'bundle'))}"):
+        load(tmp_path)
+
+
+def test_a_bundle_in_the_folder_of_a_run_is_called_as_the_run(tmp_path: Path, run: Run) -> None:
+    assert load(save(tmp_path / "first" / "bundle", build(run), run)).name == "first"
+    assert load(save(tmp_path / "mine", build(run), run)).name == "mine"
 
 
 def test_saving_leaves_training_mode_and_random_state_alone(tmp_path: Path, run: Run) -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 FORMAT = 3
 READABLE = (1, 2, 3)  # format 1 knew no calibration, format 2 none of turns
 SETTINGS, WEIGHTS, CARD = "bundle.json", "weights.safetensors", "README.md"
+WITHIN = "bundle"  # the folder of a training run in which its bundle lies
 SHIPPED = Path(__file__).parent / "bundles"
 MAX_SETTINGS_BYTES = 64 * 2**20
 PROBE_TOLERANCE = 1e-3  # of probabilities and of unit-length embeddings; threads and kernels differ by about 1e-6
@@ -271,7 +272,7 @@ def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool
         method.load_state_dict(load_file(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: the weights do not fit the method {settings['run']['method']['class']}: {error}") from error
-    bundle = Bundle(run, method, provenance, scores, settings["sha256"], folder.name, calibration)
+    bundle = Bundle(run, method, provenance, scores, settings["sha256"], name_of(folder), calibration)
     if verify:
         _check_probe(bundle, probe, folder)
     return bundle
@@ -314,8 +315,22 @@ def folder_of(path: str | Path) -> Path:
     folder = shipped if str(path).isidentifier() and shipped.is_dir() and not Path(path).exists() else Path(path)
     if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
         names = sorted(p.name for p in SHIPPED.iterdir() if (p / SETTINGS).is_file()) if SHIPPED.is_dir() else []
-        raise ValueError(f"{path} is not a bundle: wanted a folder with {SETTINGS} and {WEIGHTS}, or one that ships with moodcast: {names}")
+        inside = folder / WITHIN
+        meant = f" Did you mean {inside}?" if (inside / SETTINGS).is_file() else config.suggest(str(path), names)
+        raise ValueError(
+            f"{path} is not a bundle: wanted a folder with {SETTINGS} and {WEIGHTS}, or one that ships with moodcast "
+            f"({', '.join(names)}).{meant}"
+        )
     return folder
+
+
+def name_of(folder: Path) -> str:
+    """What a bundle is called: its folder, or the run's where it lies in a run: runs/first/bundle is "first".
+
+    >>> name_of(Path("runs/first/bundle")), name_of(Path("shared/mine"))
+    ('first', 'mine')
+    """
+    return folder.absolute().parent.name if folder.name == WITHIN else folder.name
 
 
 def _settings(folder: Path) -> dict[str, Any]:

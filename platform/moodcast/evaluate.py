@@ -80,8 +80,9 @@ def scorable(bundle: Bundle, rows: Sequence[Utterance], split: str) -> tuple[lis
     """
     chosen = [row for row in rows if row.split == split]
     if not chosen:
-        have = sorted({str(row.split) for row in rows})
-        raise ValueError(f"no utterance has split {split!r}; the manifest has {', '.join(have) or 'no rows'}")
+        have = sorted({row.split for row in rows if row.split})
+        there = f"it has {', '.join(have)}" if have else "it has no splits; `moodcast prepare manifest FILE --out NEW` makes them"
+        raise ValueError(f"no utterance of the manifest has split {split!r}; {there}")
     known = [row for row in chosen if bundle.run.labels.name(row) is not None]
     if not known:
         found = sorted({str(row.emotion) for row in chosen})
@@ -188,12 +189,12 @@ def bound_above(bundle: Bundle, rows: Sequence[Utterance]) -> list[str]:
     return [f"upper bound: {bundle.name} was trained with labels of the target {', '.join(opened)}"] if opened else []
 
 
-def refuse_trained_speakers(bundle: Bundle, rows: Sequence[Utterance]) -> None:
-    """Raise ValueError, naming them, where the bundle was trained on speakers, dialogues or sessions of these rows."""
+def refuse_trained_speakers(bundle: Bundle, rows: Sequence[Utterance], otherwise: str = f"; {ALLOW} scores it nevertheless") -> None:
+    """Raise ValueError, naming them, where the bundle was trained on speakers, dialogues or sessions of these rows; what else to do."""
     if shared := trained_speakers(bundle, rows):
         raise ValueError(
             f"{bundle.name} was trained on {len(shared)} of the speakers or dialogues it would be scored on: {_some(shared)}. "
-            f"Score it on speakers it has never heard (the split of the manifest it was trained from); {ALLOW} scores it nevertheless"
+            f"Score it on speakers it has never heard (the split of the manifest it was trained from){otherwise}"
         )
 
 

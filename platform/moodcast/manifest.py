@@ -172,7 +172,7 @@ def _sides(rows: Sequence[Utterance], shares: NDArray[np.float64], seed: int) ->
         if units.max() + 1 < len(shares):
             raise ValueError(
                 f"corpus {corpus!r} has {units.max() + 1} groups that may not be cut (speakers, dialogues, recordings) and was to be "
-                f"split into {len(shares)}; ask for fewer parts or add speakers"
+                f"split into {len(shares)} parts; add speakers, ask for fewer parts, or name sides yourself (split: train, dev, test)"
             )
         names = sorted({rows[i].emotion or "" for i in members})
         counts = np.zeros((units.max() + 1, len(names)))  # [units, classes]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodcast.cli.words import console, fail, progress, say
+from moodcast.cli.words import console, fail, load_listener, progress, say
 
 if TYPE_CHECKING:
     from moodcast.bundle import Bundle
@@ -45,11 +45,10 @@ def adapt(
 
     Of a manifest the rows whose split is train are heard (all, where none has a split); those of test stay unheard, to score on.
     """
-    import moodcast
     from moodcast.cluster import adapt as adapting
     from moodcast.manifest import read_manifests
 
-    opened = moodcast.load(bundle)
+    opened = load_listener(bundle)
     rows = target_rows(target)
     chosen = way(opened, how)
     screen = console()

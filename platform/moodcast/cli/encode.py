@@ -29,7 +29,9 @@ def encode(
 
     settings = find_run(job)
     manifests, changes = sort_words(words or [])
-    run, rows = prepared(config.replace_at(settings, config.parse_overrides(changes)), read_manifests(manifests) if manifests else [])
+    run, rows = prepared(
+        config.replace_at(settings, config.parse_overrides(changes)), read_manifests(manifests) if manifests or not target else []
+    )
     with progress("decoding and encoding") as advance:
         done = prepare(
             run,

@@ -183,8 +183,8 @@ def audit(found: Audit) -> None:
         screen.print(rows)
     if len(found.findings) > MOST_FINDINGS:
         screen.print(f"and {len(found.findings) - MOST_FINDINGS} more findings: --json lists all")
-    totals = Counter(item.severity for item in found.findings)
-    screen.print(f"{totals['error']} errors, {totals['warning']} warnings, {totals['note']} notes")
+    totals = Counter[str](item.severity for item in found.findings)
+    screen.print(", ".join(f"{totals[name]} {name}{'' if totals[name] == 1 else 's'}" for name in SEVERITY))
 
 
 class Answers:

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodcast.cli.words import console, fail, find_job, find_run, say, sort_words
-from moodcast.cluster.options import Ahead, Gpu, Target, Track, Transductive, Unseal, Workers, without_run, workers_of
+from moodcast.cluster.options import (
+    Ahead,
+    Gpu,
+    Target,
+    Track,
+    Transductive,
+    Unseal,
+    Workers,
+    refuse_without_target,
+    without_run,
+    workers_of,
+)
 
 if TYPE_CHECKING:
     from moodcast.cluster.submit import JobDetails, JobSubmissionClient
@@ -60,7 +71,9 @@ def submit(
     given = words or []
     manifests, changes = sort_words([word for word in given if not word.startswith(THERE)])
     run = config.replace_at(find_run(job), config.parse_overrides(changes))
-    moved = config.parse_overrides(paths or [])
+    moved, processes, trackers = config.parse_overrides(paths or []), workers_of(workers), named(track)
+    if not target:
+        refuse_without_target(transductive, unseal)
     client = sending.connect(address)
     if note := sending.versions(client):
         say(note, "note")
@@ -73,11 +86,11 @@ def submit(
         out=out,
         name=name,
         resume=resume,
-        workers=workers_of(workers),
+        workers=processes,
         gpu=gpu,
         target=target or (),
         options=[word for word, said in (("--transductive", transductive), ("--unseal", unseal), ("--encode", encode_first)) if said],
-        track=named(track),
+        track=trackers,
         moved=moved,
         python=python,
         command=shlex.join(["moodcast", *without_run(sys.argv[1:])]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moodcast.cli.words import Advance, fail_on, named, options, progress, say
+from moodcast.cli.words import Advance, fail_on, load_listener, named, options, progress, say
 
 if TYPE_CHECKING:
     from moodcast.diarize import Diarizer
@@ -61,7 +61,6 @@ def analyze(
     again: Annotated[bool, typer.Option("--again", help="Also what is in the folder already, by the same bundle.")] = False,
 ) -> None:
     """Who felt what, when: the timeline of each conversation as a table and as files."""
-    import moodcast
     from moodcast import formats, podcast, refine
     from moodcast.cli import show
     from moodcast.diarize import Given, read_rttm
@@ -75,9 +74,12 @@ def analyze(
     how = refine.Refinement(refine.ADAPT if adapt is None else adapt, smooth, min_confidence)
     asked = podcast.asked_for(speakers, min_speakers, max_speakers)
     stems = named(files)
-    voices: Diarizer = Given(tuple(read_rttm(rttm))) if rttm else opened_diarizer(diarizer, trust_checkpoint) or default_diarizer()
+    turns = read_rttm(rttm) if rttm else []
+    if rttm and not turns:
+        raise ValueError(f"{rttm} holds no turns; wanted lines SPEAKER uri 1 start duration <NA> <NA> speaker <NA> <NA>")
+    voices: Diarizer = Given(tuple(turns)) if rttm else opened_diarizer(diarizer, trust_checkpoint) or default_diarizer()
     writer = opened_transcriber(transcriber, language)
-    opened = moodcast.load(bundle)
+    opened = load_listener(bundle)
     made_by = {**podcast.provenance_of(opened, voices, writer), **asked, **podcast.chosen(opened, how).provenance}
     failed = skipped = 0
     for file, stem in zip(files, stems, strict=True):
@@ -145,7 +147,6 @@ def evaluate_podcast(
     """Score the whole chain: who spoke when, what was felt, both, how sure, and what perfect turns would buy."""
     from json import dumps
 
-    import moodcast
     from moodcast import podcast
     from moodcast.cli import show
     from moodcast.diarize import Given
@@ -160,7 +161,7 @@ def evaluate_podcast(
         if simulate
         else referred_talks(files or [], reference, uem, corpus or [])
     )
-    opened = moodcast.load(bundle)
+    opened = load_listener(bundle)
     voices = opened_diarizer(diarizer, trust_checkpoint) or default_diarizer()
     raw_way, adapted_way = (Refinement(adapt, smooth, min_confidence) for adapt in (False, True))
     scores: dict[str, list[conversation.Score]] = {}
@@ -231,9 +232,9 @@ def simulated_talks(
 
     if not corpus:
         raise ValueError("--simulate wants --corpus MANIFEST: whose utterances the conversations are made of")
-    opened = moodcast.load(bundle)
+    opened = load_listener(bundle)
     rows, _ = evaluate.scorable(opened, read_manifests(list(corpus)), split)
-    evaluate.refuse_trained_speakers(opened, rows)
+    evaluate.refuse_trained_speakers(opened, rows, otherwise="")
     talks = list(simulated(rows, opened.run.labels, num, replace(SCENE, seconds=seconds), seed, opened.rate))
     people = {row.corpus_speaker for row in rows}
     notes = [f"{num} conversations of {len(people)} speakers, seed {seed}: who speaks in several of them makes intervals too narrow"]

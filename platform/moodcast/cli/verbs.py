@@ -9,7 +9,7 @@ import typer
 
 from moodcast.cli import adapt, data, encode, scoring, submit, talks, units
 from moodcast.cli import tune as tuning
-from moodcast.cli.words import fail, find_run, options, progress, run, say, sort_words
+from moodcast.cli.words import fail, find_run, load_listener, options, progress, run, say, sort_words
 from moodcast.cluster.options import Ahead, Gpu, Name, Out, Resume, Target, Track, Transductive, Unseal, Workers, workers_of
 
 if TYPE_CHECKING:
@@ -126,10 +126,9 @@ def predict(
     ] = False,
 ) -> None:
     """Name the emotion of each recording (one speaker each; for conversations see `analyze`)."""
-    import moodcast
     from moodcast.cli import show
 
-    opened = moodcast.load(bundle)
+    opened = load_listener(bundle)
     table = show.Answers(opened.classes, as_json=json)
     failed = 0
     answered: list[tuple[Path, Answer]] = []

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from moodcast.bundle import Bundle
     from moodcast.run import Run
 
 EXTRAS = {
@@ -92,6 +93,8 @@ def run(app: Callable[[], Any]) -> None:
 
 def explain(error: Exception) -> str | None:
     """The line a user reads, or None where the error is ours to mend (a module of our own is missing)."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
     if not isinstance(error, ModuleNotFoundError):
         return " ".join(str(error).split()) or type(error).__name__
     parts = (error.name or "").split(".")
@@ -137,11 +140,23 @@ def find_run(name: str) -> Run:
 
     from moodcast.run import run_from_dict
 
+    if not Path(name).is_file():
+        raise ValueError(f"there is no file {name}; wanted winner.json of a sweep, or run.json of a training run")
     try:
         data = json.loads(Path(name).read_text(encoding="utf-8"))
         return run_from_dict(data.get("run", data))
     except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{name} holds no run ({error}); wanted winner.json of a sweep, or run.json of a training run") from None
+
+
+def load_listener(name: str) -> Bundle:
+    """A bundle that answers emotions. Raises ValueError where it is none, or where what it names are voices (that of the diarizer)."""
+    import moodcast
+
+    opened = moodcast.load(name)
+    if opened.run.labels.source == "speaker":
+        raise ValueError(f"{name} tells voices apart, for the diarizer; it knows no emotions. Wanted default, or a bundle of yours")
+    return opened
 
 
 def job_names() -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from moodcast import formats
+from moodcast import containers, formats
 from moodcast.cluster import serve
 from moodcast.timeline import Timeline
 
@@ -32,6 +32,8 @@ def main(out: str | Path = Path("out/demo"), recording: str | Path | None = None
     """
     screen = Console(highlight=False, soft_wrap=True)
     source = conversation() if recording is None else Path(recording)
+    with containers.opened(source):  # what is no recording is refused now, and not when all has been loaded
+        pass
     started = time.monotonic()
     with Stages(screen) as stage:
         stage("loading Ray, the models and the service")

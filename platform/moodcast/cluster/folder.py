@@ -49,7 +49,9 @@ def new_folder(out: Path, name: str | None, run: Run) -> Path:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise ValueError(f"there is a run {folder} already; choose another name, or go on with that one: resume={folder}") from None
+        raise ValueError(
+            f"there is a run {folder} already; choose another name, or go on with it: --resume {folder} (fit: resume=)"
+        ) from None
     return folder
 
 

@@ -46,6 +46,12 @@ def workers_said(workers: int | tuple[int, int]) -> str:
     return str(workers) if isinstance(workers, int) else f"{workers[0]}-{workers[1]}"
 
 
+def refuse_without_target(transductive: bool, unsealed: bool) -> None:
+    """Raises ValueError where something is asked of a target, and no target came."""
+    if transductive or unsealed:
+        raise ValueError(f"{'--transductive' if transductive else '--unseal'} is about --target, which was not given")
+
+
 def without_run(words: Iterable[str]) -> list[str]:
     """What was typed, without what names the run: for the message how to go on, to which "--resume FOLDER" is added."""
     kept: list[str] = []

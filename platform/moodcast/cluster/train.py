@@ -25,6 +25,7 @@ from moodcast.cluster import folder as files
 from moodcast.cluster import local, tracker
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.group import group_of
+from moodcast.cluster.options import refuse_without_target
 from moodcast.cluster.watch import counting, watching
 from moodcast.cluster.work import sides, work
 from moodcast.manifest import Utterance, write_manifest
@@ -122,6 +123,7 @@ def heard_of(
     if target is None:
         if wanted:
             raise ValueError(f"{name} adapts to a target whose labels it does not see: name its manifest, --target FILE (fit: target=rows)")
+        refuse_without_target(transductive, unsealed)
         return Heard(rows, [], {})
     if wanted == unsealed:
         why = "hears a target only without labels" if wanted else "learns from labels alone, and a target has none to show"

@@ -1,0 +1,75 @@
+"""What is said to a person who mistypes, or names what is not there: what came, what was wanted, what to do, in one line and at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moodcast.bundle import save
+from moodcast.methods.erm import Erm
+from moodcast.run import Run, build
+from tests.typed import Command, command
+
+ROWS = "".join(f"{speaker}_{i},clip.wav,toy,{speaker},{emotion}\n" for speaker in "ab" for i, emotion in enumerate(("happy", "sad")))
+
+
+@pytest.fixture
+def moodcast(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    write_wav: Callable[..., Path],
+    speechlike: Callable[..., np.ndarray],
+) -> Command:
+    """`moodcast("evaluate", ...)` in a folder with a clip, a note, a table without splits, an empty folder and a run that is done."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    write_wav("clip.wav", speechlike(1.0))
+    (tmp_path / "notes.txt").write_text("hello\n")
+    (tmp_path / "two.csv").write_text("id,path,corpus,speaker,emotion\n" + ROWS)
+    (tmp_path / "empty").mkdir()
+    run = Run(method=Erm.Config(width=16, channels=4))
+    save(tmp_path / "runs" / "first" / "bundle", build(run), run)
+    return command(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("predict clip.wav --bundle defualt", "Did you mean 'default'?"),
+        ("predict clip.wav --bundle runs/first", "Did you mean runs/first/bundle?"),
+        ("predict clip.wav --bundle voiceprint", "voiceprint tells voices apart, for the diarizer; it knows no emotions"),
+        ("analyze clip.wav --bundle voiceprint", "it knows no emotions"),
+        ("adapt voiceprint --target two.csv", "it knows no emotions"),
+        ("analyze clip.wav --rttm notes.txt", "notes.txt holds no turns; wanted lines SPEAKER"),
+        ("analyze clip.wav --rttm nothere.rttm", "error: nothere.rttm: No such file or directory"),
+        ("analyze clip.wav --speakers 2 --max-speakers 3", "--speakers"),
+        ("evaluate runs/first/bundle two.csv", "it has no splits; `moodcast prepare manifest"),
+        ("evaluate runs/first/bundle two.csv --folds 3", "--folds trains a job, such as erm, and runs/first/bundle is a folder"),
+        ("prepare manifest two.csv --out new.parquet", "split into 3 parts; add speakers"),
+        ("train notes.json two.csv", "there is no file notes.json; wanted winner.json"),
+        ("encode erm", "no manifest came; `moodcast prepare CORPUS FOLDER` writes one"),
+        ("submit erm two.csv --workers 2-1 --address http://127.0.0.1:9", "--workers takes a number"),
+        ("submit erm two.csv --unseal --address http://127.0.0.1:9", "--unseal is about --target, which was not given"),
+        ("demo nothere.wav", "'nothere.wav' does not exist"),
+        ("demo notes.txt", "notes.txt is not audio"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(moodcast: Command, words: str, message: str) -> None:
+    said = moodcast(*words.split())
+    assert said.code == 2
+    assert message in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert said.out == ""  # nothing was begun
+
+
+@pytest.mark.parametrize("option", ["--transductive", "--unseal"])
+def test_what_is_asked_of_a_target_wants_a_target(option: str) -> None:
+    from moodcast.cluster.train import heard_of
+
+    asked = {"--transductive": {"transductive": True}, "--unseal": {"unsealed": True}}[option]
+    with pytest.raises(ValueError, match=f"{option} is about --target, which was not given"):
+        heard_of(Run(method=Erm.Config()), [], None, **asked)
