@@ -45,8 +45,8 @@ STATUS_WORDS = {
     "low_confidence": "not sure enough",
 }
 
-# Far apart for every kind of colour vision (tests/test_page.py measures it): the seven common classes more than 20 CIELAB units under
-# simulated protanopia, deuteranopia and tritanopia. The first is for a light page, the second for a dark one.
+# Far apart for every kind of colour vision (tests/page/test_colours.py measures it): the seven common classes more than 20 CIELAB units
+# under simulated protanopia, deuteranopia and tritanopia. The first is for a light page, the second for a dark one.
 COLOURS: dict[str, tuple[str, str]] = {
     "angry": ("#A8231F", "#D4463C"),
     "happy": ("#F2CB1D", "#FBE069"),

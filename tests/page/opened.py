@@ -1,0 +1,55 @@
+"""What stands on an opened page, and where."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+FOOT = 22 + 66 - 3  # pixels from the top of the lanes to the coloured foot of the first; the second lies LANE lower
+LANE = 100
+
+
+def wait_until(tab: Any, expression: str, timeout_s: float = 10.0) -> None:
+    """playwright's own wait_for_function evaluates text, which the page's security policy forbids."""
+    end = time.monotonic() + timeout_s
+    while not tab.evaluate(expression):
+        if time.monotonic() > end:
+            pytest.fail(f"waited {timeout_s} s in vain for {expression}")
+        tab.wait_for_timeout(20)
+
+
+def lane_point(tab: Any, t: float, lane: int, duration: float = 20.0) -> tuple[float, float]:
+    """Where to point at a moment of a lane, of a page that shows all of the recording."""
+    box = tab.locator("#lanes").bounding_box()
+    return box["x"] + box["width"] * t / duration, box["y"] + lane * LANE + 60
+
+
+def pixel(tab: Any, t: float, y: float, duration: float = 20.0) -> str:
+    """The colour painted at a moment, `y` pixels below the top of the lanes."""
+    found = tab.evaluate(
+        """([share, y]) => { const shown = document.getElementById('lanes'), scale = shown.width / shown.clientWidth;
+        const c = new OffscreenCanvas(shown.width, shown.height), pen = c.getContext('2d', { willReadFrequently: true });
+        pen.drawImage(shown, 0, 0);
+        return [...pen.getImageData(Math.round(share * c.width), Math.round(y * scale), 1, 1).data]; }""",
+        [t / duration, y],
+    )
+    return "#" + "".join(f"{part:02X}" for part in found[:3])
+
+
+def rows_of(tab: Any) -> list[int]:
+    """The turns in the table, in its order."""
+    found = tab.evaluate("[...document.querySelectorAll('tr[data-turn]')].map(row => Number(row.dataset.turn))")
+    return [int(turn) for turn in found]
+
+
+def heard_at(tab: Any) -> float:
+    """How far the sound has played, in seconds."""
+    return float(tab.evaluate("document.getElementById('audio').currentTime"))
+
+
+def part(tab: Any) -> str:
+    """Which part of the recording the lanes say they show."""
+    tab.wait_for_timeout(80)
+    return str(tab.locator("#part").inner_text())
