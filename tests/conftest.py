@@ -8,6 +8,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes that share the cores must not each take all of them
 
 import shutil
 import wave as wavefile
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from xdist.scheduler import LoadScopeScheduling
 
 Wave = NDArray[np.float32]
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +36,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return max(marks, default=0) + (10 if "walks" in item.path.parts else 0)
 
     items.sort(key=slowness)
+
+
+class ByFile(LoadScopeScheduling):
+    """Of several processes, one has all files with a Ray, one cluster after another; the others share the rest, file by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if "mark.ray" in (ROOT / file).read_text(encoding="utf-8") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How tests are dealt out to processes (`make test` asks for two)."""
+    return ByFile(config, log)
 
 
 def missing(what: str) -> None:
