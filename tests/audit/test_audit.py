@@ -71,7 +71,7 @@ def test_the_command_exits_with_one_on_errors_and_writes_what_is_asked(moodcast:
     bad = moodcast("audit", "bad.jsonl", "--html", "a.html", "--json", "a.json")
     assert bad.code == 1, bad.err
     assert "speaker on two sides" in bad.out
-    assert "1 errors" in bad.out
+    assert "1 error, 0 warnings" in bad.out
     assert "toy/s4" in (tmp_path / "a.html").read_text()
     row = json.loads((tmp_path / "a.json").read_text())["findings"][0]
     assert set(row) == {"kind", "severity", "ids", "detail", "what_to_do"}

@@ -1,4 +1,4 @@
-"""moodcast.step with a second stream: a target beside the source, gone through evenly, seen by its name."""
+"""moodcast.step with a target: beside the source, gone through evenly and seen by its name, or alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pulled(Net):
 
 
 class Unlabelled(Points):
-    """The same without what is known of them."""
+    """Points without what is known of them."""
 
     def batches(self, plan: Sequence[Any], epoch: int | None = None) -> Iterator[Batch]:
         return (replace(batch, target=None, weight=None) for batch in super().batches(plan, epoch))
@@ -59,6 +59,23 @@ def test_streams_that_no_trainer_feeds_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r"Odd wants the streams \('source', 'labelled'\); a trainer feeds one of"):
         Trainer(Odd(Net.Config(), SPEC), Train(), Points(), target=Points())
+
+
+def test_a_method_may_hear_a_target_alone() -> None:
+    class Alone(Net):
+        streams = ("target",)
+
+        def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+            assert batches["target"].target is None
+            return {"classes": self.first(batches["target"].chunks[:, 0]).square().mean()}
+
+    data = Unlabelled(11)
+    trainer = Trainer(Alone(Net.Config(), SPEC), Train(epochs=1, batch_size=4, lr=1e-2), data)
+    before = trainer.method.first.weight.square().sum()
+    trainer.epoch(0)
+    assert [len(asked) for asked in data.asked] == [4, 4]
+    assert trainer.method.first.weight.square().sum() < before
+    assert len(trainer.view().features(lambda batch: batch.seconds, "target")) == 11
 
 
 @pytest.mark.parametrize("size", [3, 11, 90])
