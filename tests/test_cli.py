@@ -42,6 +42,13 @@ def test_the_help_names_every_verb(moodcast: Command) -> None:
     assert all(verb in said.out for verb in VERBS)
 
 
+def test_the_help_begins_with_what_a_newcomer_wants(moodcast: Command) -> None:
+    said = moodcast("--help").out
+    places = [said.index(f"─ {panel} ─") for panel in ("Recordings", "Corpora", "Training", "Scores", "Bundles")]
+    assert places == sorted(places)
+    assert places[0] < said.index("analyze ") < places[1] < said.index("prepare ") < places[2] < said.index("train ") < places[3]
+
+
 def test_the_version_is_said(moodcast: Command) -> None:
     from moodcast import __version__
 

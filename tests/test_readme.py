@@ -1,4 +1,4 @@
-"""What the README shows is run; what cannot be run here is at least spelled right; its table is up to date."""
+"""What the README shows is run; its table is up to date. Commands that cannot be run here: test_docs.py."""
 
 from __future__ import annotations
 
@@ -96,25 +96,12 @@ def test_the_examples_of_known_corpora_run(desk: Path, corpora: Path) -> None:
     assert len(list(desk.glob("emodb.fold?.parquet"))) == 5
 
 
-def test_examples_that_are_not_run_name_targets_verbs_and_options_that_exist() -> None:
+def test_examples_that_are_not_run_name_targets_that_exist() -> None:
     lines = [line for block in BLOCKS if block["how"].startswith("not run") for line in block["text"].splitlines()]
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for line in lines:
-        program, word, *rest = line.split()
-        if program == "make":
-            assert word in targets, line
-        elif program == "moodcast":
-            help_text = subprocess.run(
-                [sys.executable, "-m", "moodcast.cli", word, "--help"], capture_output=True, text=True, check=True
-            ).stdout
-            assert all(option in help_text for option in rest if option.startswith("--")), line
-    assert {line.split()[1] for line in lines if line.startswith("make")} == {"demo", "test"}
-
-
-def test_files_that_the_readme_points_at_exist() -> None:
-    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README)
-    assert targets
-    assert [name for name in targets if not (ROOT / name).exists()] == []
+    named = {line.split()[1] for line in lines if line.startswith("make ")}
+    assert named == {"demo", "test"}
+    assert named <= set(targets)
 
 
 def test_the_table_of_methods_is_up_to_date() -> None:

@@ -32,9 +32,12 @@ KNOWN = {
 def adapt(
     bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help='A bundle\'s folder, or "default", which ships with moodcast.')],
     target: Annotated[Path, typer.Option(metavar="MANIFEST|FOLDER", help="Recordings to adapt to; labels are not looked at.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the adapted bundle.")] = Path("adapted"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the adapted bundle.")] = Path("adapted"),
     how: Annotated[
-        str | None, typer.Option(help="statistics (of inputs, nothing trained) or sharpen (which trains); unsaid, the first.")
+        str | None,
+        typer.Option(
+            help="statistics (of inputs, nothing trained) or sharpen (which trains); default: statistics where the method keeps any."
+        ),
     ] = None,
     source: Annotated[
         list[Path] | None, typer.Option(metavar="MANIFEST", help="Labelled rows of what it was trained on, which may not get worse.")

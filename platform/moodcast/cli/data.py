@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    corpus: Annotated[str, typer.Argument(help='cremad, emodb, resd, msp_podcast, folder, ...; "manifest" splits one of your own.')],
-    source: Annotated[Path, typer.Argument(help="The folder in which the corpus lies, or your manifest or table.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write: .parquet, .jsonl or .csv.")],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[OPTION=VALUE...]", help="Options of the corpus: docs/corpora.md.")
-    ] = None,
+    corpus: Annotated[
+        str, typer.Argument(metavar="CORPUS", help='cremad, emodb, resd, msp_podcast, folder, ...; "manifest" splits one of your own.')
+    ],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The folder in which the corpus lies, or your manifest or table.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The manifest to write: .parquet, .jsonl or .csv.")],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="OPTION=VALUE", help="Options of the corpus: docs/corpora.md.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed puts other speakers on the test side.")] = 0,
     folds: Annotated[int, typer.Option(min=0, help="Write this many manifests, each with another fold as its test side.")] = 0,
     as_is: Annotated[bool, typer.Option("--as-is", help="Keep known defects of the corpus instead of dropping and mending them.")] = False,
@@ -101,12 +101,12 @@ def manifest_of_folds(rows: Sequence[Utterance], folds: int, seed: int, out: Pat
 
 
 def audit(
-    words: Annotated[
-        list[str], typer.Argument(metavar="MANIFEST...", help="Manifests; they are audited together, leaks between them too.")
-    ],
+    words: Annotated[list[str], typer.Argument(metavar="MANIFEST", help="Manifests; they are audited together, leaks between them too.")],
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON (into the .json file you name, if you name one).")] = False,
     html: Annotated[bool, typer.Option("--html", help="Write a page: the .html file you name, else audit.html.")] = False,
-    classes: Annotated[str | None, typer.Option(help="The labels that may occur, by commas; default: the common class names.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="The labels that may occur, by commas; default: the common class names.")
+    ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Decoding processes; default one a core.")] = None,
 ) -> None:
     """Hear every recording of a manifest and say what is wrong: leaks, giveaways, duplicates, silence, damage. Exit 1 on errors."""

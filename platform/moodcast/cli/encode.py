@@ -11,9 +11,11 @@ from moodcast.cluster.options import Gpu, Target, Transductive, Unseal
 
 
 def encode(
-    job: Annotated[str, typer.Argument(help="The job that will be trained: a file of jobs/, a module of your own, or a run as a file.")],
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="The job that will be trained: a file of jobs/, a module of your own, or a run as a file.")
+    ],
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]", help="Manifests, and fields to change, as for train.")
+        list[str] | None, typer.Argument(metavar="MANIFEST|FIELD=VALUE", help="Manifests, and fields to change, as for train.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; without it one for each core.")] = None,
     gpu: Gpu = None,

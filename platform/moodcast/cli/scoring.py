@@ -14,7 +14,7 @@ BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help='A bundle\
 
 def evaluate(
     bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help='A bundle\'s folder, or "default"; with --folds a job, such as erm.')],
-    words: Annotated[list[str], typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]", help="Manifests; with --folds also fields.")],
+    words: Annotated[list[str], typer.Argument(metavar="MANIFEST|FIELD=VALUE", help="Manifests; with --folds also fields.")],
     split: Annotated[str, typer.Option(help="Which side of the manifest is scored.")] = "test",
     against: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Another bundle (or other folds), for the paired difference.")
@@ -27,7 +27,7 @@ def evaluate(
         int, typer.Option(min=0, help="Train a job this often, each time with other speakers held out, and score them all.")
     ] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the folds; the same name goes on with interrupted ones.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the folds are kept.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the folds are kept.")] = Path("runs"),
     seed: Annotated[int, typer.Option(help="Another seed puts speakers into other folds.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Training processes of a fold.")] = 1,
 ) -> None:
@@ -77,7 +77,7 @@ def evaluate(
 
 def calibrate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder; it is changed.")],
-    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests with speakers it was not trained on.")],
+    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST", help="Manifests with speakers it was not trained on.")],
     split: Annotated[str, typer.Option(help="Which side the temperature is fitted on.")] = "dev",
     conversations: Annotated[
         int, typer.Option(min=0, metavar="N", help="Hear the utterances as turns of N simulated conversations, as a podcast has them.")

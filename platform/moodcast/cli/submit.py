@@ -27,7 +27,9 @@ from moodcast.cluster.options import (
 if TYPE_CHECKING:
     from moodcast.cluster.submit import JobDetails, JobSubmissionClient
 
-jobs = typer.Typer(help="The Ray jobs that `moodcast submit` sent to a cluster: list, status, logs, stop.", no_args_is_help=True)
+jobs = typer.Typer(
+    name="jobs", help="The Ray jobs that `moodcast submit` sent to a cluster: list, status, logs, stop.", no_args_is_help=True
+)
 Address = Annotated[
     str | None,
     typer.Option("--address", "-a", metavar="URL", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard: http://HEAD:8265."),
@@ -36,13 +38,18 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="What `moodcast submit` sa
 
 
 def submit(
-    job: Annotated[str, typer.Argument(help="A file of jobs/ (erm, chunk_attention, ...) or a dotted module of your own that holds RUN.")],
+    job: Annotated[
+        str,
+        typer.Argument(metavar="JOB", help="A file of jobs/ (erm, chunk_attention, ...) or a dotted module of your own that holds RUN."),
+    ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]", help="Manifests (cluster:/PATH: one that lies there), fields to change."),
+        typer.Argument(metavar="MANIFEST|FIELD=VALUE", help="Manifests (cluster:/PATH: one that lies there), fields to change."),
     ] = None,
     address: Address = None,
-    out: Annotated[str, typer.Option("--out", "-o", help="Folder on the cluster, seen by all nodes, where the run's folder is made.")] = "",
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FOLDER", help="Folder on the cluster, seen by all nodes, where the run's folder is made.")
+    ] = "",
     name: Annotated[str | None, typer.Option(help="The run's name; without it the id that the Ray job gets, which is new.")] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run: its folder on the cluster, or auto.")

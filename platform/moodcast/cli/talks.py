@@ -38,11 +38,11 @@ Sure = Annotated[
 
 
 def analyze(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings in any common format (wav, mp3, m4a, ogg, mp4, ...).")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings in any common format (wav, mp3, m4a, ogg, mp4, ...).")],
     bundle: Annotated[
         str, typer.Option("--bundle", "-b", metavar="FOLDER", help='A bundle\'s folder, or "default", which ships with moodcast.')
     ] = "default",
-    rttm: Annotated[Path | None, typer.Option(help="Who speaks when, if you know it; else it is found out.")] = None,
+    rttm: Annotated[Path | None, typer.Option(metavar="FILE", help="Who speaks when, if you know it; else it is found out.")] = None,
     diarizer: Diarizing = None,
     trust_checkpoint: Trusting = False,
     speakers: Annotated[int | None, typer.Option(min=1, help="How many people speak; else it is estimated.")] = None,
@@ -53,12 +53,18 @@ def analyze(
     adapt: Adapting = None,
     smooth: Smoothing = "",
     min_confidence: Sure = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files of each recording.")] = Path("out"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the files of each recording.")] = Path("out"),
     kinds: Annotated[
         str,
-        typer.Option("--formats", help="Which: json, csv, rttm, html, parquet, audacity, textgrid, eaf, vtt, audformat."),
+        typer.Option(
+            "--formats",
+            metavar="NAMES",
+            help="Which files, by commas: json, csv, rttm, html, parquet, audacity, textgrid, eaf, vtt, audformat.",
+        ),
     ] = "json,csv,rttm,html",
-    again: Annotated[bool, typer.Option("--again", help="Also what is in the folder already, by the same bundle.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Analyse anew what the folder has already, by the same bundle and settings.")
+    ] = False,
 ) -> None:
     """Who felt what, when: the timeline of each conversation as a table and as files."""
     from moodcast import formats, podcast, refine
@@ -115,11 +121,14 @@ def analyze(
 
 
 def evaluate_podcast(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", help="Recordings of conversations.")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Recordings of conversations.")] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
-            "--reference", "-r", help="A folder with STEM.json, .csv or .rttm for each recording, or one file: who spoke, what was felt."
+            "--reference",
+            "-r",
+            metavar="FILE|FOLDER",
+            help="A folder with STEM.json, .csv or .rttm for each recording, or one file: who spoke, what was felt.",
         ),
     ] = None,
     simulate: Annotated[
@@ -136,7 +145,7 @@ def evaluate_podcast(
     trust_checkpoint: Trusting = False,
     smooth: Smoothing = "",
     min_confidence: Sure = None,
-    uem: Annotated[Path | None, typer.Option(help="What is scored of each recording; else all of it.")] = None,
+    uem: Annotated[Path | None, typer.Option(metavar="FILE", help="UEM: what is scored of each recording; else all of it.")] = None,
     collar: Annotated[
         float, typer.Option(min=0.0, help="Seconds around each reference boundary that do not count, half on each side.")
     ] = 0.0,

@@ -1,4 +1,4 @@
-"""The verb about searching: `tune SPACE MANIFEST...` runs a sweep or goes on with one, `tune report DIR` says what came of it."""
+"""The verb about searching: `tune SPACE MANIFEST...` runs a sweep or goes on with one, `tune report FOLDER` says what came of it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,13 @@ class SearchFirst(TyperGroup):
 
 
 app = typer.Typer(
+    name="tune",
     cls=SearchFirst,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Search settings over inner speaker folds: `moodcast tune SPACE MANIFEST...`, then `moodcast tune report DIR`.",
+    help="Search settings over inner speaker folds: `moodcast tune SPACE MANIFEST...`, then `moodcast tune report FOLDER`.",
 )
 
 
@@ -52,24 +53,22 @@ app = typer.Typer(
 def search(
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="SPACE MANIFEST... [FIELD=VALUE...]", help="A file of tune_spaces/, manifests, and fields that are settled."
-        ),
+        typer.Argument(metavar="SPACE MANIFEST|FIELD=VALUE", help="A file of tune_spaces/, manifests, and fields that are settled."),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="How many settings are tried.")] = 40,
     searcher: Annotated[str, typer.Option(help="optuna, random, bohb-like or pbt (schedules).")] = "optuna",
     scheduler: Annotated[str, typer.Option(help="asha stops trials that fall behind; none runs all to their end.")] = "asha",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The sweep's folder; by default a new one below sweeps/.")
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="The sweep's folder; by default a new one below sweeps/.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with a sweep; it needs no other words.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with a sweep; it needs no other words.")] = None,
     folds: Annotated[int, typer.Option(min=2, help="Inner speaker folds, made of the training side.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="Models of different seeds a fold.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of the search and of the folds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed draws other settings and other folds.")] = 0,
     grace: Annotated[int, typer.Option(min=1, help="Epochs before ASHA may stop a trial.")] = 5,
     factor: Annotated[int, typer.Option(min=2, help="ASHA lets the best one in so many go on.")] = 3,
     interval: Annotated[int, typer.Option(min=1, help="Epochs between two looks at a population (pbt).")] = 5,
-    keep: Annotated[int, typer.Option(min=1, help="Of how many of the best trials bundles are kept.")] = 2,
+    keep: Annotated[int, typer.Option(min=1, help="How many of the best trials keep their bundles.")] = 2,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at once; by default one a core.")] = None,
     gpus: Annotated[
         float, typer.Option(min=0.0, help="Share of a GPU that each trial gets (a worker of --distributed: a whole one).")
@@ -114,12 +113,12 @@ def search(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a sweep that is done.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a sweep that is done.")],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FIELD=VALUE...]", help="Run a rival sweep of equal budget with these fixed (method.mix.kind=none), too."),
+        typer.Argument(metavar="FIELD=VALUE", help="Run a rival sweep of equal budget with these fixed (method.mix.kind=none), too."),
     ] = None,
-    against: Annotated[Path | None, typer.Option(metavar="DIR", help="A rival sweep of the same rows that is done already.")] = None,
+    against: Annotated[Path | None, typer.Option(metavar="FOLDER", help="A rival sweep of the same rows that is done already.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds that each recipe is trained anew with.")] = 5,
     plain: Annotated[bool, typer.Option(help="The baseline of plain statistics, which takes a while.")] = True,
 ) -> None:

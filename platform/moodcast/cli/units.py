@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def units(
-    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests of corpora, best of several languages.")],
+    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST", help="Manifests of corpora, best of several languages.")],
     bundle: Annotated[str | None, typer.Option("--bundle", "-b", metavar="FOLDER", help="Frames of the encoder in this bundle.")] = None,
     encoder: Annotated[
         str | None, typer.Option(metavar="FOLDER|ID", help="Frames of a Hugging Face encoder; without it or a bundle, of log-mel.")
@@ -27,7 +27,7 @@ def units(
     acoustic: Annotated[
         bool, typer.Option("--acoustic", help="Find vowels by ear of the machine even where phones are labelled, the same for all.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the draws, and of where k-means starts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed draws other utterances and starts k-means elsewhere.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Cluster on Ray, in so many shares; 0 clusters here.")] = 0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, too.")] = None,
     html: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("units.html"),

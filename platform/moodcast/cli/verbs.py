@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +28,7 @@ app = typer.Typer(
 BundleOption = Annotated[
     str, typer.Option("--bundle", "-b", metavar="FOLDER", help='A bundle\'s folder, or "default", which ships with moodcast.')
 ]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings in any common format (wav, mp3, m4a, ogg, mp4, ...).")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings in any common format (wav, mp3, m4a, ogg, mp4, ...).")]
 
 
 def say_version(wanted: bool) -> None:
@@ -48,17 +49,12 @@ def moodcast(
     options.debug = debug
 
 
-app.command()(data.prepare)
-app.command()(data.audit)
-app.command()(units.units)
-
-
-@app.command()
 def train(
-    job: Annotated[str, typer.Argument(help="A file of jobs/ (erm, ...), a dotted module of your own that holds RUN, or a run as a file.")],
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]", help="Manifests, and fields to change.")
-    ] = None,
+    job: Annotated[
+        str,
+        typer.Argument(metavar="JOB", help="A file of jobs/ (erm, ...), a dotted module of your own that holds RUN, or a run as a file."),
+    ],
+    words: Annotated[list[str] | None, typer.Argument(metavar="MANIFEST|FIELD=VALUE", help="Manifests, and fields to change.")] = None,
     workers: Workers = "1",
     gpu: Gpu = None,
     out: Out = Path("runs"),
@@ -106,17 +102,6 @@ def train(
     show.fit(fit.folder, fit.bundle, [view_of(name, fit.folder) for name in remembered(fit.folder)])
 
 
-app.command()(encode.encode)
-app.command()(submit.submit)
-app.add_typer(submit.jobs, name="jobs")
-app.add_typer(tuning.app, name="tune")
-app.command()(adapt.adapt)
-app.command()(scoring.evaluate)
-app.command()(scoring.calibrate)
-app.command()(talks.evaluate_podcast)
-
-
-@app.command()
 def predict(
     files: Files,
     bundle: BundleOption = "default",
@@ -156,17 +141,13 @@ def predict(
         raise typer.Exit(1)
 
 
-app.command()(talks.analyze)
-
-
-@app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Where to listen; only this machine can reach 127.0.0.1.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
     bundle: Annotated[
         str | None, typer.Option("--bundle", "-b", metavar="FOLDER", help="A bundle's folder instead of the default.")
     ] = None,
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE...]", help="Settings of the service.")] = None,
+    settings: Annotated[list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Settings of the service.")] = None,
 ) -> None:
     """Serve POST /v1/timeline on Ray Serve until you press Ctrl-C."""
     from moodcast.cluster import serve as serving
@@ -178,10 +159,11 @@ def serve(
     serving.run_forever(host=host, port=port, **given)
 
 
-@app.command()
 def demo(
-    recording: Annotated[Path | None, typer.Argument(help="A recording of yours instead of the one that comes along.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what the demo writes.")] = Path("out/demo"),
+    recording: Annotated[
+        Path | None, typer.Argument(metavar="RECORDING", help="A recording of yours instead of the one that comes along.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for what the demo writes.")] = Path("out/demo"),
 ) -> None:
     """A real conversation, from its sound to who felt what, on a local Ray."""
     from moodcast.cli import show
@@ -190,9 +172,20 @@ def demo(
     demonstration.main(out, recording, show=show.timeline)
 
 
-app.command()(scoring.push)
-app.command()(scoring.pull)
-app.command()(scoring.export)
+PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
+    "Recordings": (talks.analyze, predict, serve, demo),
+    "Corpora": (data.prepare, data.audit, units.units),
+    "Training": (train, tuning.app, encode.encode, adapt.adapt, submit.submit, submit.jobs),
+    "Scores": (scoring.evaluate, scoring.calibrate, talks.evaluate_podcast),
+    "Bundles": (scoring.push, scoring.pull, scoring.export),
+}
+
+for panel, verbs in PANELS.items():
+    for verb in verbs:
+        if isinstance(verb, typer.Typer):
+            app.add_typer(verb, rich_help_panel=panel)
+        else:
+            app.command(rich_help_panel=panel)(verb)
 
 
 def main() -> None:

@@ -116,7 +116,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
     """
 
     def command(
-        words: Annotated[list[str] | None, typer.Argument(metavar="MANIFEST... [FIELD=VALUE...]")] = None,
+        words: Annotated[list[str] | None, typer.Argument(metavar="MANIFEST|FIELD=VALUE")] = None,
         workers: options.Workers = "1",
         gpu: options.Gpu = None,
         out: options.Out = Path("runs"),

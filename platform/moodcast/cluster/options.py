@@ -12,8 +12,8 @@ Workers = Annotated[
     str,
     typer.Option(metavar="N|MIN-MAX", help="Training processes, which share every batch; 1-4: as many as there is room for at any time."),
 ]
-Gpu = Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU for each; unsaid, where there are enough.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Where the run's folder is made.")]
+Gpu = Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="A GPU for each worker; if neither is said, where there are enough.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the run's folder is made.")]
 Name = Annotated[str | None, typer.Option(help="The run's name; without it one is made up that is new.")]
 Resume = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with an interrupted run (auto: with that of --name, if any).")]
 Target = Annotated[
