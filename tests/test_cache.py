@@ -203,6 +203,10 @@ def test_a_lost_or_damaged_array_is_an_error_that_says_what_to_do(tmp_path: Path
     with pytest.raises(ValueError, match="the feature cache lost"):
         store.get("00ff")
     assert not store.has("00ff")  # so that starting again helps
+    path.touch()
+    with pytest.raises(ValueError, match="the feature cache lost"):
+        store.get("00ff")
+    assert not store.has("00ff")
     np.save(path, np.array([{"code": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="the feature cache lost"):
         store.get("00ff")

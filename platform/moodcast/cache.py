@@ -94,7 +94,7 @@ class ArrayStore:
         """The array. Raises ValueError where it is not there, or was damaged, in which case it is taken away."""
         try:
             return np.asarray(np.load(self._path(name), allow_pickle=False))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:  # EOFError: an empty file, which a crashed machine may leave
             self._path(name).unlink(missing_ok=True)
             raise ValueError(f"the feature cache lost {self._path(name)} ({error}); start again, and it is computed anew") from error
 
