@@ -20,9 +20,9 @@ from moodcast.cluster import population, search, sweep
 from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger
 from moodcast.cluster.lockstep import Lockstep
-from moodcast.cluster.referee import Referee
+from moodcast.cluster.referee import Asker, Referee
 from moodcast.cluster.standing import Standing, ended_line
-from moodcast.cluster.trial import trial_of
+from moodcast.cluster.trial import records, trial_of
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.methods.pretrained import Pretrained
@@ -134,6 +134,34 @@ def test_a_score_whose_consequence_was_not_written_has_it_all_the_same(whole: Le
         assert ledger.trials[stopped.number].state == "running"
         Referee(ledger, Standing(ledger, progress=False))
         assert ledger.trials[stopped.number].state == "stopped"
+
+
+def test_a_trial_whose_last_score_was_written_and_not_its_end_ends_all_the_same(
+    whole: Ledger, grown: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path
+) -> None:
+    for other, plan, before in ((whole, {}, 3), (grown, {"searcher": "pbt", "trials": 8, "interval": 2}, 9)):
+        folder = begun(rows, tmp_path / f"sweep-{before}", **plan)
+        play(folder, cache, before)
+        with Ledger(folder, write=True) as ledger:
+            config = Asker(ledger, space, RUN, {"sweep": str(folder), "cache": str(cache), "device": "cpu"}).suggest("")
+            (last,) = records(config)
+            ledger.epoch(config["trial"], {name: value for name, value in last.items() if name != "counts"})
+        again = play(folder, cache)
+        again.check_count()
+        assert scores(again) == scores(other)
+
+
+def test_who_came_to_the_last_epoch_has_finished_however_it_compares(rows: list[Utterance], tmp_path: Path) -> None:
+    with Ledger(begun(rows, tmp_path / "sweep", trials=3), write=True) as ledger:
+        for number in range(3):
+            ledger.begin(search.next_trial(space, RUN, {}, [], number=number, searcher="random", seed=0))
+            for epoch in range(1, 5):
+                value = 0.1 if (number, epoch) == (2, 4) else 0.9
+                ledger.epoch(number, {"epoch": epoch, "value": value, "spread": 0.0, "each": [value], "loss": 1.0, "seconds": 1.0})
+            if number < 2:
+                ledger.end(number, "finished")
+        Referee(ledger, Standing(ledger, progress=False))  # the driver was killed before it wrote the end of the third
+        assert ledger.trials[2].state == "running"
 
 
 def test_no_test_row_is_read(whole: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path) -> None:

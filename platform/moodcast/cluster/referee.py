@@ -71,15 +71,14 @@ class Asker(Stateless, Searcher):
     def _config(self, trial: Trial) -> dict[str, Any]:
         settings = self.ledger.settings
         until = population.until(settings, trial.number) if settings["searcher"] == "pbt" else settings["epochs"]
+        since = population.since(settings, trial.number) if trial.parent is not None else 0
         return {
             **self.given,
             "trial": trial.number,
             "changes": trial.changes,
             "from": trial.parent,
             "until": until,
-            "known": trial.epochs[-1]["epoch"]
-            if trial.epochs
-            else (population.since(settings, trial.number) if trial.parent is not None else 0),
+            "known": min(trial.last_epoch, until - 1) or since,  # the last epoch is told again: its driver died before it wrote the end
         }
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
@@ -97,7 +96,8 @@ class Referee(Stateless, FIFOScheduler):
         for number, line in ledger.told:
             decision = self._decide(number, line)
             trial = ledger.trials[number]
-            if decision == TrialScheduler.STOP and trial.state == "running" and line["epoch"] == trial.last_epoch:
+            behind = decision == TrialScheduler.STOP and line["epoch"] < ledger.settings["epochs"]  # who came to the end has finished
+            if behind and trial.state == "running" and line["epoch"] == trial.last_epoch:
                 ledger.end(number, "stopped")  # the driver was killed between the score and what follows from it
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
@@ -125,9 +125,10 @@ class Referee(Stateless, FIFOScheduler):
         if "epoch" not in result:
             return str(TrialScheduler.CONTINUE)
         line = {name: result[name] for name in ("epoch", "value", "spread", "each", "loss", "seconds")}
-        if not self.ledger.epoch(number, line):
+        new, last = self.ledger.epoch(number, line), line["epoch"] >= trial.config["until"]
+        if not new and not last:
             return str(TrialScheduler.CONTINUE)
-        if line["epoch"] >= trial.config["until"]:
+        if last:
             self._decide(number, line)
             self._end(number, "finished", counts=json.loads(result["counts"]))
             return str(TrialScheduler.CONTINUE)  # it is about to return
