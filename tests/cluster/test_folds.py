@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moodcast.audio import AudioError
 from moodcast.bundle import load
 from moodcast.cluster import folder as files
 from moodcast.cluster import folds
-from moodcast.cluster.folds import Fold, cross_validate
+from moodcast.cluster.folds import Fold, _fold, cross_validate
 from moodcast.manifest import Utterance
 from moodcast.scores import Report
 from tests.cluster.tiny import CLASSES, tiny_corpus, tiny_run
@@ -52,6 +53,15 @@ def test_every_utterance_is_answered_once_by_a_bundle_that_has_not_heard_its_spe
         assert not speakers & heard_by[i]
         seen += fold.ids
     assert sorted(seen) == sorted(row.id for row in rows)
+
+
+def test_a_fold_whose_driver_died_while_it_read_the_audio_begins_anew(rows: list[Utterance], tmp_path: Path) -> None:
+    (tmp_path / "fold0").mkdir()
+    (tmp_path / "fold0" / files.LOCK).touch()
+    split = [replace(row, split="train", path=str(tmp_path / "gone.wav")) for row in rows]
+    with pytest.raises(AudioError, match="gone.wav cannot be opened"):  # it came as far as the audio
+        _fold(tiny_run(epochs=1), split, tmp_path, 0, 1, False, False, tmp_path / "cache")
+    assert not (tmp_path / "fold0").exists()
 
 
 def test_a_recipe_that_learns_beats_its_trivial_baselines(report: Report) -> None:

@@ -58,7 +58,8 @@ def new_folder(out: Path, name: str | None, run: Run) -> Path:
 def going_on(out: Path, name: str | None) -> Path | None:
     """The run of that name below `out` where it has begun, else None: for what is started again by itself.
 
-    A folder in which nothing was begun, because its driver died while it read the audio, is removed. Raises ValueError without a name.
+    A folder in which nothing was begun, because its driver died while it read the audio, is removed. Raises ValueError without a name, and
+    where that driver still reads.
     """
     if not name:
         raise ValueError("--resume auto goes on with the run of a --name, where there is one; say which")
@@ -66,7 +67,8 @@ def going_on(out: Path, name: str | None) -> Path | None:
     if (folder / RUN).is_file():
         return folder
     if folder.is_dir() and not any(path.name not in (MANIFEST, TARGET, LOCK) for path in folder.iterdir()):
-        shutil.rmtree(folder)
+        with held(folder):
+            shutil.rmtree(folder)
     return None
 
 

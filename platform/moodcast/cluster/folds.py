@@ -170,14 +170,14 @@ def _fold(run: Run, rows: list[Utterance], home: Path, test: int, workers: int, 
     if kept.is_file():
         return _read(kept)
     folder = home / f"fold{test}"
-    begun = (folder / files.RUN).is_file()
+    begun = files.going_on(home, folder.name)
     try:
         trained = fit(
             run,
             rows,
             home,
             name=None if begun else folder.name,
-            resume=folder if begun else None,
+            resume=begun,
             workers=workers,
             progress=progress,
             cache=cache,
