@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from moodcast import load
+from moodcast.bundle import save
 from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches
-from moodcast.cluster.train import Fit, fit
+from moodcast.cluster.train import Fit, _keep, finished, fit
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance, write_manifest
 from moodcast.order import balance_weights, epoch_batches
@@ -259,6 +261,21 @@ def test_damaged_recordings_are_all_named_before_anything_begins(corpus: list[Ut
     assert not (tmp_path / "damaged").exists()
 
 
+def test_a_bundle_that_was_copied_by_half_is_no_result(tmp_path: Path) -> None:
+    run, console = tiny_run(epochs=1), Console(quiet=True)
+    made = save(tmp_path / files.CHECKPOINTS / "epoch_0000", build(run, ("tests",)), run)
+    files.append_line(tmp_path / files.METRICS, {"epoch": 0})
+    (made / "gone.txt").symlink_to(tmp_path / "nowhere")  # cannot be copied, where all else can
+    with pytest.raises(shutil.Error):
+        _keep(run, tmp_path, console)
+    assert finished(tmp_path, run) is None
+    (made / "gone.txt").unlink()
+    kept = _keep(run, tmp_path, console)
+    assert finished(tmp_path, run) == kept
+    assert load(kept.bundle, trust=("tests",)).classes == run.labels.classes
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def test_a_run_is_trained_by_one_at_a_time(tmp_path: Path) -> None:
     with (
         files.held(tmp_path),
@@ -279,5 +296,9 @@ def test_what_is_started_again_by_itself_goes_on_or_begins(tmp_path: Path) -> No
     (tmp_path / "died" / files.LOCK).touch()
     assert files.going_on(tmp_path, "died") is None
     assert not (tmp_path / "died").exists()
+    (tmp_path / "reads").mkdir()
+    with files.held(tmp_path / "reads"), pytest.raises(ValueError, match="is being trained now, by process"):
+        files.going_on(tmp_path, "reads")
+    assert (tmp_path / "reads").is_dir()
     with pytest.raises(ValueError, match="--resume auto goes on with the run of a --name"):
         files.going_on(tmp_path, None)

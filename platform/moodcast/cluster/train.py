@@ -311,9 +311,11 @@ def _keep(run: Run, folder: Path, console: Console) -> Fit:
     """Copy the checkpoint that counts to bundle/."""
     lines = files.read_lines(folder / files.METRICS)
     epoch = files.kept_epoch(lines, run.train.keep)
-    target = folder / files.BUNDLE
+    target, half = folder / files.BUNDLE, folder / f".{files.BUNDLE}"
+    shutil.rmtree(half, ignore_errors=True)
+    shutil.copytree(files.checkpoint_path(folder, epoch), half, ignore=shutil.ignore_patterns(files.TRAINING))
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(files.checkpoint_path(folder, epoch), target, ignore=shutil.ignore_patterns(files.TRAINING))
+    half.rename(target)  # whole or not there: by it a run is known to be finished
     dev = f", dev UAR {100 * lines[epoch]['dev_uar']:.1f} %" if "dev_uar" in lines[epoch] else ""
     console.print(f"epoch {epoch + 1} is kept{dev}: {target}", highlight=False)
     return Fit(folder, target, lines[epoch])
