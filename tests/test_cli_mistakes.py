@@ -30,6 +30,13 @@ def moodcast(
     write_wav("clip.wav", speechlike(1.0))
     (tmp_path / "notes.txt").write_text("hello\n")
     (tmp_path / "two.csv").write_text("id,path,corpus,speaker,emotion\n" + ROWS)
+    (tmp_path / "anger.csv").write_text(
+        "id,path,corpus,speaker,emotion,split\n"
+        + "".join(
+            f"{split}{emotion},clip.wav,toy,{split},{emotion},{split}\n" for split in ("train", "dev") for emotion in ("anger", "sad")
+        )
+    )
+    (tmp_path / "unlabelled.csv").write_text("id,path,corpus,speaker,split\na,clip.wav,toy,a,train\nb,clip.wav,toy,b,dev\n")
     (tmp_path / "empty").mkdir()
     run = Run(method=Erm.Config(width=16, channels=4))
     save(tmp_path / "runs" / "first" / "bundle", build(run), run)
@@ -50,10 +57,13 @@ def moodcast(
         ("evaluate runs/first/bundle two.csv", "it has no splits; `moodcast prepare manifest"),
         ("evaluate runs/first/bundle two.csv --folds 3", "--folds trains a job, such as erm, and runs/first/bundle is a folder"),
         ("prepare manifest two.csv --out new.parquet", "split into 3 parts; add speakers"),
+        ("train erm anger.csv", "no training utterance of angry, happy, neutral; labels that came: anger, sad. Choose of them with labels"),
+        ("train erm unlabelled.csv", "found splits: dev, train; labels: none"),
         ("train notes.json two.csv", "there is no file notes.json; wanted winner.json"),
         ("encode erm", "no manifest came; `moodcast prepare CORPUS FOLDER` writes one"),
         ("submit erm two.csv --workers 2-1 --address http://127.0.0.1:9", "--workers takes a number"),
         ("submit erm two.csv --unseal --address http://127.0.0.1:9", "--unseal is about --target, which was not given"),
+        ("serve bundle=a --bundle b", "--bundle b and bundle=a name two bundles"),
         ("demo nothere.wav", "'nothere.wav' does not exist"),
         ("demo notes.txt", "notes.txt is not audio"),
     ],

@@ -47,6 +47,8 @@ def manifest(tmp_path: Path, write_wav: Callable[..., Path], speechlike: Callabl
         (["--resume", "nowhere"], "is no sweep: it has no sweep.json"),
         (["--resume", "nowhere", "erm"], "--resume goes on with what nowhere began; leave out erm"),
         (["--resume", "nowhere", "--target", "m.parquet"], "leave out --target m.parquet"),
+        (["--resume", "nowhere", "--trials", "40", "--out", "other"], "leave out --trials --out"),
+        (["erm", "m.parquet", "labels.classes=angry,calm"], "no training utterance of calm; labels that came: angry, happy, neutral, sad"),
         (["coral", "m.parquet"], "name them, --target MANIFEST"),
         (["erm", "m.parquet", "--target", "m.parquet"], "Erm learns from labels alone and hears no target"),
         (["erm", "m.parquet", "--track", "tensorbord"], "Did you mean 'tensorboard'?"),

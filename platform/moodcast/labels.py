@@ -46,6 +46,16 @@ class Labels:
         name = row.corpus_speaker if self.source == "speaker" else row.emotion
         return name if name in self.classes else None
 
+    def check(self, train: Iterable[Utterance], came: Iterable[Utterance]) -> None:
+        """Raises ValueError where no row to train on has a class, with the labels of the rows that came; votes may do without."""
+        seen = {self.name(row) for row in train}
+        if self.source != "votes" and (missing := [name for name in self.classes if name not in seen]):
+            there = ", ".join(sorted({row.emotion for row in came if row.emotion})) or "none"
+            raise ValueError(
+                f"no training utterance of {', '.join(missing)}; labels that came: {there}. Choose of them with labels.classes=A,B,..., "
+                "or have them called otherwise: `moodcast prepare csv TABLE --out NEW labels=THEIRS:OURS,...`"
+            )
+
     def keep(self, rows: Iterable[Utterance]) -> list[Utterance]:
         """The utterances that have a target."""
         return [row for row in rows if self.target(row) is not None]

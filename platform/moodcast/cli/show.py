@@ -227,7 +227,10 @@ def conversations(scores: Mapping[str, Sequence[ConversationScore]], collar_s: f
     for kind in scores:
         table.add_column(kind, justify="right")
     for name in dict.fromkeys(name for each in rates.values() for name in each):
-        table.add_row(NAMES_OF_ERRORS.get(name, name), *(str(each[name]) if name in each else "" for each in rates.values()))
+        table.add_row(
+            NAMES_OF_ERRORS.get(name, name.replace("teer, ", "TEER, ")),
+            *(str(each[name]) if name in each else "" for each in rates.values()),
+        )
     console().print(table)
     for kind, each in scores.items():
         right = sum(one.speakers == one.speakers_found for one in each)
@@ -236,7 +239,8 @@ def conversations(scores: Mapping[str, Sequence[ConversationScore]], collar_s: f
     for kind, each in scores.items():
         if kind != "trivial" and "coverage" in rates[kind]:
             points = curve([one.judged for one in each], (0.0, 0.5, 0.7, 0.9))
-            told = (f"{p.min_confidence:g}: {100 * p.accuracy.value:.0f} of {100 * p.coverage.value:.0f}" for p in points)
+            shares = ((p.min_confidence, p.accuracy.value, p.coverage.value) for p in points)
+            told = (f"{bound:g}: {100 * right:.0f} of {100 * part:.0f}" if part else f"{bound:g}: none" for bound, right, part in shares)
             console().print(f"{kind}: % of seconds right, of % answered, from a confidence of {', '.join(told)}")
 
 

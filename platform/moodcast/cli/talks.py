@@ -246,7 +246,8 @@ def simulated_talks(
     evaluate.refuse_trained_speakers(opened, rows, otherwise="")
     talks = list(simulated(rows, opened.run.labels, num, replace(SCENE, seconds=seconds), seed, opened.rate))
     people = {row.corpus_speaker for row in rows}
-    notes = [f"{num} conversations of {len(people)} speakers, seed {seed}: who speaks in several of them makes intervals too narrow"]
+    many = f"{num} conversation{'' if num == 1 else 's'} of {len(people)} speakers, seed {seed}"
+    notes = [f"{many}: who speaks in several of them makes intervals too narrow"]
     chosen = opened.provenance.chosen_on
     if tuned := people & {*chosen.speakers, *chosen.groups}:
         notes.append(f"epoch and temperature of the bundle were chosen on {len(tuned)} of these speakers: emotions are found too well")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from moodcast.cluster.ledger import Ledger
 
 
+SETTLED = ("trials", "searcher", "scheduler", "out", "folds", "seeds", "seed", "grace", "factor", "interval", "keep")  # once begun
+
+
 class SearchFirst(TyperGroup):
     """`moodcast tune erm m.parquet` is `moodcast tune search erm m.parquet`."""
 
@@ -51,6 +54,7 @@ app = typer.Typer(
 
 @app.command()
 def search(
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="SPACE MANIFEST|FIELD=VALUE", help="A file of tune_spaces/, manifests, and fields that are settled."),
@@ -87,8 +91,8 @@ def search(
     try:
         trackers = chosen(track)
         if resume is not None:
-            if words or target:
-                given = [*(words or []), *(f"--target {path}" for path in target or [])]
+            settled = [f"--{name}" for name in SETTLED if context.get_parameter_source(name).name == "COMMANDLINE"]  # type: ignore[union-attr]
+            if given := [*(words or []), *(f"--target {path}" for path in target or []), *settled]:
                 raise ValueError(f"--resume goes on with what {resume} began; leave out {' '.join(given)}")
             from moodcast.cluster.ledger import Ledger
 

@@ -153,7 +153,10 @@ class Ledger:
         numbers = [trial.number for trial in self.ended]
         if numbers != list(range(self.wanted)):
             missing = sorted(set(range(self.wanted)) - set(numbers))
-            raise ValueError(f"{self.folder}: {len(numbers)} of {self.wanted} trials ended; missing are {missing[:12]}")
+            raise ValueError(
+                f"{self.folder}: {len(numbers)} of {self.wanted} trials ended; missing are {missing[:12]}. "
+                f"`moodcast tune --resume {self.folder}` goes on"
+            )
 
     def trial_folder(self, number: int) -> Path:
         """Where a trial keeps what it goes on from, and then its bundles."""

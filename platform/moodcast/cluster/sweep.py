@@ -118,12 +118,13 @@ def begin(
         raise ValueError("speakers are what this job learns, so there are no speaker folds to search over")
     rows = [replace(row, path=str(Path(row.path).absolute())) for row in with_split(rows)]
     audit.guard(audit.leaks_among(rows), run.train.allow_leaks, ALLOW)
-    own = [replace(row, split="train") for row in usable(rows, run) if row.split != "test"]
+    came = [row for row in rows if row.split != "test"]
+    own = [replace(row, split="train") for row in usable(came, run)]
     test = [row for row in rows if row.split == "test"]
     adapt: list[Utterance] = []
     if target:
         adapt, test = target_sides(run, own, target)
-    check(run, own, plan, adapting=bool(target))
+    check(run, own, came, plan, adapting=bool(target))
     fields = search.fields_of(space, run, fixed)
     if plan.searcher == "pbt":
         population.check(plan, run.train.epochs)
@@ -188,13 +189,11 @@ def target_sides(run: Run, rows: Sequence[Utterance], target: Sequence[Utterance
     return list(task.adapt), [row for row in target if row.split == "test"]
 
 
-def check(run: Run, rows: Sequence[Utterance], plan: Plan, adapting: bool = False) -> None:
+def check(run: Run, rows: Sequence[Utterance], came: Sequence[Utterance], plan: Plan, adapting: bool = False) -> None:
     """Refuse what cannot be searched on: no rows, classes without any, too few speakers for the folds, no target where one is heard."""
     if not rows:
         raise ValueError("no utterance outside of the test split has a class of the run; there is nothing to search on")
-    seen = {run.labels.name(row) for row in rows}
-    if run.labels.source != "votes" and (missing := [name for name in run.labels.classes if name not in seen]):
-        raise ValueError(f"no training utterance of {missing}; take them out of labels.classes, or add recordings")
+    run.labels.check(rows, came)
     folds(rows, plan.folds, plan.seed)
     refuse_heard(run, rows)
     augment.check(run.augment)
@@ -316,8 +315,8 @@ def how_to_resume(ledger: Ledger) -> str:
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Ray Tune's words about its own bookkeeping, which a sweep does not rest on: slow steps, results without the newest metrics."""
-    loggers = [logging.getLogger(f"ray.tune.{name}") for name in ("utils.util", "analysis.experiment_analysis")]
+    """Ray Tune's words about its own bookkeeping, which a sweep does not rest on: slow steps, late metrics, how its own `fit` goes on."""
+    loggers = [logging.getLogger(f"ray.tune.{name}") for name in ("tune", "utils.util", "analysis.experiment_analysis")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

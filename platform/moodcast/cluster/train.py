@@ -187,11 +187,12 @@ def span(workers: int | tuple[int, int]) -> tuple[int, int]:
 def _check_labelled(run: Run, rows: Sequence[Utterance], workers: int | tuple[int, int]) -> None:
     train, _ = sides(rows, run)
     if not train:
-        splits = sorted({str(row.split) for row in rows})
-        raise ValueError(f"no utterance to train on among {len(rows)}: wanted split 'train' and a label of the run, found splits {splits}")
-    seen = {run.labels.name(row) for row in train}
-    if run.labels.source != "votes" and (missing := [name for name in run.labels.classes if name not in seen]):
-        raise ValueError(f"no training utterance of {missing}; take them out of labels.classes, or add recordings")
+        splits, labels = ({getattr(row, name) or "none" for row in rows} for name in ("split", "emotion"))
+        raise ValueError(
+            f"no utterance to train on among {len(rows)}: wanted split 'train' and a label of the run (labels.classes); found splits: "
+            f"{', '.join(sorted(splits))}; labels: {', '.join(sorted(labels))}"
+        )
+    run.labels.check(train, rows)
     _check_share(run, workers)
 
 
