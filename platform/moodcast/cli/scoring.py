@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moodcast.cli.words import fail, find_job, progress, sort_words
+from moodcast.cli.words import fail, find_run, job_names, progress, sort_words
 
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help='A bundle\'s folder, or "default", which ships with moodcast.')]
 
@@ -43,14 +43,14 @@ def evaluate(
     if folds:
         from moodcast.cluster.folds import cross_validate
 
-        run = config.replace_at(find_job(bundle).RUN, config.parse_overrides(changes))
+        run = config.replace_at(find_run(bundle), config.parse_overrides(changes))
         try:
             report = cross_validate(
                 run,
                 manifests,
                 folds,
                 out=out,
-                name=name or f"{bundle.removesuffix('.py')}-folds",
+                name=name or f"{Path(bundle).stem if bundle.endswith(('.py', '.json')) else bundle}-folds",
                 seed=seed,
                 workers=workers,
                 against=against,
@@ -61,11 +61,14 @@ def evaluate(
             raise typer.Exit(130) from None
     else:
         import moodcast
+        from moodcast.bundle import SHIPPED
         from moodcast.evaluate import evaluate as score
         from moodcast.manifest import read_manifests
 
         if changes:
             raise ValueError(f"{changes[0]} changes a field of a run, and a bundle has had its run; fields go with --folds")
+        if bundle in job_names() and not Path(bundle).exists() and not (SHIPPED / bundle).exists():
+            raise ValueError(f"{bundle} is a job and no bundle: --folds 5 trains and scores it, or name what a run made, runs/NAME/bundle")
         other = moodcast.load(against) if against else None
         with progress("scoring") as advance:
             report = score(

@@ -129,16 +129,19 @@ def find_job(name: str) -> ModuleType:
 
 
 def find_run(name: str) -> Run:
-    """The run of a job, or of a file that holds one: DIR/winner.json of a sweep, run.json of a training run.
+    """The run of a job, or of a file that holds one: FOLDER/winner.json of a sweep, run.json of a training run.
 
     A file is not trusted to name what is imported: its method must be one of moodcast's own, while a job of yours is imported by name.
-    Raises ValueError for a file without a run.
+    Raises ValueError for a file without a run, and for a job that goes a way of its own.
     """
-    if not name.endswith(".json"):
-        return find_job(name).RUN  # type: ignore[no-any-return]
-    import json
+    from moodcast.run import Run, run_from_dict
 
-    from moodcast.run import run_from_dict
+    if not name.endswith(".json"):
+        job = find_job(name)
+        if not isinstance(job.RUN, Run):
+            raise ValueError(f"the job {name} has a command of its own: python -m {job.__name__} --help")
+        return job.RUN
+    import json
 
     if not Path(name).is_file():
         raise ValueError(f"there is no file {name}; wanted winner.json of a sweep, or run.json of a training run")
