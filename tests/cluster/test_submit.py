@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -7,17 +8,21 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from aiohttp import web
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from moodcast import load
 from moodcast.cluster import folder as files
-from moodcast.cluster.submit import connect
+from moodcast.cluster import submit
+from moodcast.cluster.submit import connect, follow
 from moodcast.manifest import Utterance, read_manifest, write_manifest
 from tests.cluster.machines import ROOT, Machines, machines
 from tests.cluster.test_faults import wait_for
@@ -193,3 +198,68 @@ def test_an_address_without_a_cluster_is_told_from_one_that_is_another_door(monk
         thread.join()
     with pytest.raises(ValueError, match=f"no cluster at http://127.0.0.1:{port}: Connection refused. Is it up"):
         connect(f"http://127.0.0.1:{port}/")
+
+
+@contextmanager
+def head(hangs_up: set[str]) -> Iterator[str]:
+    """A dashboard with one job, whose log has three lines. It hangs up at the requests that are named: "logs 1" is the first for a log."""
+    asked: Counter[str] = Counter()
+
+    def breaks(request: web.Request, what: str) -> bool:
+        asked[what] += 1
+        if broken := f"{what} {asked[what]}" in hangs_up and request.transport is not None:
+            request.transport.close()  # type: ignore[union-attr]
+        return broken
+
+    async def version(request: web.Request) -> web.Response:
+        return web.json_response({"version": "4", "ray_version": "2.60.0"})
+
+    async def info(request: web.Request) -> web.Response:
+        if breaks(request, "info"):
+            return web.Response()
+        status = "SUCCEEDED" if asked["told"] else "RUNNING"
+        return web.json_response({"type": "SUBMISSION", "submission_id": "one", "status": status, "entrypoint": "true"})
+
+    async def logs(request: web.Request) -> web.StreamResponse:
+        if breaks(request, "logs"):
+            return web.Response()
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str("first\nsecond\n")
+        if breaks(request, "rest"):
+            return socket
+        await socket.send_str("third\n")
+        asked["told"] += 1
+        await socket.close()
+        return socket
+
+    app = web.Application()
+    app.add_routes([web.get("/api/version", version), web.get("/api/jobs/one", info), web.get("/api/jobs/one/logs/tail", logs)])
+    loop, runner = asyncio.new_event_loop(), web.AppRunner(app)
+    loop.run_until_complete(runner.setup())
+    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_a_head_that_hangs_up_is_asked_again_and_no_line_comes_twice() -> None:
+    lines: list[str] = []
+    with head({"logs 1", "info 2", "info 3", "rest 1"}) as url:
+        details = follow(connect(url), "one", lambda line, progress: lines.append(line))
+    assert (details.status, lines) == ("SUCCEEDED", ["first", "second", "third"])
+
+
+def test_a_head_that_stays_away_is_told_with_how_to_follow_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "AWAY_S", 0.5)
+    with (
+        head({f"info {n}" for n in range(2, 9)}) as url,
+        pytest.raises(ValueError, match="does not answer any more .*`moodcast jobs logs one` follows it again"),
+    ):
+        follow(connect(url), "one", lambda line, progress: None)

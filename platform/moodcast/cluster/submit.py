@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import ray
 import requests
 from ray.exceptions import AuthenticationError
@@ -50,6 +51,7 @@ CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"
 AUTO = "auto"
 TIMEOUT_S = 10.0
 BEGINNING_S = 60.0
+AWAY_S = 60.0  # how long a cluster may not answer while its job is followed
 STOP_S = 60  # how long a stopped job may take to say where it stands
 PROGRESS = re.compile(r"^(epoch \d+/\d+  step \d+/\d+|computing features)  ")
 
@@ -184,9 +186,24 @@ def follow(client: JobSubmissionClient, id_: str, tell: Callable[[str, bool], No
     while True:
         with _quietly(*CHATTY):
             asyncio.run(_tail(client, id_, len(told), one))
-        details = known(client, id_)
+        details = _answered(client, id_)
         if details.status.is_terminal():
             return details
+        time.sleep(1.0)
+
+
+def _answered(client: JobSubmissionClient, id_: str) -> JobDetails:
+    """`known`, of a cluster that may be away for a while."""
+    end = time.monotonic() + AWAY_S
+    while True:
+        try:
+            return known(client, id_)
+        except requests.exceptions.RequestException as error:
+            if time.monotonic() > end:
+                raise ValueError(
+                    f"the cluster does not answer any more ({_first_line(error)}); the job goes on without us, and "
+                    f"`moodcast jobs logs {id_}` follows it again"
+                ) from None
         time.sleep(1.0)
 
 
@@ -257,7 +274,7 @@ async def _tail(client: JobSubmissionClient, id_: str, skip: int, tell: Callable
             *lines, rest = (rest + text).split("\n")
             for line in lines:
                 one(line.rstrip("\r"))
-    except (RuntimeError, OSError):  # aiohttp's errors of connections are OSErrors
+    except (RuntimeError, OSError, aiohttp.ClientError):  # a server that hangs up is no OSError
         return
     if rest:
         one(rest)
