@@ -190,6 +190,16 @@ def test_a_model_that_moodcast_did_not_push_is_named(tmp_path: Path) -> None:
         hub.pull(str(other), tmp_path / "back")
 
 
+def test_settings_that_were_made_to_break_the_reader_are_one_sentence(pushed: Path, tmp_path: Path) -> None:
+    config = json.loads((pushed / "config.json").read_text())
+    config["moodcast"]["files"] = ["tokenizer.json"]
+    for text, why in ((json.dumps(config), "files of a bundle are named"), ("[" * 100_000, "is not a JSON object")):
+        (pushed / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=why):
+            hub.pull(str(pushed), tmp_path / "into")
+        assert not (tmp_path / "into").exists()
+
+
 def test_nothing_that_is_no_bundle_is_overwritten(pushed: Path, bundle: Path, tmp_path: Path) -> None:
     taken = tmp_path / "letters"
     taken.mkdir()

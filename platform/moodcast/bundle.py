@@ -339,7 +339,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / SETTINGS} has {size} bytes, more than the {MAX_SETTINGS_BYTES} that a bundle may have")
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{folder / SETTINGS} is not JSON: {error}") from error
     version = settings.get("format") if isinstance(settings, dict) else None
     if version not in READABLE:

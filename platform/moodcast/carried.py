@@ -27,6 +27,8 @@ def write_files(folder: Path, files: Mapping[str, str]) -> dict[str, str]:
 
 def read_files(folder: Path, digests: Mapping[str, str]) -> dict[str, str]:
     """The files that `write_files` wrote, by name. Raises ValueError where one is missing, was changed or is no text."""
+    if not isinstance(digests, Mapping):
+        raise ValueError(f"{folder}: files of a bundle are named with their SHA-256, got {type(digests).__name__}; take a fresh copy")
     found = {}
     for name, digest in digests.items():
         path = _path(folder, name)

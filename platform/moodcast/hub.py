@@ -256,7 +256,7 @@ def _unpacked(source: Path, into: Path, sha256: str | None, trust: tuple[str, ..
         raise ValueError(f"{source / CONFIG} is larger than the {bundles.MAX_SETTINGS_BYTES} bytes that settings may have")
     try:
         settings = json.loads((source / CONFIG).read_text(encoding="utf-8")).get(KEY)
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{source / CONFIG} is not a JSON object: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{source / CONFIG} has no {KEY!r}: this model was not pushed by moodcast")
