@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,6 +180,28 @@ def test_the_writer_that_comes_second_leaves_the_store_of_the_first(rows: list[U
     assert second.folder == nested[0].folder
     assert len(list((root / "waves").iterdir())) == 1
     np.testing.assert_array_equal(second[7], nested[0][7])
+
+
+def test_writers_that_race_over_a_damaged_store_all_win(tmp_path: Path) -> None:
+    def store(name: str, lengths: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "waves.f32").write_bytes(bytes(4))
+        (folder / "index.json").write_text(f'{{"lengths": [{lengths}]}}')
+        return folder
+
+    def publish(made: Path, damaged: Path, ready: threading.Barrier) -> None:
+        ready.wait()
+        cache._publish(made, damaged)
+
+    with ThreadPoolExecutor(4) as pool:
+        for turn in range(100):
+            damaged, ready = store(f"{turn}", "2"), threading.Barrier(4)
+            found = [pool.submit(publish, store(f"{turn}-{n}", "1"), damaged, ready) for n in range(4)]
+            for one in found:
+                one.result()  # raises what a writer met
+            assert cache._whole(damaged)
+    assert not list(tmp_path.glob(".unfinished-*"))
 
 
 # ------------------------------------------------------------------------------------------------------ features

@@ -11,6 +11,7 @@ Everything is written under another name and renamed when whole, so a reader nev
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ import shutil
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -233,14 +235,17 @@ def _all_of(damaged: Sequence[audio.AudioError], rows: int) -> audio.AudioError:
 
 def _publish(temporary: Path, folder: Path) -> None:
     """Give a finished store its name; where another process was faster with the same samples, its store stays."""
-    try:
-        os.replace(temporary, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        if not _whole(folder):  # cut by a full disk or a hand: put it away, readers that hold it keep their view
-            shutil.rmtree(folder)
+    while True:
+        try:
             os.replace(temporary, folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if _whole(folder):
+            return
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as aside, suppress(FileNotFoundError):
+            os.replace(folder, Path(aside) / folder.name)  # cut by a full disk or a hand: put away, readers that hold it keep their view
 
 
 def _whole(folder: Path) -> bool:
