@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -54,6 +55,27 @@ def test_a_form_may_be_as_large_as_its_file_may_and_no_file_larger(sound: bytes)
     assert post(None, files={"file": ("a.wav", sound)}, settings=exact).status_code == 200
     tight = Settings(max_mb=(len(sound) - 1) / 1e6)
     refused(post(None, files={"file": ("a.wav", sound)}, settings=tight), 413, "too_large")
+
+
+@pytest.mark.parametrize("kind", ["body", "form"])
+def test_a_body_of_which_nothing_more_comes_gives_its_place_back(sound: bytes, kind: str) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' if kind == "form" else b""
+    headers = {"content-type": "multipart/form-data; boundary=x"} if kind == "form" else {}
+
+    async def silent() -> Any:
+        yield head + sound[:1000]
+        await asyncio.sleep(60)
+
+    refused(post(None, content=silent(), headers=headers, settings=Settings(max_idle_s=0.05)), 408, "stalled", "for 0.05 s")
+
+
+def test_a_slow_body_that_goes_on_is_read_to_its_end(sound: bytes) -> None:
+    async def slow() -> Any:
+        for place in range(0, len(sound), len(sound) // 4 + 1):
+            await asyncio.sleep(0.1)
+            yield sound[place : place + len(sound) // 4 + 1]
+
+    assert post(None, content=slow(), settings=Settings(max_idle_s=0.3)).status_code == 200
 
 
 def test_reading_stops_at_the_limit(sound: bytes) -> None:

@@ -198,7 +198,7 @@ async def answer(request: Request, analyst: Analyst) -> Response:
     """Answer POST /v1/timeline. Refusals that can be known before the first segment have their HTTP status; later ones end the stream."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(analyst.gate.admitted())
-        upload = await read_upload(request, analyst.settings.max_bytes)
+        upload = await read_upload(request, analyst.settings.max_bytes, analyst.settings.max_idle_s)
         head, wave = await stack.enter_async_context(analyst.opened(upload))
         about = await analyst.backend.about()
         how = analyst.refinement(upload.options, about)

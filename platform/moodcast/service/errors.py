@@ -38,6 +38,13 @@ def too_large(limit_bytes: int) -> ServiceError:
     )
 
 
+def stalled(idle_s: float) -> ServiceError:
+    """408 for a body of which nothing more comes."""
+    return ServiceError(
+        408, "stalled", f"nothing of the upload came for {idle_s:g} s", "send it again, over a steadier connection or as a smaller file"
+    )
+
+
 def bad_option(message: str, what_to_do: str = "see /docs for the options") -> ServiceError:
     """422 for an option that does not fit."""
     return ServiceError(422, "bad_option", message, what_to_do)

@@ -30,6 +30,7 @@ HELP = {
     "name": "what the timeline is called; else the file's name",
 }
 REFUSALS = {
+    408: "nothing of the upload came for a while",
     413: "the upload or the decoded audio is over the limit",
     415: "the upload is not audio",
     422: "an option does not fit, the upload is empty, cut or damaged",

@@ -23,7 +23,8 @@ class Settings:
     where trust_checkpoint is true. transcriber: a speech recogniser of the Hugging Face hub, by folder or hub id, and language, the one
     spoken. No request can name any of these. adapt, smooth and min_confidence are what is done to answers (moodcast.refine) where a
     request does not say; without a min_confidence, that of the bundle holds.
-    max_mb: the largest body of a request, in 10^6 bytes; max_hours: the longest decoded audio.
+    max_mb: the largest body of a request, in 10^6 bytes; max_idle_s: how long it may bring nothing, for a request holds its place while
+    it is read; max_hours: the longest decoded audio.
     max_running: analyses that hold decoded audio at the same time; max_waiting: further ones that may queue, beyond it answers 503.
     in_flight: batches of turns (about 30 s each) that one analysis may have with the emotion model, so that a long podcast leaves room
     for a short one.
@@ -41,6 +42,7 @@ class Settings:
     smooth: str = ""
     min_confidence: float | None = None
     max_mb: float = 200.0
+    max_idle_s: float = 30.0
     max_hours: float = 4.0
     max_running: int = 4
     max_waiting: int = 16
@@ -51,7 +53,7 @@ class Settings:
     emotion_replicas: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("max_mb", "max_hours", "max_running", "in_flight", "batch_s", "emotion_replicas"):
+        for name in ("max_mb", "max_idle_s", "max_hours", "max_running", "in_flight", "batch_s", "emotion_replicas"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must be positive, got {getattr(self, name)}")
         for name in ("max_waiting", "batch_wait_s", "threads"):

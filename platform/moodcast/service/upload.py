@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from starlette.requests import Request
 
 from moodcast.config import suggest
 from moodcast.refine import Refinement
-from moodcast.service.errors import ServiceError, bad_option, too_large
+from moodcast.service.errors import ServiceError, bad_option, stalled, too_large
 
 FILE = "file"
 MAX_FIELDS = 20
@@ -77,10 +78,10 @@ def read_options(given: Mapping[str, str]) -> Options:
     return options
 
 
-async def read_upload(request: Request, max_bytes: int) -> Upload:
-    """Read a request to its end, or refuse it as soon as it is known to be too large.
+async def read_upload(request: Request, max_bytes: int, max_idle_s: float) -> Upload:
+    """Read a request to its end, or refuse it as soon as it is known to be too large, or has sent nothing for so long.
 
-    Raises ServiceError: 413 over the limit, 422 for options, a form without a file, or an empty body.
+    Raises ServiceError: 408 and 413 over the limits, 422 for options, a form without a file, or an empty body.
     """
     options = read_options(dict(request.query_params))  # refuse these before a large body is read
     is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
@@ -88,7 +89,7 @@ async def read_upload(request: Request, max_bytes: int) -> Upload:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(max_bytes)
-    pieces = counted(request.stream(), limit, max_bytes)
+    pieces = counted(request.stream(), limit, max_bytes, max_idle_s)
     if is_form:
         data, filename, options = await _read_form(request, pieces, max_bytes)
     else:
@@ -100,10 +101,17 @@ async def read_upload(request: Request, max_bytes: int) -> Upload:
     return Upload(data, filename, options)
 
 
-async def counted(pieces: AsyncIterator[bytes], limit: int, named: int) -> AsyncGenerator[bytes, None]:
-    """The pieces of a body until they pass `limit` bytes; then ServiceError 413 that names the limit `named`."""
+async def counted(pieces: AsyncIterator[bytes], limit: int, named: int, max_idle_s: float) -> AsyncGenerator[bytes, None]:
+    """The pieces of a body. Raises ServiceError: 413, naming `named`, once they pass `limit` bytes, 408 where none comes for so long."""
     total = 0
-    async for piece in pieces:
+    while True:
+        try:
+            async with asyncio.timeout(max_idle_s):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise stalled(max_idle_s) from None
         total += len(piece)
         if total > limit:
             raise too_large(named)
