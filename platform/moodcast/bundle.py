@@ -244,8 +244,8 @@ def save(
     settings = json.loads(json.dumps(settings))  # what is hashed is what will be read back
     settings["sha256"] = digest(settings, path / WEIGHTS)
     (path / SETTINGS).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    plain = " ".join(["A moodcast bundle; it has no model card yet.", method.terms()]).rstrip()
-    (path / CARD).write_text(card or f"# {path.name}\n\n{plain}\n", encoding="utf-8")
+    plain = " ".join(["Nobody has written its model card yet.", method.terms()]).rstrip()
+    (path / CARD).write_text(card or f"# A moodcast bundle\n\n{plain}\n", encoding="utf-8")  # half-made folders have other names
     return path
 
 
