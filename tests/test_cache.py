@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -205,6 +206,21 @@ def test_writers_that_race_over_a_damaged_store_all_win(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ features
+
+
+def test_what_a_killed_writer_left_goes_after_a_day_and_what_is_being_written_stays(rows: list[Utterance], tmp_path: Path) -> None:
+    waves = open_waves(rows[:1], RATE, tmp_path / "cache").folder.parent
+    left, slow = waves / ".unfinished-left", waves / ".unfinished-slow"
+    for folder in (left, slow):
+        folder.mkdir()
+        (folder / "waves.f32").write_bytes(b"1234")
+    long_ago = time.time() - 2 * cache.ABANDONED_S
+    os.utime(left / "waves.f32", (long_ago, long_ago))
+    for folder in (left, slow):  # begun long ago, and one of them is written to now
+        os.utime(folder, (long_ago, long_ago))
+    open_waves(rows[1:2], RATE, tmp_path / "cache")
+    assert not left.exists()
+    assert (slow / "waves.f32").is_file()
 
 
 def test_arrays_come_back_as_they_were_put_and_nothing_else_is_there(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ from moodcast import audio
 from moodcast.manifest import Utterance
 
 SHOWN = 10  # of the rows that cannot be read, so many are named
+ABANDONED_S = 86_400.0  # a writer that has not written for a day was killed
 SHARD_ROWS = 1024  # a quarter of a gigabyte of short utterances: little to lose, and few files to open
 FORMAT = 2  # part of every key: a change of what is stored, or of how audio is decoded, takes the next number
 
@@ -195,6 +197,7 @@ def _write(
 ) -> list[audio.AudioError]:
     """Decode a shard; of each row that cannot be read an error, and where there is one nothing is kept."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _tidy(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
         lengths: list[int] = []
@@ -223,6 +226,14 @@ def _write(
         return []
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _tidy(parent: Path) -> None:
+    """Take away what writers that were killed have left."""
+    for left in parent.glob(".unfinished-*"):
+        with suppress(FileNotFoundError):  # another process tidies, too
+            if time.time() - max(path.stat().st_mtime for path in (left, *left.glob("*"))) > ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _all_of(damaged: Sequence[audio.AudioError], rows: int) -> audio.AudioError:
