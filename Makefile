@@ -9,7 +9,7 @@ export PYTHON
 
 help:
 	@echo "make demo     a real conversation -> who felt what, on a local Ray"
-	@echo "make test     all tests, in two processes (ARGS='-m \"not ray\"' passes words to pytest)"
+	@echo "make test     all tests, in three processes (ARGS='-m \"not ray\"' passes words to pytest)"
 	@echo "make check    ruff, mypy --strict, who may import whom"
 	@echo "make wheel    build the wheel, install it into an empty environment and use it"
 	@echo "make format   let ruff format and sort the code"
@@ -29,7 +29,7 @@ check: setup
 	$(BIN)/pytest -q tests/test_imports.py
 
 test: setup
-	@$(BIN)/pytest -n 2 $(ARGS)
+	@$(BIN)/pytest -n 3 $(ARGS)
 
 wheel: setup
 	@bash scripts/check_wheel.sh

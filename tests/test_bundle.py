@@ -152,6 +152,7 @@ def test_a_method_outside_moodcast_needs_trust_by_name(tmp_path: Path, monkeypat
         load(folder)
     assert "mylab.loudness" not in sys.modules
     assert load(folder, trust=("mylab",)).run.method.gain == 2.0
+    del sys.modules["mylab.loudness"], sys.modules["mylab"]
 
 
 @pytest.mark.parametrize("name", ["os:system", "moodcast.bundle:Bundle", "moodcast.methods.erm:np", "moodcast.methods.nothing:X", "erm"])

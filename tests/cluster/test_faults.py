@@ -138,6 +138,22 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_the_command_that_goes_on(cor
 
 
 @pytest.mark.ray
+def test_a_run_that_a_scheduler_ends_says_how_to_go_on(corpus: list[Utterance], tmp_path: Path, cache: Path) -> None:
+    manifest = tmp_path / "tiny.parquet"
+    write_manifest(corpus, manifest)
+    command = [sys.executable, "-m", "tests.cluster.slow", str(manifest), "--out", str(tmp_path), "--name", "ended"]
+    environment = {**os.environ, "MOODCAST_CACHE": str(cache)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as driver:
+        wait_for(lambda: driver.poll() is not None or bool(files.read_lines(tmp_path / "ended" / files.METRICS)))
+        driver.terminate()  # SIGTERM to it alone
+        _, told = driver.communicate(timeout=120)
+    assert driver.returncode == 130, told
+    assert "Traceback" not in told
+    assert re.search(r"[1-5] epochs? (is|are) done, the last is in", told)
+    assert "--resume" in told
+
+
+@pytest.mark.ray
 def test_a_driver_that_is_killed_and_started_again_ends_where_training_without_ray_does(
     corpus: list[Utterance], tmp_path: Path, cache: Path
 ) -> None:

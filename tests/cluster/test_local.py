@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,17 +21,22 @@ with local.cluster():
 """
 
 
-def moodcast_folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("moodcast-*"))
+@pytest.fixture
+def own_temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for temporary files that no other test writes to; its path is short, because Ray puts sockets there."""
+    with tempfile.TemporaryDirectory(prefix="mc-") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
-def test_a_local_ray_listens_on_loopback_alone_and_is_gone_afterwards() -> None:
+def test_a_local_ray_listens_on_loopback_alone_and_is_gone_afterwards(own_temp: Path) -> None:
     import ray
 
     from moodcast.cluster import local
 
-    environment, folders, children = dict(os.environ), moodcast_folders(), descendants(os.getpid())
+    environment, children = dict(os.environ), descendants(os.getpid())
     with local.cluster(num_cpus=3):
+        assert list(own_temp.glob("moodcast-*"))
         assert int(ray.cluster_resources()["CPU"]) == 3
         assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "disabled"
         assert addresses(descendants(os.getpid()))
@@ -45,7 +51,7 @@ def test_a_local_ray_listens_on_loopback_alone_and_is_gone_afterwards() -> None:
         assert ray.get(ray.remote(lambda: 1).remote()) == 1
     assert not ray.is_initialized()
     assert dict(os.environ) == environment
-    assert moodcast_folders() == folders
+    assert not list(own_temp.glob("moodcast-*"))
     assert descendants(os.getpid()) <= children
 
 

@@ -42,19 +42,19 @@ def test_the_shipped_bundle_that_a_run_starts_from_goes_along_and_no_other(there
 
 
 def test_a_module_of_the_user_goes_along_whole(tmp_path: Path, there: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = tmp_path / "mylab"
+    lab = tmp_path / "sentlab"
     lab.mkdir()
     (lab / "__init__.py").touch()
     (lab / "helper.py").write_text("EPOCHS = 3\n")
     (lab / "job.py").write_text("from jobs.erm import RUN\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    job = importlib.import_module("mylab.job")
+    job = importlib.import_module("sentlab.job")
     upload.upload(there, job, job.RUN, [manifest])
-    assert {path.name for path in (there / "mylab").iterdir()} == {"__init__.py", "helper.py", "job.py"}
+    assert {path.name for path in (there / "sentlab").iterdir()} == {"__init__.py", "helper.py", "job.py"}
     before = upload.code_digest(there)
-    (there / "mylab" / "helper.py").write_text("EPOCHS = 4\n")
+    (there / "sentlab" / "helper.py").write_text("EPOCHS = 4\n")
     assert upload.code_digest(there) != before
-    del sys.modules["mylab"], sys.modules["mylab.job"]
+    del sys.modules["sentlab"], sys.modules["sentlab.job"]
 
 
 def test_what_is_big_is_refused_by_name(tmp_path: Path, there: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:

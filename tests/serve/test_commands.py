@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -95,22 +94,6 @@ def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path, word: 
         except httpx.HTTPError:
             pass
         time.sleep(0.5)
-
-
-def test_an_alarm_that_ray_set_at_sigterm_does_not_abort_the_clean_end() -> None:
-    def terminated() -> None:
-        signal.alarm(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-
-    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout's; the default would end this process
-    try:
-        with pytest.raises(KeyboardInterrupt), serving._terminable():
-            terminated()
-        assert signal.alarm(0) == 0  # nothing pending
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_taken_port_and_a_missing_bundle_are_said_before_ray_starts() -> None:

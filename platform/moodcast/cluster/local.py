@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import ray
 from ray._private import ray_constants
@@ -51,6 +54,29 @@ def cluster(num_cpus: int | None = None, dashboard: bool = False, quiet: bool = 
                 yield
             finally:
                 ray.shutdown()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, SIGTERM, which schedulers send, ends things as Ctrl-C does; afterwards both have the handlers of before.
+
+    Ray and Ray Train put handlers of their own in place when they start and leave them there, so this is needed before and after.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    signal.alarm(0)  # Ray's handler, where it was the first to be called, has set one that aborts the process: too soon for a clean end
+    signal.raise_signal(signal.SIGINT)
 
 
 def node_address() -> str:

@@ -28,7 +28,7 @@ from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
 from moodcast.cluster.ledger import Trial
 from moodcast.cluster.process import set_up
-from moodcast.cluster.train import Interrupted, _signals
+from moodcast.cluster.train import Interrupted
 from moodcast.cluster.watch import counting
 from moodcast.cluster.work import inherited, provenance_of, take_weights
 from moodcast.manifest import Utterance, read_manifest
@@ -83,7 +83,7 @@ def train_missing(wanted: Sequence[Mapping[str, Any]], cpus: int, progress: bool
         return
     console = Console(stderr=True, quiet=not progress)
     console.print(f"training anew on the whole training side: {len(wanted)} runs", highlight=False)
-    with local.cluster(), _signals(), counting("training anew", console) as tell:
+    with local.cluster(), local.interruptible(), counting("training anew", console) as tell:
         work = ray.remote(num_cpus=cpus, max_retries=2)(train_one)
         waiting = {work.remote(dict(task)): task["name"] for task in wanted}
         try:

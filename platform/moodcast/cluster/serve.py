@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import ray
@@ -102,7 +101,7 @@ def run_forever(host: str = LOOPBACK, port: int = 8000, bundle: str | None = Non
     started = time.monotonic()
     screen.print("starting a local Ray and loading the models ...")
     try:
-        with _terminable(), running(host, port, quiet=False, bundle=bundle, **settings) as url, _terminable():
+        with local.interruptible(), running(host, port, quiet=False, bundle=bundle, **settings) as url, local.interruptible():
             screen.print(f"[bold]moodcast listens on {url}[/bold] ({time.monotonic() - started:.0f} s); stop it with Ctrl-C")
             screen.print(f"  curl -F file=@talk.mp3 {url}/v1/timeline\n  the interface: {url}/docs")
             while True:
@@ -140,22 +139,3 @@ def _bind(host: str, port: int) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
         return int(probe.getsockname()[1])
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does. Ray sets a handler of its own when it starts, so this is needed before and after.
-
-    Where Ray's handler was the first to be called, it has set an alarm that aborts the process three seconds later: too soon for a
-    clean end, so the alarm is called off.
-    """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.alarm(0)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -31,7 +31,7 @@ from moodcast.cluster.ledger import Ledger
 from moodcast.cluster.lockstep import usable
 from moodcast.cluster.referee import DEATHS, Asker, Referee
 from moodcast.cluster.standing import Standing
-from moodcast.cluster.train import ALLOW, Interrupted, _signals, trust_of
+from moodcast.cluster.train import ALLOW, Interrupted, trust_of
 from moodcast.cluster.trial import run_trial
 from moodcast.manifest import Utterance, folds, read_manifest, write_manifest
 from moodcast.method import find_method, method_name
@@ -251,7 +251,11 @@ def _run(ledger: Ledger, space: search.Space, run: Run, standing: Standing, mach
     each, several = cpus * max(1, machines.workers), bool(machines.workers)
     little = distributed.LITTLE if several else 0.0
     here = (machines.concurrent or max(1, local.usable_cpus() // each)) * (each + little)
-    with local.cluster(num_cpus=max(local.usable_cpus(), math.ceil(here)), dashboard=several), local.environment(QUIET), _signals():
+    with (
+        local.cluster(num_cpus=max(local.usable_cpus(), math.ceil(here)), dashboard=several),
+        local.environment(QUIET),
+        local.interruptible(),
+    ):
         at_once = trials_at_once(machines, each + little, ray.cluster_resources())  # type: ignore[no-untyped-call]
         dismiss = distributed.dismiss if several else None
         tuner = tune.Tuner(

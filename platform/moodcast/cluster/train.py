@@ -6,8 +6,6 @@ import errno
 import math
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -89,7 +87,7 @@ def fit(
     resume. track: who is told of it beside its folder (`tracker.TRACKERS`); None: TensorBoard, or whoever was told before.
 
     Raises ValueError for rows that cannot be trained on, speakers on two sides of the split, a name that is taken, a loss that is not
-    finite, or a resumed run that is another one; Interrupted (a KeyboardInterrupt) at Ctrl-C.
+    finite, or a resumed run that is another one; Interrupted (a KeyboardInterrupt) at Ctrl-C or SIGTERM.
     """
     heard = heard_of(run, rows, target, transductive, unsealed)
     rows = heard.rows
@@ -108,7 +106,7 @@ def fit(
     if not any(row.split == "dev" for row in rows):
         console.print("no dev split: the last checkpoint becomes the bundle", highlight=False)
     try:
-        with files.held(folder):
+        with files.held(folder), local.interruptible():
             return _fit(run, heard, folder, workers, gpu, cache, console, track, fresh=resume is None)
     except KeyboardInterrupt:
         raise Interrupted(_how_to_resume(folder, command)) from None
@@ -238,7 +236,7 @@ def _fit(
         console.print(f"run {folder}, on {count} {'GPU' if with_gpu else 'CPU'} worker{'s' * (most > 1)}", highlight=False)
         epochs_done = len(files.read_lines(folder / files.METRICS))
         told = tracker.tracking(trackers, lambda: tracker.of_run(folder), console)
-        with told, watching(folder, console, epochs_done), _signals():
+        with told, watching(folder, console, epochs_done), local.interruptible():
             try:
                 trainer.fit()
             except SystemExit:  # how Ray Train leaves at an interrupt
@@ -369,16 +367,3 @@ def _how_to_resume(folder: Path, command: str | None) -> str:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Ray Train puts its own handler for Ctrl-C in place and leaves it there; afterwards ours is back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
