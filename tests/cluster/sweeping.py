@@ -63,3 +63,11 @@ def play(folder: Path, cache: Path, most: int = 10**6, at: Any = space) -> Ledge
 def scores(ledger: Ledger) -> list[Any]:
     """What must be the same whoever was killed on the way."""
     return [(trial.number, trial.params, trial.state, [(line["epoch"], line["value"]) for line in trial.epochs]) for trial in ledger.ended]
+
+
+def write_last_score_alone(folder: Path, cache: Path) -> None:
+    """What a driver leaves that is killed after it wrote a trial's last score, and before it wrote that the trial has ended."""
+    with Ledger(folder, write=True) as ledger:
+        config = Asker(ledger, space, RUN, {"sweep": str(folder), "cache": str(cache), "device": "cpu"}).suggest("")
+        (last,) = records(config)
+        ledger.epoch(config["trial"], {name: value for name, value in last.items() if name != "counts"})

@@ -16,19 +16,19 @@ from ray import tune
 
 import moodcast
 from moodcast.augment import Augment, Crop
-from moodcast.cluster import population, search, sweep
+from moodcast.cluster import search, sweep
 from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger
 from moodcast.cluster.lockstep import Lockstep
-from moodcast.cluster.referee import Asker, Referee
+from moodcast.cluster.referee import Referee
 from moodcast.cluster.standing import Standing, ended_line
-from moodcast.cluster.trial import records, trial_of
+from moodcast.cluster.trial import trial_of
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.methods.pretrained import Pretrained
 from moodcast.order import Plan
 from moodcast.run import Audio, run_from_dict
-from tests.cluster.sweeping import RUN, begun, divided, play, scores, space
+from tests.cluster.sweeping import RUN, begun, divided, play, scores, space, write_last_score_alone
 
 
 @pytest.fixture(scope="module")
@@ -137,18 +137,14 @@ def test_a_score_whose_consequence_was_not_written_has_it_all_the_same(whole: Le
 
 
 def test_a_trial_whose_last_score_was_written_and_not_its_end_ends_all_the_same(
-    whole: Ledger, grown: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path
+    whole: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path
 ) -> None:
-    for other, plan, before in ((whole, {}, 3), (grown, {"searcher": "pbt", "trials": 8, "interval": 2}, 9)):
-        folder = begun(rows, tmp_path / f"sweep-{before}", **plan)
-        play(folder, cache, before)
-        with Ledger(folder, write=True) as ledger:
-            config = Asker(ledger, space, RUN, {"sweep": str(folder), "cache": str(cache), "device": "cpu"}).suggest("")
-            (last,) = records(config)
-            ledger.epoch(config["trial"], {name: value for name, value in last.items() if name != "counts"})
-        again = play(folder, cache)
-        again.check_count()
-        assert scores(again) == scores(other)
+    folder = begun(rows, tmp_path / "sweep")
+    play(folder, cache, 3)
+    write_last_score_alone(folder, cache)
+    again = play(folder, cache)
+    again.check_count()
+    assert scores(again) == scores(whole)
 
 
 def test_who_came_to_the_last_epoch_has_finished_however_it_compares(rows: list[Utterance], tmp_path: Path) -> None:
@@ -354,52 +350,3 @@ def test_two_drivers_cannot_work_on_one_sweep(whole: Ledger) -> None:
 def test_a_sweep_goes_on_in_its_own_space_only(whole: Ledger) -> None:
     with pytest.raises(ValueError, match="was begun in another space"):
         sweep.go_on(whole.folder, lambda trial: {"train.lr": trial.suggest_float("train.lr", 1e-4, 1e-2, log=True)})
-
-
-@pytest.fixture(scope="module")
-def grown(rows: list[Utterance], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    """A population of four over two generations."""
-    return play(begun(rows, tmp_path_factory.mktemp("grown") / "sweep", searcher="pbt", trials=8, interval=2), cache)
-
-
-def test_members_of_a_population_go_on_from_the_weights_of_the_better_ones(grown: Ledger) -> None:
-    grown.check_count()
-    first, second = grown.ended[:4], grown.ended[4:]
-    assert [trial.last_epoch for trial in grown.ended] == [2] * 4 + [4] * 4
-    worst = min(first, key=lambda trial: (trial.value, -trial.number))
-    best = max(first, key=lambda trial: (trial.value, -trial.number))
-    for member, trial in enumerate(second):
-        if member == worst.number:
-            assert trial.parent == best.number
-            assert trial.changes != best.changes
-        else:
-            assert (trial.parent, trial.params) == (member, first[member].params)
-    assert grown.best in second
-    assert [t.number for t in population.lineage(grown.trials, grown.best.number)][-1] == grown.best.number  # type: ignore[union-attr]
-
-
-def test_a_member_that_was_not_moved_trains_as_if_it_had_never_paused(grown: Ledger, rows: list[Utterance], cache: Path) -> None:
-    kept = next(trial for trial in grown.ended[4:] if trial.params == grown.trials[trial.number - 4].params)
-    steps = trial_of(grown.folder, kept.changes, cache)
-    lines = [steps.next() for _ in range(4)]
-    assert [line["value"] for line in lines[2:]] == [line["value"] for line in kept.epochs]
-
-
-def test_a_population_that_is_killed_grows_on_to_the_same(grown: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path) -> None:
-    folder = begun(rows, tmp_path / "sweep", searcher="pbt", trials=8, interval=2)
-    for most in (3, 5, 4):
-        play(folder, cache, most)
-    again = play(folder, cache)
-    assert scores(again) == scores(grown)
-    assert [trial.parent for trial in again.ended] == [trial.parent for trial in grown.ended]
-
-
-def test_only_what_leaves_the_shape_of_weights_alone_is_scheduled(rows: list[Utterance], tmp_path: Path) -> None:
-    def wide(trial: Any) -> dict[str, Any]:
-        return {**space(trial), "method.width": trial.suggest_categorical("method.width", [4, 8])}
-
-    plan = sweep.Plan(trials=4, folds=2, searcher="pbt", interval=2)
-    folder = sweep.begin(RUN, wide, "tiny", rows, tmp_path / "sweep", plan)
-    with Ledger(folder) as ledger:
-        assert ledger.settings["fields"] == ["train.lr", "method.dropout"]
-        assert ledger.settings["fixed"] == {"method.width": 8}

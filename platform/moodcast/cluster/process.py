@@ -22,8 +22,8 @@ def keep_memory() -> bool:
     """Keep what is freed for what is asked for next; False where the C library is none that can be told so.
 
     On a processor each step asks for the same large blocks as the one before. glibc gives every such block back to the kernel and fetches
-    it anew, zeroed, page by page, which is a good part of the time of a small network (benchmarks/kept_memory.py). A process that answers
-    requests leaves this alone: it would never become smaller again.
+    it anew, zeroed, page by page: little of the time of a small network on a quiet machine, more where others wait for pages, too
+    (benchmarks/kept_memory.py). A process that answers requests leaves this alone: it would never become smaller again.
     """
     if not sys.platform.startswith("linux"):
         return False
