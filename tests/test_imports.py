@@ -30,7 +30,6 @@ MAY: dict[str, set[str]] = {
     "audio": {"containers"},
     "simulate": {"audio", "chunks", "manifest"},
     **{part: FLOOR for part in TORCH},
-    "segmentation": FLOOR | {"features", "nn"},
     "method": {"batch", "chunks"},
     "adapting": {"method", "nn", "objectives", "features", "batch", "chunks"},
     "methods": {"adapting", "method", "nn", "objectives", "augment", "features", "batch", "chunks"},

@@ -262,7 +262,7 @@ def test_a_folder_with_a_segmentation_is_opened_without_trust(tmp_path: Path) ->
 
     rates = {"der": 0.3, "missed": 0.1, "false_alarm": 0.1, "confusion": 0.1, "der_of_one_speaker": 0.4, "confusion_of_one_speaker": 0.2}
     about = {"steps": 1, "speakers": 2, "corpora": ["made"], "windows": 2, "scores": rates}
-    write(Segmenter(Shape(num_mels=8, width=8, channels=2, layers=1, hidden=4, depth=1)), tmp_path, about)
+    write(Segmenter(Shape(filters=8, width=8, hidden=4, depth=1, dense=4)), tmp_path, about)
     check(str(tmp_path), trust_checkpoint=False)
     found = open_diarizer(tmp_path)
     assert isinstance(found, Embedded)

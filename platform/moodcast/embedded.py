@@ -129,7 +129,7 @@ class Embedded:
     def _by_segmentation(self, segmentation: Segmentation, wave: Wave, spoken: Sequence[Span], limits: tuple[int, int]) -> list[Turn]:
         """Turns that may overlap, from local speakers of overlapping windows; wave at the voiceprint's rate."""
         at, step_s, shape = self.settings, segmentation.step_s, segmentation.shape
-        heard_at = wave if self.rate == shape.rate else audio.convert(wave, self.rate, shape.rate)
+        heard_at = wave if self.rate == speech.RATE else audio.convert(wave, self.rate, speech.RATE)
         voiced = np.zeros(-(-len(wave) // samples_of(step_s, self.rate)), dtype=bool)
         for start_s, stop_s in spoken:
             voiced[round(start_s / step_s) : max(round(stop_s / step_s), round(start_s / step_s) + 1)] = True
@@ -138,7 +138,7 @@ class Embedded:
         parts = []
         for first in range(0, len(starts), EMBED_BATCH):  # what is kept of a window is small
             some = starts[first : first + EMBED_BATCH]
-            activity = segmentation.activity(heard_at, [samples_of(start * step_s, shape.rate) for start in some])
+            activity = segmentation.activity(heard_at, [samples_of(start * step_s, speech.RATE) for start in some])
             where = np.stack([inside[start : start + shape.frames] for start in some])
             parts.append(linking.active(activity, segmentation.sets, where, at.together))
         heard = np.concatenate(parts)

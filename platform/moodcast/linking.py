@@ -24,7 +24,7 @@ from moodcast.voices import by_appearance, unit
 
 APART = -2.0  # the likeness of two local speakers of one window
 NEXT = 1.0  # what speaking at the same moments adds to a cosine, and at other moments takes from it
-SURE = 50  # frames of speech in the shared time from which it counts in full; a quarter of it is the least
+SURE = 120  # frames of speech (2 s) in the shared time from which it counts in full; a quarter of it is the least
 BLOCK = 120  # windows linked at once
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]

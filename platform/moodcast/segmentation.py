@@ -1,12 +1,12 @@
 """Who of a few speaks at each moment of some seconds: the local segmentation of the embedded diarizer, also two at once.
 
-A powerset of speakers (Plaquet and Bredin, Interspeech 2023): each frame is one of nobody, each of `speakers` alone, each pair. Log-mel
-frames, the convolutions of the voiceprint, and a bidirectional LSTM in place of PyanNet's SincNet and LSTM, so that two cores can train
-it (jobs/segmentation.py does, with pyannote.audio's powerset and permutation) and pyannote.audio is not needed to use it. Which speaker
-is which means nothing from one window to the next.
+A powerset of speakers (Plaquet and Bredin, Interspeech 2023): each frame is one of nobody, each of `speakers` alone, each pair. The network
+is PyanNet (Bredin et al., ICASSP 2020), so that what pyannote.audio published can be its first weights (jobs/segmentation.py goes on from
+those, with pyannote.audio's powerset and permutation), but pyannote.audio, which takes seconds to import, is not needed to use it. Which
+speaker is which means nothing from one window to the next.
 
 A folder holds segmentation.json (settings, the digest of the weights, scores), weights.safetensors and a card.
-Shapes: W windows, L samples, T frames, M bands, S local speakers, P sets of them.
+Shapes: W windows, L samples, T frames, S local speakers, P sets of them.
 """
 
 from __future__ import annotations
@@ -25,33 +25,31 @@ from numpy.typing import NDArray
 from safetensors.torch import load as tensors_of
 from torch import Tensor, nn
 
-from moodcast import config, features
+from moodcast import config
 from moodcast.chunks import samples_of
-from moodcast.nn.encoder import ConvEncoder
 
-FORMAT = 1
-STRIDE = 4  # mel frames a frame of the answer
-STEP_S = STRIDE * features.HOP_S
-SCALE = 3.0  # nats, as in the voiceprint
+FORMAT = 2
+RATE = 16_000  # Hz, of which the filters' lengths are made
+HOP = 270  # samples a frame: the filters' stride of 10, and three times the largest of three
+SEEN = 991  # samples that a frame hears
+STEP_S = HOP / RATE
 SHIPPED = Path(__file__).resolve().parent / "bundles" / "segmentation"
 Wave = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides the network: window_s of audio at `rate` Hz, up to `speakers` heard in it and `at_once` at the same moment."""
+    """What decides the network: window_s of audio, up to `speakers` heard in it and `at_once` at the same moment; sizes of its layers."""
 
-    rate: int = 16_000
     window_s: float = 10.0
     speakers: int = 3
     at_once: int = 2
-    num_mels: int = 64
-    width: int = 160
-    channels: int = 16
-    layers: int = 2
-    hidden: int = 96
-    depth: int = 2
-    dropout: float = 0.1
+    filters: int = 80
+    width: int = 60
+    hidden: int = 128
+    depth: int = 4
+    dense: int = 128
+    dropout: float = 0.5
 
     def __post_init__(self) -> None:
         if not 1 <= self.at_once <= self.speakers:
@@ -60,12 +58,12 @@ class Shape:
     @property
     def samples(self) -> int:
         """L, of a window."""
-        return samples_of(self.window_s, self.rate)
+        return samples_of(self.window_s, RATE)
 
     @property
     def frames(self) -> int:
         """T, of a window."""
-        return int(self.samples / self.rate / STEP_S + 0.5)
+        return self.samples // HOP
 
 
 def powerset(speakers: int, at_once: int) -> Tensor:
@@ -83,34 +81,31 @@ class Segmenter(nn.Module):
         super().__init__()
         self.shape = shape
         self.register_buffer("sets", powerset(shape.speakers, shape.at_once), persistent=False)
-        self.log_mel = features.LogMel(shape.rate, shape.num_mels)
-        self.encoder = ConvEncoder(shape.num_mels, shape.width, shape.channels, shape.layers, shape.dropout)
-        self.norm = nn.LayerNorm(shape.width)
+        self.level = nn.InstanceNorm1d(1, affine=True)
+        self.filters = nn.Conv1d(1, shape.filters, 251, stride=10, bias=False)
+        self.convolutions = nn.ModuleList([nn.Conv1d(shape.filters, shape.width, 5), nn.Conv1d(shape.width, shape.width, 5)])
+        self.norms = nn.ModuleList(nn.InstanceNorm1d(width, affine=True) for width in (shape.filters, shape.width, shape.width))
         self.recurrence = nn.LSTM(
             shape.width, shape.hidden, shape.depth, batch_first=True, bidirectional=True, dropout=shape.dropout if shape.depth > 1 else 0.0
         )
-        self.classify = nn.Sequential(nn.Linear(2 * shape.hidden, shape.hidden), nn.LeakyReLU(), nn.Linear(shape.hidden, len(self.sets)))
+        self.dense = nn.ModuleList([nn.Linear(2 * shape.hidden, shape.dense), nn.Linear(shape.dense, shape.dense)])
+        self.classify = nn.Linear(shape.dense, len(self.sets))
 
     def forward(self, waves: Tensor) -> Tensor:
         """See the class."""
-        return self.answer(*self.mels(waves))
-
-    def mels(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        """Level-normalised log-mel power of waves [W, L] and its mask: [W, 4 T, M] and [W, 4 T]."""
-        lengths = torch.full((len(waves), 1), waves.shape[1], device=waves.device)
-        frames, mask, exist = features.chunk_frames(self.log_mel, waves[:, None], lengths)
-        frames = features.level_normalised(frames, mask, exist)
-        short = STRIDE * int(waves.shape[1] / self.shape.rate / STEP_S + 0.5) - frames.shape[1]
-        if short > 0:  # the last windows of 25 ms reach beyond the end
-            frames = torch.cat([frames, frames[:, -1:].expand(-1, short, -1)], dim=1)
-            mask = torch.cat([mask, mask[:, -1:].expand(-1, short)], dim=1)
-        return frames, mask
-
-    def answer(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Log-probabilities [W, T, P] of log-mel power [W, 4 T, M] with its mask [W, 4 T]."""
-        heard, _ = self.encoder(frames / SCALE, mask)
-        found: Tensor = self.classify(self.recurrence(self.norm(heard))[0]).log_softmax(-1)
-        return found
+        frames = waves.shape[1] // HOP
+        before = (SEEN - HOP) // 2  # so that the middle of what a frame hears is the middle of the frame
+        padded = nn.functional.pad(waves, (before, max(0, HOP * (frames - 1) + SEEN - before - waves.shape[1])))
+        found = self.filters(self.level(padded[:, None])).abs()
+        for norm, convolution in zip(self.norms, (*self.convolutions, None), strict=True):
+            found = nn.functional.leaky_relu(norm(nn.functional.max_pool1d(found, 3)))
+            if convolution is not None:
+                found = convolution(found)
+        found = self.recurrence(found[..., :frames].transpose(1, 2))[0]
+        for dense in self.dense:
+            found = nn.functional.leaky_relu(dense(found))
+        answer: Tensor = self.classify(found).log_softmax(-1)
+        return answer
 
 
 class Segmentation:
@@ -125,11 +120,11 @@ class Segmentation:
         self.lock = threading.Lock()
 
     def activity(self, wave: Wave, starts: list[int], batch: int = 16) -> NDArray[np.float32]:
-        """Probabilities of the sets, [W, T, P], of windows of mono samples [N] at the network's rate that begin at `starts`.
+        """Probabilities of the sets, [W, T, P], of windows of mono samples [N] at 16 kHz that begin at `starts`.
 
         What lies behind the end of the wave is silence.
         """
-        size = self.network.shape.samples
+        size = self.shape.samples
         parts = []
         with self.lock, torch.inference_mode():
             for first in range(0, len(starts), batch):
@@ -138,8 +133,7 @@ class Segmentation:
                     piece = wave[start : start + size]
                     row[: len(piece)] = piece
                 parts.append(self.network(torch.from_numpy(rows)).exp().numpy())
-        shape = self.network.shape
-        return np.concatenate(parts) if parts else np.zeros((0, shape.frames, len(self.network.sets)), dtype=np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, self.shape.frames, len(self.sets)), dtype=np.float32)
 
 
 def load(folder: str | Path = SHIPPED) -> Segmentation:
@@ -158,7 +152,7 @@ def load(folder: str | Path = SHIPPED) -> Segmentation:
     if about.get("sha256") != digest(about.get("shape", {}), weights):
         raise ValueError(f"{folder}: settings and weights do not belong together (SHA-256); one of them was changed")
     network = Segmenter(config.from_dict(Shape, about["shape"]))
-    network.load_state_dict(tensors_of(weights))
+    network.load_state_dict(tensors_of(weights))  # kept as halves
     return Segmentation(network, name=f"segmentation/{about['sha256'][:12]}")
 
 
