@@ -57,6 +57,11 @@ def test_a_guard_line_says_what_trivial_answers_get_and_whether_that_is_clearly_
     assert "NOT CLEARLY BETTER THAN THAT" in lucky.guard
 
 
+def test_a_guard_line_says_how_far_below_an_answer_is() -> None:
+    found = scored(answers_of([False] * 24), always(0, 24))
+    assert "; BELOW majority by 50.0 [50.0, 50.0]; NOT CLEARLY" in found.guard
+
+
 def test_a_guard_line_begins_with_what_makes_the_score_doubtful() -> None:
     found = scored(answers_of([True] * 24), always(0, 24), flags=("leaks overridden",))
     assert found.guard.startswith("UAR 100.0 [100.0, 100.0]; LEAKS OVERRIDDEN; chance")

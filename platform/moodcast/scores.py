@@ -263,7 +263,8 @@ def guard_line(uar: Interval, baselines: Sequence[Beside], pool: Floats, flags: 
     rivals = [each for each in baselines if each.name != "speaker's name"]
     if rivals:
         best = max(rivals, key=lambda each: each.uar.value)
-        parts.append(f"{'above' if best.above.value >= 0 else 'BELOW'} {best.name} by {_signed(best.above)}")
+        above = best.above.value >= 0
+        parts.append(f"above {best.name} by {_signed(best.above)}" if above else f"BELOW {best.name} by {_turned(best.above)}")
         if not best.above.low > 0:
             parts.append("NOT CLEARLY BETTER THAN THAT")
     if any(each.name == "speaker's name" and each.uar.value > uar.value for each in baselines):
@@ -348,6 +349,10 @@ def _recall(counts: Floats, k: int) -> Interval:
 
 def _percent(interval: Interval) -> str:
     return f"{100 * interval.value:.1f}"
+
+
+def _turned(interval: Interval) -> Interval:
+    return Interval(-interval.value, -interval.high, -interval.low)
 
 
 def _signed(interval: Interval) -> str:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import ray
 import requests
+import tenacity
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
@@ -194,17 +195,16 @@ def follow(client: JobSubmissionClient, id_: str, tell: Callable[[str, bool], No
 
 def _answered(client: JobSubmissionClient, id_: str) -> JobDetails:
     """`known`, of a cluster that may be away for a while."""
-    end = time.monotonic() + AWAY_S
-    while True:
-        try:
-            return known(client, id_)
-        except requests.exceptions.RequestException as error:
-            if time.monotonic() > end:
-                raise ValueError(
-                    f"the cluster does not answer any more ({_first_line(error)}); the job goes on without us, and "
-                    f"`moodcast jobs logs {id_}` follows it again"
-                ) from None
-        time.sleep(1.0)
+    away = tenacity.retry_if_exception_type(requests.exceptions.RequestException)
+    try:
+        return tenacity.Retrying(retry=away, wait=tenacity.wait_fixed(1.0), stop=tenacity.stop_after_delay(AWAY_S), reraise=True)(
+            known, client, id_
+        )
+    except requests.exceptions.RequestException as error:
+        raise ValueError(
+            f"the cluster does not answer any more ({_first_line(error)}); the job goes on without us, and "
+            f"`moodcast jobs logs {id_}` follows it again"
+        ) from None
 
 
 def known(client: JobSubmissionClient, id_: str) -> JobDetails:
