@@ -1,7 +1,7 @@
 """A real cluster of several nodes on this machine's loopback, with a dashboard, in a process of its own: for the tests of submitting.
 
 `python -m tests.cluster.machines 2 2` starts a head without CPUs (as KubeRay advises) and two nodes with two CPUs each, says as one
-line of JSON where they are, and takes all down when its standard input ends.
+line of JSON where they are, and takes all down when its standard input ends. A number that it reads is another node of so many CPUs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -27,7 +28,16 @@ class Machines:
     """The dashboard's address and the raylet's process of each node, the head's first."""
 
     address: str
-    raylets: tuple[int, ...]
+    raylets: list[int]
+    process: subprocess.Popen[str]
+
+    def join(self, cpus: int) -> None:
+        """Another node comes."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{cpus}\n")
+        self.process.stdin.flush()
+        self.raylets.append(int(self.process.stdout.readline()))
 
     def kill(self, node: int) -> None:
         """A node dies: its raylet, and with it everything that it started."""
@@ -65,11 +75,16 @@ def machines(cpus: Sequence[int], **environment: str) -> Iterator[Machines]:
             line = process.stdout.readline()
             assert line, log.read_text()
             told = json.loads(line)
-            yield Machines(told["address"], tuple(told["raylets"]))
+            yield Machines(told["address"], told["raylets"], process)
         finally:
             process.stdin.close()
             process.wait(timeout=60)
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def raylet_of(node: Any) -> int:
+    """The process of a node's raylet."""
+    return int(node.all_processes["raylet"][0].process.pid)
 
 
 def main(cpus: Sequence[int]) -> None:
@@ -87,9 +102,10 @@ def main(cpus: Sequence[int]) -> None:
     head["dashboard_agent_listen_port"] = serve.free_port()  # the usual one may be taken by another Ray of this machine
     cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.head_node, *(cluster.add_node(num_cpus=num, **settings(number)) for number, num in enumerate(cpus, start=1))]
-    raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
+    raylets = [raylet_of(node) for node in nodes]
     print(json.dumps({"address": f"http://{cluster.webui_url}", "raylets": raylets}), flush=True)
-    sys.stdin.read()
+    for number, line in enumerate(sys.stdin, start=len(nodes)):
+        print(raylet_of(cluster.add_node(num_cpus=int(line), **settings(number))), flush=True)
     cluster.shutdown()
 
 

@@ -47,13 +47,38 @@ def test_a_run_that_loses_one_of_two_nodes_goes_on_with_one_worker_to_the_same_w
     assert first["epoch"] == 0
     assert 2 <= last["epoch"] < EPOCHS
     assert [line["epoch"] for line in attempts] == sorted(line["epoch"] for line in attempts)
-    assert [line["epoch"] for line in files.read_lines(folder / files.METRICS)] == list(range(EPOCHS))  # each once
+    as_of_one_worker(corpus, FIELDS, EPOCHS, cache, folder)
 
-    run = replace_at(jobs.erm.RUN, parse_overrides(FIELDS))
+
+@pytest.mark.ray
+def test_a_run_that_a_second_node_joins_goes_on_with_two_workers_to_the_same_weights(corpus: list[Utterance], tmp_path: Path) -> None:
+    manifest, cache, folder = tmp_path / "tiny.parquet", tmp_path / "cache", tmp_path / "growing"
+    write_manifest(corpus, manifest)
+    epochs = 120
+    fields = [*FIELDS, f"train.epochs={epochs}"]
+    with machines((1,), MOODCAST_CACHE=str(cache)) as nodes:
+        words = ["submit", "erm", manifest, "-a", nodes.address, "--out", tmp_path, "--name", "growing", "--workers", "1-2", *fields]
+        process = begin(*words)
+        wait_for(lambda: process.poll() is not None or len(files.read_lines(folder / files.METRICS)) > 1)
+        assert process.poll() is None, ended(process)
+        nodes.join(1)
+        code, _, told = ended(process)
+    assert code == 0, told
+    first, *_, last = attempts = files.read_lines(folder / files.ATTEMPTS)
+    assert [len(line["workers"]) for line in attempts] == [1, 2]
+    assert 2 <= last["epoch"] < epochs
+    assert first["epoch"] == 0
+    as_of_one_worker(corpus, fields, epochs, cache, folder)
+
+
+def as_of_one_worker(corpus: list[Utterance], fields: list[str], epochs: int, cache: Path, folder: Path) -> None:
+    """Losses and weights of a run are those of one worker that nobody disturbed, and each epoch was learned once."""
+    assert [line["epoch"] for line in files.read_lines(folder / files.METRICS)] == list(range(epochs))
+    run = replace_at(jobs.erm.RUN, parse_overrides(fields))
     data = CachedStretches([row for row in corpus if row.split == "train"], run, cache)
     weights = balance_weights([data.rows[i] for i in data.owners], run.labels, run.train.balance)
     alone = Trainer(build(run), run.train, data, weights)
-    losses = [alone.epoch(epoch)["loss"] for epoch in range(EPOCHS)]
+    losses = [alone.epoch(epoch)["loss"] for epoch in range(epochs)]
     assert [line["loss"] for line in files.read_lines(folder / files.METRICS)] == pytest.approx(losses, abs=1e-4)
     found, begun = load_file(folder / files.BUNDLE / "weights.safetensors"), build(run).state_dict()
     for name, value in alone.method.state_dict().items():

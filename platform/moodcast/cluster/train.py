@@ -33,6 +33,7 @@ from moodcast.step import check_precision
 from moodcast.transfer import TransferTask
 
 MAX_FAILURES = 2  # workers that die are started again from the last checkpoint, this often
+LOOK_S = 15.0  # how often an elastic run asks whether there is room for more workers
 ALLOW = "train.allow_leaks=true"
 
 
@@ -297,6 +298,7 @@ def _trainer(run: Run, folder: Path, workers: int | tuple[int, int], gpu: bool, 
             num_workers=workers,  # type: ignore[arg-type]
             use_gpu=gpu,
             resources_per_worker={"CPU": _cpus_each(run, *span(workers)), "GPU": int(gpu)},
+            elastic_resize_monitor_interval_s=LOOK_S,
         ),
         run_config=ray.train.RunConfig(
             name=files.CHECKPOINTS,
