@@ -12,6 +12,7 @@ it again with the same --state to go on.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -339,26 +340,27 @@ def write(network: Segmenter, folder: Path, about: Mapping[str, Any]) -> None:
 
 def card(network: Segmenter, about: Mapping[str, Any]) -> str:
     """What the folder holds, what made it, its scores and its terms."""
-    shape, size, scores = network.shape, sum(p.numel() for p in network.parameters()), about["scores"]
-    rows = "\n".join(
-        f"| {name} | {100 * scores[key]:.1f} | {other} |"
-        for name, key, other in (
-            ("diarization error rate", "der", f"{100 * scores['der_of_one_speaker']:.1f}"),
-            ("missed speech", "missed", ""),
-            ("false alarm", "false_alarm", ""),
-            ("speaker confusion", "confusion", f"{100 * scores['confusion_of_one_speaker']:.1f}"),
-        )
-    )
+    shape, size, scores, began = network.shape, sum(p.numel() for p in network.parameters()), about["scores"], about.get("began_with")
+    columns = {"this network": scores} | ({"what it began with": began["scores"]} if began else {})
+    columns["one speaker wherever somebody speaks"] = {
+        "der": scores["der_of_one_speaker"],
+        "missed": 0.0,
+        "false_alarm": 0.0,
+        "confusion": scores["confusion_of_one_speaker"],
+    }
+    named = {"diarization error rate": "der", "missed speech": "missed", "false alarm": "false_alarm", "speaker confusion": "confusion"}
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    lines += [f"| {name} | {' | '.join(f'{100 * some[key]:.1f}' for some in columns.values())} |" for name, key in named.items()]
+    rows = "\n".join(lines)
+    first = f"It went on from {PUBLISHED.get(began['sha256'], began['name'])} (SHA-256 {began['sha256']}).\n" if began else ""
     return f"""# segmentation
 
 The local segmentation of the embedded diarizer: who of {shape.speakers} speaks at each moment of {shape.window_s:g} s, up to
 {shape.at_once} at once. {size} parameters, trained by jobs/segmentation.py for {about["steps"]} steps on conversations simulated from
 {about["speakers"]} speakers of {", ".join(about["corpora"])}.
-
+{first}
 Scores on {about["windows"]} windows simulated from speakers kept from training, permutation known, % of speech:
 
-| | this network | one speaker wherever somebody speaks |
-|---|---|---|
 {rows}
 {NOTES}"""
 
@@ -368,6 +370,11 @@ Limits: acted speech in English, German and Russian put together by a program: r
 Corpora: CREMA-D (ODbL), EMO-DB (CC0), RESD (MIT). Rooms: synthetic, and impulse responses of the Chromium audio samples and of SpeechBrain
 (Apache-2.0) and of audiomentations (MIT). Noise: ESC-10 (K. J. Piczak, CC BY 3.0) and SpeechBrain (Apache-2.0).
 """
+PUBLISHED = {  # checkpoints by their SHA-256
+    "da85c29829d4002daedd676e012936488234d9255e65e86dfab9bec6b1729298": """the weights of pyannote/segmentation-3.0 (MIT, copyright 2020
+CNRS), which its authors trained on real conversations of AISHELL, AliMeeting, AMI, AVA-AVD, DIHARD, Ego4D, MSDWild, REPERE and
+VoxConverse: what it is good for in meetings it learned there, and a score on training meetings of AMI is no score on unheard ones""",
+}
 FREE = ("chromium", "speechbrain", "audiomentations", "esc10", "ESC-10", "speechbrain-test-noise")  # whose terms let weights be shipped
 
 
@@ -398,9 +405,8 @@ def command(
     network = Segmenter(run.shape) if start_from is None else published(start_from)
     run = replace(run, shape=network.shape)
     rows = read_manifests(manifests)
-    kept = [row for row in rows if not held_out(row)]
     sounds = Sounds(RATE)
-    held = [row for row in rows if held_out(row) and tuning(row)]
+    kept, held = divided(rows)
     sounds.listen([*kept, *held], state.with_suffix(".voice.json") if state is not None else None)
     impulses, noises = recordings(rooms, RATE, 1.5), recordings(noise, RATE, 30.0)
     learned = casts(kept, run.train.speeds)
@@ -416,7 +422,11 @@ def command(
     if done < run.train.steps:
         typer.echo(f"stopped after {done} of {run.train.steps} steps; the same command goes on")
         return
-    scores = score(network, windows(casts(held), run, 400, (run.train.seed, 2), sounds, impulses, noises)) if held else {}
+    unheard = windows(casts(held), run, 400, (run.train.seed, 2), sounds, impulses, noises)
+    scores, began = score(network, unheard), None
+    if start_from is not None:
+        sha256 = hashlib.sha256(start_from.read_bytes()).hexdigest()
+        began = {"name": start_from.name, "sha256": sha256, "scores": score(published(start_from), unheard)}
     about = {
         "corpora": sorted({row.corpus for row in kept}),
         "speakers": len({row.corpus_speaker for row in kept}),
@@ -424,11 +434,25 @@ def command(
         "windows": 400,
         "scene": asdict(run.scene),
         "training": asdict(run.train),
-        "started_from": start_from.name if start_from else None,
+        "began_with": began,
         "scores": scores,
     }
     write(network, into, about)
     typer.echo(f"{into}: {scores}")
+
+
+def divided(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
+    """Rows to learn from, and of other speakers to score on: those that benchmarks/diarization.py tunes on, else every tenth speaker.
+
+    Raises ValueError where there are too few.
+    """
+    kept, held = [row for row in rows if not held_out(row)], [row for row in rows if held_out(row) and tuning(row)]
+    if not held:
+        apart = set(sorted({row.corpus_speaker for row in rows})[::10])
+        kept, held = [row for row in rows if row.corpus_speaker not in apart], [row for row in rows if row.corpus_speaker in apart]
+    if not kept:
+        raise ValueError(f"wanted utterances of two speakers or more, got {len(rows)} of {len({row.corpus_speaker for row in rows})}")
+    return kept, held
 
 
 def tuning(row: Utterance) -> bool:

@@ -263,6 +263,17 @@ def test_the_speakers_of_scores_are_kept_from_training_and_of_the_benchmark_from
     ):
         assert held_out(one) == held
         assert (held_out(one) and job.tuning(one)) == tuned
+        kept, scored = job.divided([one, row("emodb", "03"), row("cremad", "1084")])
+        assert (one in kept, one in scored) == (not held, tuned)
+
+
+def test_of_other_corpora_every_tenth_speaker_is_kept_from_training() -> None:
+    rows = [Utterance(id=f"{k}", path="x", corpus="own", speaker=f"{k:02d}") for k in range(20)]
+    kept, held = job.divided(rows)
+    assert [row.speaker for row in held] == ["00", "10"]
+    assert len(kept) == 18
+    with pytest.raises(ValueError, match="wanted utterances of two speakers or more, got 1 of 1"):
+        job.divided(rows[:1])
 
 
 CALM = job.Training(batch_size=8, pool=32, passes=5, lr=1e-2)
