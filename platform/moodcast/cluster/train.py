@@ -294,7 +294,7 @@ def _trainer(run: Run, folder: Path, workers: int | tuple[int, int], gpu: bool, 
         work,
         train_loop_config=config,
         torch_config=group_of(gpu, folder),
-        scaling_config=ray.train.ScalingConfig(
+        scaling_config=ray.train.ScalingConfig(  # type: ignore[call-arg]
             num_workers=workers,  # type: ignore[arg-type]
             use_gpu=gpu,
             resources_per_worker={"CPU": _cpus_each(run, *span(workers)), "GPU": int(gpu)},
