@@ -151,10 +151,10 @@ def together(heard: Active, some: Sequence[Local], labels: Labels, starts: Seque
     """
     frames = heard.shape[1]
     num = int(labels.max(initial=0)) + 1
-    votes = np.zeros((len(voiced) + frames, num), dtype=np.float32)
-    count = np.zeros((2, len(voiced) + frames), dtype=np.float32)  # speakers found, and windows
+    votes = np.zeros((len(voiced) + frames, num), dtype=np.uint8)  # of the few windows over a frame: hours are many frames
+    count = np.zeros((2, len(voiced) + frames), dtype=np.uint8)  # speakers found, and windows
     for window, start in enumerate(starts):
-        count[0, start : start + frames] += heard[window].sum(axis=1)
+        count[0, start : start + frames] += heard[window].sum(axis=1, dtype=np.uint8)
         count[1, start : start + frames] += 1
     for one, label in zip(some, labels, strict=True):
         at = starts[one.window]
@@ -163,7 +163,7 @@ def together(heard: Active, some: Sequence[Local], labels: Labels, starts: Seque
     wanted = np.where(voiced, np.maximum(1, np.round(count[0] / np.maximum(count[1], 1))), 0)
     found = np.zeros(votes.shape, dtype=np.bool_)
     for number in range(int(wanted.max(initial=0))):
-        left = np.where(found, 0.0, votes)
+        left = np.where(found, np.uint8(0), votes)
         best = left.argmax(axis=1)
         named = np.flatnonzero((wanted > number) & (left.max(axis=1) > 0))
         found[named, best[named]] = True

@@ -263,6 +263,12 @@ def test_a_frozen_encoder_is_heard_once_for_all_trials(rows: list[Utterance], tm
     assert scores[0] == scores[1] == scores[2]
 
 
+def test_a_fold_in_which_nothing_has_a_class_of_its_own_is_refused(rows: list[Utterance], tmp_path: Path) -> None:
+    some = [replace(row, emotion=None, votes={"high": 1.0, "low": 1.0}) for row in rows if row.split == "train"]
+    with pytest.raises(ValueError, match="nothing of inner fold 0 is called one of high, low: to be scored, votes do not do"):
+        Lockstep(replace_at(RUN, {"labels.source": "votes"}), some, 2, 1, root=tmp_path / "cache")
+
+
 def test_a_fold_augments_what_it_draws_twice_in_two_ways_as_the_whole_does(rows: list[Utterance], cache: Path) -> None:
     crop = Augment(crop=Crop(share=1.0, seconds=0.1))
     whole = CachedStretches(rows[:6], replace(RUN, augment=crop), cache)

@@ -85,6 +85,9 @@ class Lockstep:
             own = replace(run, train=replace(run.train, seed=run.train.seed + number))
             for fold in range(k):
                 heard, asked = np.flatnonzero(sides != fold), np.flatnonzero((sides == fold) & named)
+                if not len(asked):
+                    wanted = ", ".join(run.labels.classes)
+                    raise ValueError(f"nothing of inner fold {fold} is called one of {wanted}: to be scored, votes do not do")
                 method = build(own, trust)
                 if own.start_from:
                     take_weights(method, own.start_from, own.start_prefixes, trust)
