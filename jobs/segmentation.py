@@ -323,7 +323,8 @@ def score(network: Segmenter, pool: Windows) -> dict[str, float]:
             one += errors((alone + 1e-6).log(), truth, network.sets)
     names = ("missed", "false_alarm", "confusion")
     rates = {"der": ours[:3].sum() / ours[3], **{name: ours[i] / ours[3] for i, name in enumerate(names)}}
-    return {**rates, "der_of_one_speaker": one[:3].sum() / one[3], "confusion_of_one_speaker": one[2] / one[3]}
+    rates |= {"der_of_one_speaker": one[:3].sum() / one[3], "confusion_of_one_speaker": one[2] / one[3]}
+    return {name: float(rate) for name, rate in rates.items()}
 
 
 def write(network: Segmenter, folder: Path, about: Mapping[str, Any]) -> None:
@@ -352,7 +353,7 @@ def card(network: Segmenter, about: Mapping[str, Any]) -> str:
     lines = [f"| | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
     lines += [f"| {name} | {' | '.join(f'{100 * some[key]:.1f}' for some in columns.values())} |" for name, key in named.items()]
     rows = "\n".join(lines)
-    first = f"It went on from {PUBLISHED.get(began['sha256'], began['name'])} (SHA-256 {began['sha256']}).\n" if began else ""
+    first = f"It went on from {PUBLISHED.get(began['sha256'], began['name'])}\n(SHA-256 {began['sha256']}).\n" if began else ""
     return f"""# segmentation
 
 The local segmentation of the embedded diarizer: who of {shape.speakers} speaks at each moment of {shape.window_s:g} s, up to
@@ -371,9 +372,9 @@ Corpora: CREMA-D (ODbL), EMO-DB (CC0), RESD (MIT). Rooms: synthetic, and impulse
 (Apache-2.0) and of audiomentations (MIT). Noise: ESC-10 (K. J. Piczak, CC BY 3.0) and SpeechBrain (Apache-2.0).
 """
 PUBLISHED = {  # checkpoints by their SHA-256
-    "da85c29829d4002daedd676e012936488234d9255e65e86dfab9bec6b1729298": """the weights of pyannote/segmentation-3.0 (MIT, copyright 2020
-CNRS), which its authors trained on real conversations of AISHELL, AliMeeting, AMI, AVA-AVD, DIHARD, Ego4D, MSDWild, REPERE and
-VoxConverse: what it is good for in meetings it learned there, and a score on training meetings of AMI is no score on unheard ones""",
+    "da85c29829d4002daedd676e012936488234d9255e65e86dfab9bec6b1729298": """the weights of pyannote/segmentation-3.0 (MIT, see LICENSE),
+which its authors trained on real conversations of AISHELL, AliMeeting, AMI, AVA-AVD, DIHARD, Ego4D, MSDWild, REPERE and VoxConverse.
+What it knows of meetings it learned there, so no score on training meetings of AMI is one on meetings that it has not heard""",
 }
 FREE = ("chromium", "speechbrain", "audiomentations", "esc10", "ESC-10", "speechbrain-test-noise")  # whose terms let weights be shipped
 

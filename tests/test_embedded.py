@@ -115,7 +115,7 @@ class ByPitch(Segmentation):
 
 
 def test_with_a_segmentation_two_who_talk_at_once_are_both_heard(embedded: Embedded, tone: Callable[..., Wave]) -> None:
-    embedded.segmentation = ByPitch()
+    embedded.segmentation, embedded.always = ByPitch(), True
     wave = np.zeros(24 * RATE, dtype=np.float32)
     spans = {150: [(1.0, 6.0), (13.0, 17.0)], 900: [(5.0, 9.0), (10.0, 12.0), (18.0, 23.0)]}
     for hz, places in spans.items():
@@ -132,10 +132,23 @@ def test_with_a_segmentation_two_who_talk_at_once_are_both_heard(embedded: Embed
 
 
 def test_with_a_segmentation_the_number_of_speakers_can_be_told(embedded: Embedded, tone: Callable[..., Wave]) -> None:
-    embedded.segmentation = ByPitch()
+    embedded.segmentation, embedded.always = ByPitch(), True
     for wanted in (1, 2):
         assert len({turn.speaker for turn in embedded.diarize(two_people(tone), RATE, num_speakers=wanted)}) == wanted
     assert len({turn.speaker for turn in embedded.diarize(two_people(tone), RATE)}) == 2
+
+
+def test_a_segmentation_is_asked_where_voices_tell_nobody_apart(embedded: Embedded, tone: Callable[..., Wave]) -> None:
+    def speakers(**asked: int) -> int:
+        return len({turn.speaker for turn in embedded.diarize(two_people(tone), RATE, **asked)})
+
+    embedded.embed = lambda waves: np.ones((len(waves), 4), dtype=np.float32)  # everybody sounds alike
+    assert speakers() == 1
+    embedded.segmentation = ByPitch()
+    assert speakers() == 2
+    assert speakers(num_speakers=1) == 1
+    embedded.embed, embedded.segmentation.activity = pitch_embedding, None  # type: ignore[assignment,method-assign]
+    assert speakers() == 2  # without it
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.4, 3.0])

@@ -1,9 +1,10 @@
 """The diarizer that comes with moodcast: where somebody speaks, and who.
 
 Where somebody speaks (speech.py), windows are embedded by a voiceprint bundle and clustered into speakers (voices.py), and a Viterbi pass
-decides step by step, changes costing less where the speaker pauses. It hears one speaker at a time. With a segmentation, which
-jobs/segmentation.py trains, speakers are told apart in windows of ten seconds, two at once too (segmentation.py), what each says alone is
-embedded, and the windows are linked (linking.py). Shapes: N windows or local speakers, D width, K speakers, F frames.
+decides step by step, changes costing less where the speaker pauses. That hears one speaker at a time, and far from the microphone it may
+hear one altogether. Then a segmentation is asked, which jobs/segmentation.py trains: speakers are told apart in windows of ten seconds,
+two at once too (segmentation.py), what each says alone is embedded, and the windows are linked (linking.py).
+Shapes: N windows or local speakers, D width, K speakers, F frames.
 """
 
 from __future__ import annotations
@@ -68,14 +69,15 @@ class Settings:
     shift_s: float = 2.5
     together: float = 0.5
     alone_s: float = 0.4
-    same: float = 0.4
+    same: float = 0.35
     least_s: float = 1.0
 
 
 class Embedded:
     """The diarizer that comes with moodcast.
 
-    embed: waves (mono at `rate` Hz, at most window_s long) to embeddings [N, D], compared by cosine.
+    embed: waves (mono at `rate` Hz, at most window_s long) to embeddings [N, D], compared by cosine. segmentation: is asked where voices
+    alone tell nobody apart, or, if `always`, in their place.
     """
 
     def __init__(
@@ -85,16 +87,20 @@ class Embedded:
         settings: Settings | None = None,
         name: str = "embedded",
         segmentation: Segmentation | None = None,
+        always: bool = False,
     ) -> None:
         self.embed = embed
         self.rate = rate
         self.settings = settings or Settings()
         self.name = name
         self.segmentation = segmentation
+        self.always = always
         self.detector = speech.SpeechDetector()
 
     @classmethod
-    def of(cls, bundle: Bundle, settings: Settings | None = None, segmentation: Segmentation | None = None) -> Embedded:
+    def of(
+        cls, bundle: Bundle, settings: Settings | None = None, segmentation: Segmentation | None = None, always: bool = False
+    ) -> Embedded:
         """With the embeddings of a voiceprint bundle. Raises ValueError where the bundle gives none."""
 
         def embed(waves: list[Wave]) -> NDArray[np.float32]:
@@ -104,8 +110,8 @@ class Embedded:
                 raise ValueError(f"the bundle {bundle.name} gives no embeddings; wanted one trained by moodcast.methods.voiceprint")
             return np.stack(known)
 
-        name = f"embedded/{bundle.sha256[:12]}" + ("" if segmentation is None else f"+{segmentation.name}")
-        return cls(embed, bundle.rate, settings, name, segmentation)
+        name = f"embedded/{bundle.sha256[:12]}" + ("" if segmentation is None else f"{'+' if always else '|'}{segmentation.name}")
+        return cls(embed, bundle.rate, settings, name, segmentation, always)
 
     def diarize(
         self, wave: Wave, rate: int, *, num_speakers: int | None = None, min_speakers: int | None = None, max_speakers: int | None = None
@@ -122,9 +128,11 @@ class Embedded:
         spoken = speech.regions(probabilities, len(wave) / rate, at.threshold, min_pause_s=at.min_pause_s, pad_s=at.pad_s)
         if not spoken:
             return []
-        if self.segmentation is not None:
+        if self.segmentation is not None and self.always:
             return self._by_segmentation(self.segmentation, own, spoken, limits)
-        return self._by_windows(own, spoken, probabilities, num_speakers, min_speakers, max_speakers)
+        turns = self._by_windows(own, spoken, probabilities, num_speakers, min_speakers, max_speakers)
+        told_apart = limits[1] == 1 or len({turn.speaker for turn in turns}) > 1
+        return turns if told_apart or self.segmentation is None else self._by_segmentation(self.segmentation, own, spoken, limits)
 
     def _by_segmentation(self, segmentation: Segmentation, wave: Wave, spoken: Sequence[Span], limits: tuple[int, int]) -> list[Turn]:
         """Turns that may overlap, from local speakers of overlapping windows; wave at the voiceprint's rate."""
@@ -272,21 +280,22 @@ def switch_costs(steps: Sequence[tuple[float, float]], probabilities: NDArray[np
 
 
 def default_diarizer() -> Embedded:
-    """The embedded diarizer with the voiceprint bundle that ships with moodcast."""
+    """The embedded diarizer with the voiceprint and the segmentation that ship with moodcast."""
+    from moodcast import segmentation
     from moodcast.bundle import load
 
-    return Embedded.of(load(VOICEPRINT))
+    return Embedded.of(load(VOICEPRINT), segmentation=segmentation.load())
 
 
 def segmented(folder: str | Path) -> Embedded:
-    """The embedded diarizer with the segmentation in a folder that jobs/segmentation.py wrote: it hears two at once.
+    """The embedded diarizer with the segmentation in a folder that jobs/segmentation.py wrote, asked always: it hears two at once.
 
     Raises ValueError where the folder holds none.
     """
     from moodcast import segmentation
     from moodcast.bundle import load
 
-    return Embedded.of(load(VOICEPRINT), segmentation=segmentation.load(folder))
+    return Embedded.of(load(VOICEPRINT), segmentation=segmentation.load(folder), always=True)
 
 
 def _steps(start_s: float, stop_s: float, step_s: float) -> list[Span]:
