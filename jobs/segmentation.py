@@ -17,6 +17,7 @@ import json
 import math
 import os
 import pickle
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -79,6 +80,7 @@ class Run:
 
 
 RUN = Run()
+TELL = 32  # steps from one line of progress to the next
 SINC = "sincnet.conv1d.0.filterbank."
 THEIRS = {
     "sincnet.wav_norm1d.": "level.",
@@ -246,7 +248,8 @@ def published(path: Path) -> Segmenter:
             | {renamed(name): value for name, value in weights.items() if not name.startswith(SINC)}
         )
     except (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is no checkpoint of a PyanNet that pyannote.audio trained: {error}") from error
+        reason = str(error).partition(". ")[0]  # torch goes on to say how to open it all the same
+        raise ValueError(f"{path} is no checkpoint of a PyanNet that pyannote.audio trained: {reason}") from error
     return network
 
 
@@ -269,7 +272,7 @@ def train(
 ) -> int:
     """Train to the end, or until a step is met with `until()`; the steps done. make: `windows` of a count and a seed.
 
-    state: where the run is kept so that the next call goes on; the pool at which it stopped is made again.
+    state: where the run is kept, every TELL steps and at the end, so that the next call goes on; its pool is made again then.
     """
     optimiser = torch.optim.AdamW(network.parameters(), lr=train.lr, weight_decay=train.weight_decay)
     done, begun = 0, time.monotonic()
@@ -288,12 +291,20 @@ def train(
         rows = order[done % per_pass * train.batch_size :][: train.batch_size]
         losses.append(step(network, optimiser, pool, rows, train, done))
         done += 1
-        if done % 32 == 0 or done == train.steps:
+        if done % TELL == 0 or done == train.steps:
+            keep(state, network, optimiser, done)
             say(f"step {done} of {train.steps}: loss {np.mean(losses):.3f}, {(time.monotonic() - begun) / 60:.1f} min")
             losses = []
-    if state is not None:
-        torch.save({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "done": done}, state)
+    keep(state, network, optimiser, done)
     return done
+
+
+def keep(state: Path | None, network: Segmenter, optimiser: torch.optim.Optimizer, done: int) -> None:
+    """The run at a step, whole or not at all."""
+    if state is not None:
+        half = state.with_name(f".{state.name}.half")
+        torch.save({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "done": done}, half)
+        os.replace(half, state)
 
 
 def step(network: Segmenter, optimiser: torch.optim.Optimizer, pool: Windows, rows: NDArray[np.int64], train: Training, done: int) -> float:
@@ -462,4 +473,7 @@ def tuning(row: Utterance) -> bool:
 
 
 if __name__ == "__main__":
-    typer.run(command)
+    try:
+        typer.run(command)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

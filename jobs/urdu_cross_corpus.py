@@ -124,4 +124,7 @@ def key_of(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(command)
+    try:
+        typer.run(command)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

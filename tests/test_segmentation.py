@@ -158,7 +158,7 @@ class Planted:
 
 def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
     checkpoint(tmp_path / "evil.bin", more=Planted(tmp_path / "ran"))
-    with pytest.raises(ValueError, match="evil.bin is no checkpoint of a PyanNet"):
+    with pytest.raises(ValueError, match="evil.bin is no checkpoint of a PyanNet .*: Weights only load failed$"):
         job.published(tmp_path / "evil.bin")
     assert not (tmp_path / "ran").exists()
     torch.save({"state_dict": {}}, tmp_path / "other.bin")
@@ -301,6 +301,22 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
     assert job.train(second, make, settings, tmp_path / "state.pt", say=str) == 10
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_a_killed_run_goes_on_from_what_it_told_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "TELL", 2)
+
+    def killed(line: str) -> None:
+        if line.startswith("step 4 "):
+            raise KeyboardInterrupt
+
+    settings = replace(CALM, steps=6, pool=16, passes=2)
+    with pytest.raises(KeyboardInterrupt):
+        job.train(network(), make, settings, tmp_path / "state.pt", say=killed)
+    said: list[str] = []
+    assert job.train(network(), make, settings, tmp_path / "state.pt", say=said.append) == 6
+    assert [line.split(":")[0] for line in said] == ["step 6 of 6"]
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
 
 
 def test_only_recordings_whose_terms_let_weights_be_shipped_are_heard(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
