@@ -47,43 +47,52 @@ def test_a_run_that_loses_one_of_two_nodes_goes_on_with_one_worker_to_the_same_w
     assert first["epoch"] == 0
     assert 2 <= last["epoch"] < EPOCHS
     assert [line["epoch"] for line in attempts] == sorted(line["epoch"] for line in attempts)
-    as_of_one_worker(corpus, FIELDS, EPOCHS, cache, folder)
+    alone = learns_as_one_worker(corpus, FIELDS, cache, folder)
+    assert len(files.read_lines(folder / files.METRICS)) == EPOCHS
+    found = load_file(folder / files.BUNDLE / "weights.safetensors")
+    begun = build(replace_at(jobs.erm.RUN, parse_overrides(FIELDS))).state_dict()
+    for name, value in alone.method.state_dict().items():
+        torch.testing.assert_close(found[name], value, atol=1e-3, rtol=0)
+    assert max(float((value - begun[name]).abs().max()) for name, value in found.items()) > 0.02
 
 
 @pytest.mark.ray
-def test_a_run_that_a_second_node_joins_goes_on_with_two_workers_to_the_same_weights(corpus: list[Utterance], tmp_path: Path) -> None:
+@pytest.mark.timeout(540)
+def test_a_run_that_a_second_node_joins_goes_on_with_two_workers_and_learns_the_same(corpus: list[Utterance], tmp_path: Path) -> None:
     manifest, cache, folder = tmp_path / "tiny.parquet", tmp_path / "cache", tmp_path / "growing"
     write_manifest(corpus, manifest)
-    epochs = 120
-    fields = [*FIELDS, f"train.epochs={epochs}"]
+    fields = [*FIELDS, "train.epochs=9999"]  # more than there is time for
     with machines((1,), MOODCAST_CACHE=str(cache)) as nodes:
         words = ["submit", "erm", manifest, "-a", nodes.address, "--out", tmp_path, "--name", "growing", "--workers", "1-2", *fields]
         process = begin(*words)
         wait_for(lambda: process.poll() is not None or len(files.read_lines(folder / files.METRICS)) > 1)
         assert process.poll() is None, ended(process)
         nodes.join(1)
-        code, _, told = ended(process)
-    assert code == 0, told
-    first, *_, last = attempts = files.read_lines(folder / files.ATTEMPTS)
-    assert [len(line["workers"]) for line in attempts] == [1, 2]
-    assert 2 <= last["epoch"] < epochs
-    assert first["epoch"] == 0
-    as_of_one_worker(corpus, fields, epochs, cache, folder)
+        wait_for(lambda: process.poll() is not None or len(files.read_lines(folder / files.ATTEMPTS)) > 1)
+        assert process.poll() is None, ended(process)
+        first, second = files.read_lines(folder / files.ATTEMPTS)
+        wait_for(lambda: len(files.read_lines(folder / files.METRICS)) > second["epoch"] + 2)
+        process.kill()
+        process.wait()
+    assert [len(first["workers"]), len(second["workers"])] == [1, 2]
+    assert (first["epoch"], second["epoch"] > 1) == (0, True)
+    learns_as_one_worker(corpus, fields, cache, folder)
 
 
-def as_of_one_worker(corpus: list[Utterance], fields: list[str], epochs: int, cache: Path, folder: Path) -> None:
-    """Losses and weights of a run are those of one worker that nobody disturbed, and each epoch was learned once."""
-    assert [line["epoch"] for line in files.read_lines(folder / files.METRICS)] == list(range(epochs))
+def learns_as_one_worker(corpus: list[Utterance], fields: list[str], cache: Path, folder: Path) -> Trainer:
+    """Each epoch of the run was learned once, with the loss of one worker that nobody disturbed, who is given back."""
+    lines = files.read_lines(folder / files.METRICS)
+    assert [line["epoch"] for line in lines] == list(range(len(lines)))
     run = replace_at(jobs.erm.RUN, parse_overrides(fields))
     data = CachedStretches([row for row in corpus if row.split == "train"], run, cache)
     weights = balance_weights([data.rows[i] for i in data.owners], run.labels, run.train.balance)
     alone = Trainer(build(run), run.train, data, weights)
-    losses = [alone.epoch(epoch)["loss"] for epoch in range(epochs)]
-    assert [line["loss"] for line in files.read_lines(folder / files.METRICS)] == pytest.approx(losses, abs=1e-4)
-    found, begun = load_file(folder / files.BUNDLE / "weights.safetensors"), build(run).state_dict()
-    for name, value in alone.method.state_dict().items():
-        torch.testing.assert_close(found[name], value, atol=1e-3, rtol=0)
-    assert max(float((value - begun[name]).abs().max()) for name, value in found.items()) > 0.02
+    threads = torch.get_num_threads()
+    torch.set_num_threads(run.train.threads)  # steps are tiny: beside other tests, a second thread makes them many times slower
+    losses = [alone.epoch(epoch)["loss"] for epoch in range(len(lines))]
+    torch.set_num_threads(threads)
+    assert [line["loss"] for line in lines] == pytest.approx(losses, abs=1e-4)
+    return alone
 
 
 def test_the_number_of_workers_is_a_number_or_the_fewest_and_the_most() -> None:
