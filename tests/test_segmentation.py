@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def checkpoint(path: Path, **more: Any) -> Any:
 
 def test_weights_of_pyannote_audio_answer_here_as_there(tmp_path: Path) -> None:
     theirs = checkpoint(tmp_path / "pytorch_model.bin")
-    ours = job.published(tmp_path / "pytorch_model.bin").eval()
+    ours = segmentation.published(tmp_path / "pytorch_model.bin").eval()
     assert ours.shape == Shape(window_s=3.0, speakers=4, hidden=8, depth=2, dense=12, dropout=0.0)
     before = (segmentation.SEEN - segmentation.HOP) // 2
     waves = torch.randn(2, ours.shape.samples)
@@ -159,13 +159,13 @@ class Planted:
 def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
     checkpoint(tmp_path / "evil.bin", more=Planted(tmp_path / "ran"))
     with pytest.raises(ValueError, match="evil.bin is no checkpoint of a PyanNet .*: Weights only load failed$"):
-        job.published(tmp_path / "evil.bin")
+        segmentation.published(tmp_path / "evil.bin")
     assert not (tmp_path / "ran").exists()
     torch.save({"state_dict": {}}, tmp_path / "other.bin")
     (tmp_path / "text.bin").write_text("no weights")
     for name in ("other.bin", "text.bin", "none.bin"):
         with pytest.raises(ValueError, match=f"{name} is no checkpoint of a PyanNet"):
-            job.published(tmp_path / name)
+            segmentation.published(tmp_path / name)
 
 
 # ---- the folder ----
@@ -175,7 +175,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
 def folder(tmp_path: Path) -> Path:
     scores = {"der": 0.2, "missed": 0.1, "false_alarm": 0.05, "confusion": 0.05, "der_of_one_speaker": 0.4, "confusion_of_one_speaker": 0.3}
     about = {"corpora": ["toy"], "speakers": 3, "steps": 1, "windows": 4, "scores": scores}
-    job.write(network(), tmp_path / "made", about)
+    segmentation.save(network(), tmp_path / "made", about, job.card(network(), about))
     return tmp_path / "made"
 
 
@@ -187,6 +187,15 @@ def test_what_the_job_writes_is_read_back_and_answers_the_same(folder: Path) -> 
     card = (folder / "README.md").read_text()
     assert "| diarization error rate | 20.0 | 40.0 |" in card
     assert "CREMA-D (ODbL)" in card
+
+
+def test_the_shipped_card_is_what_the_job_writes_of_the_shipped_settings() -> None:
+    shipped = segmentation.load()
+    about = json.loads((segmentation.SHIPPED / "segmentation.json").read_text())
+    assert (segmentation.SHIPPED / "README.md").read_text() == job.card(shipped.network, about)
+    assert about["training"] == json.loads(json.dumps(asdict(job.RUN.train)))
+    assert about["scene"] == json.loads(json.dumps(asdict(job.RUN.scene)))
+    assert shipped.shape == job.RUN.shape
 
 
 def test_a_folder_that_was_changed_or_holds_nothing_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pickle
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -23,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as tensors_of
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from moodcast import config
@@ -34,6 +38,20 @@ HOP = 270  # samples a frame: the filters' stride of 10, and three times the lar
 SEEN = 991  # samples that a frame hears
 STEP_S = HOP / RATE
 SHIPPED = Path(__file__).resolve().parent / "bundles" / "segmentation"
+SINC = "sincnet.conv1d.0.filterbank."
+THEIRS = {
+    "sincnet.wav_norm1d.": "level.",
+    "sincnet.conv1d.": "convolutions.",
+    "sincnet.norm1d.": "norms.",
+    "lstm.": "recurrence.",
+    "linear.": "dense.",
+    "classifier.": "classify.",
+}
+PUBLISHED = {  # checkpoints by their SHA-256
+    "da85c29829d4002daedd676e012936488234d9255e65e86dfab9bec6b1729298": """the weights of pyannote/segmentation-3.0 (MIT, see LICENSE),
+which its authors trained on real conversations of AISHELL, AliMeeting, AMI, AVA-AVD, DIHARD, Ego4D, MSDWild, REPERE and VoxConverse.
+What it knows of meetings it learned there, so no score on training meetings of AMI is one on meetings that it has not heard""",
+}
 Wave = NDArray[np.float32]
 
 
@@ -152,10 +170,67 @@ def load(folder: str | Path = SHIPPED) -> Segmentation:
     if about.get("sha256") != digest(about.get("shape", {}), weights):
         raise ValueError(f"{folder}: settings and weights do not belong together (SHA-256); one of them was changed")
     network = Segmenter(config.from_dict(Shape, about["shape"]))
-    network.load_state_dict(tensors_of(weights))  # kept as halves
+    network.load_state_dict(tensors_of(weights))
     return Segmentation(network, name=f"segmentation/{about['sha256'][:12]}")
+
+
+def save(network: Segmenter, folder: str | Path, about: Mapping[str, Any], card: str) -> None:
+    """Settings, weights (as halves) and card into a folder that `load` reads."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, folder / "weights.safetensors")
+    shape = config.to_dict(network.shape)
+    sha256 = digest(shape, (folder / "weights.safetensors").read_bytes())
+    text = json.dumps({"format": FORMAT, "sha256": sha256, "shape": shape, **about}, indent=1)
+    (folder / "segmentation.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def digest(shape: dict[str, Any], weights: bytes) -> str:
     """SHA-256 over settings and weights."""
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode() + b"\0" + weights).hexdigest()
+
+
+def published(path: Path) -> Segmenter:
+    """A network with the shape and the weights of a PyanNet that pyannote.audio trained; nothing in its checkpoint is run.
+
+    Raises ValueError where it is none, or holds more than tensors and pyannote.audio's own settings.
+    """
+    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # pyannote.audio reports its use unless told not to, before it is imported
+    from asteroid_filterbanks import ParamSincFB  # type: ignore[import-untyped]
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+    from torch.torch_version import TorchVersion
+
+    try:
+        with torch.serialization.safe_globals([Problem, Resolution, Specifications, TorchVersion]):
+            kept = torch.load(path, map_location="cpu", weights_only=True)
+        says, lstm, weights = kept["pyannote.audio"]["specifications"], kept["hyper_parameters"]["lstm"], kept["state_dict"]
+        shape = Shape(
+            window_s=says.duration,
+            speakers=len(says.classes),
+            at_once=says.powerset_max_classes,
+            hidden=lstm["hidden_size"],
+            depth=lstm["num_layers"],
+            dense=kept["hyper_parameters"]["linear"]["hidden_size"],
+            dropout=lstm["dropout"],
+        )
+        sinc = ParamSincFB(shape.filters, 251, stride=10, sample_rate=RATE, min_low_hz=50, min_band_hz=50)
+        sinc.load_state_dict({name.removeprefix(SINC): value for name, value in weights.items() if name.startswith(SINC)})
+        network = Segmenter(shape)
+        network.load_state_dict(
+            {"filters.weight": sinc.filters().detach()}
+            | {renamed(name): value for name, value in weights.items() if not name.startswith(SINC)}
+        )
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).partition(". ")[0]  # torch goes on to say how to open it all the same
+        raise ValueError(f"{path} is no checkpoint of a PyanNet that pyannote.audio trained: {reason}") from error
+    return network
+
+
+def renamed(name: str) -> str:
+    """What a weight of PyanNet is called here."""
+    for theirs, ours in THEIRS.items():
+        if name.startswith(theirs):
+            place, _, rest = name.removeprefix(theirs).partition(".")
+            return f"convolutions.{int(place) - 1}.{rest}" if ours == "convolutions." else f"{ours}{name.removeprefix(theirs)}"
+    raise KeyError(f"no weight of PyanNet is called {name}")

@@ -65,9 +65,13 @@ def scores(ledger: Ledger) -> list[Any]:
     return [(trial.number, trial.params, trial.state, [(line["epoch"], line["value"]) for line in trial.epochs]) for trial in ledger.ended]
 
 
-def write_last_score_alone(folder: Path, cache: Path) -> None:
-    """What a driver leaves that is killed after it wrote a trial's last score, and before it wrote that the trial has ended."""
+def killed_between(folder: Path, cache: Path, reports: int) -> Ledger:
+    """A sweep gone on with whose driver was killed after it wrote a trial's last score, and before it wrote that the trial has ended."""
+    play(folder, cache, reports)
     with Ledger(folder, write=True) as ledger:
         config = Asker(ledger, space, RUN, {"sweep": str(folder), "cache": str(cache), "device": "cpu"}).suggest("")
         (last,) = records(config)
         ledger.epoch(config["trial"], {name: value for name, value in last.items() if name != "counts"})
+    again = play(folder, cache)
+    again.check_count()
+    return again

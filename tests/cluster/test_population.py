@@ -11,7 +11,7 @@ from moodcast.cluster import population, sweep
 from moodcast.cluster.ledger import Ledger
 from moodcast.cluster.trial import trial_of
 from moodcast.manifest import Utterance
-from tests.cluster.sweeping import RUN, begun, divided, play, scores, space, write_last_score_alone
+from tests.cluster.sweeping import RUN, begun, divided, killed_between, play, scores, space
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +61,7 @@ def test_a_member_whose_last_score_was_written_and_not_its_end_ends_all_the_same
     grown: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path
 ) -> None:
     folder = begun(rows, tmp_path / "sweep", searcher="pbt", trials=8, interval=2)
-    play(folder, cache, 9)
-    write_last_score_alone(folder, cache)
-    again = play(folder, cache)
-    again.check_count()
-    assert scores(again) == scores(grown)
+    assert scores(killed_between(folder, cache, reports=9)) == scores(grown)
 
 
 def test_only_what_leaves_the_shape_of_weights_alone_is_scheduled(rows: list[Utterance], tmp_path: Path) -> None:

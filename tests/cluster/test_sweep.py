@@ -28,7 +28,7 @@ from moodcast.manifest import Utterance
 from moodcast.methods.pretrained import Pretrained
 from moodcast.order import Plan
 from moodcast.run import Audio, run_from_dict
-from tests.cluster.sweeping import RUN, begun, divided, play, scores, space, write_last_score_alone
+from tests.cluster.sweeping import RUN, begun, divided, killed_between, play, scores, space
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +140,7 @@ def test_a_trial_whose_last_score_was_written_and_not_its_end_ends_all_the_same(
     whole: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path
 ) -> None:
     folder = begun(rows, tmp_path / "sweep")
-    play(folder, cache, 3)
-    write_last_score_alone(folder, cache)
-    again = play(folder, cache)
-    again.check_count()
-    assert scores(again) == scores(whole)
+    assert scores(killed_between(folder, cache, reports=3)) == scores(whole)
 
 
 def test_who_came_to_the_last_epoch_has_finished_however_it_compares(rows: list[Utterance], tmp_path: Path) -> None:
