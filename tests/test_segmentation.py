@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from jobs import segmentation as job
 from jobs.voiceprint import held_out
@@ -183,7 +184,8 @@ def test_what_the_job_writes_is_read_back_and_answers_the_same(folder: Path) -> 
     wave = np.random.default_rng(0).standard_normal(SMALL.samples).astype(np.float32)
     read = segmentation.load(folder)
     assert read.network.shape == SMALL
-    np.testing.assert_allclose(read.activity(wave, [0]), Segmentation(network()).activity(wave, [0]), atol=2e-3)  # kept as halves
+    np.testing.assert_allclose(read.activity(wave, [0]), Segmentation(network()).activity(wave, [0]), atol=2e-3)
+    assert {value.dtype for value in load_file(folder / "weights.safetensors").values()} == {torch.float16}
     card = (folder / "README.md").read_text()
     assert "| diarization error rate | 20.0 | 40.0 |" in card
     assert "CREMA-D (ODbL)" in card
