@@ -119,6 +119,13 @@ def test_numbers_of_other_tools_become_text_and_their_empty_cells_unknown(tmp_pa
     assert (second.age, second.emotion) == (30.0, None)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_words_of_a_long_recording_come_back_as_they_were(kind: str, tmp_path: Path) -> None:
+    row = replace(FULL, words=tuple((f"word{i}", float(i), i + 0.5) for i in range(6000)))
+    write_manifest([row], tmp_path / f"m.{kind}")
+    assert read_manifest(tmp_path / f"m.{kind}") == [row]
+
+
 def test_a_csv_of_a_spreadsheet_may_begin_with_a_mark(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_bytes("id,path,text\n1,a.wav,größer\n".encode("utf-8-sig"))
     assert read_manifest(tmp_path / "m.csv")[0].text == "größer"
@@ -141,6 +148,8 @@ def test_a_csv_of_a_spreadsheet_may_begin_with_a_mark(tmp_path: Path) -> None:
         ("id,path,votes\n1,a.wav,3\n", "row 1 of .*votes: 3 does not fit"),
         ('id,path,words\n1,a.wav,"[[""x"", 1]]"\n', "row 1 of .*words"),
         ("id,path,text\n1,a.wav,no, never\n", "row 1 of .* more cells than the header"),
+        ('id,path,text\n1,a.wav,"no "never""\n', "line 2: .*; a quote inside of a quoted text is written twice"),
+        ('id,path,text\n1,a.wav,"no\n2,b.wav,yes\n', "line 3: unexpected end of data"),  # else row 2 were lost without a word
         ("id,path\n", "has no rows"),
         ("", "has no rows"),
     ],
@@ -159,6 +168,9 @@ def test_files_that_are_no_manifests_are_refused(tmp_path: Path) -> None:
         ("m.parquet", b"PAR0 not parquet", "no Parquet file"),
         ("m.jsonl", b"{not json}", "row 1 of .* is not JSON"),
         ("n.jsonl", b'{"id": "1", "path": "a.wav"}\n[1]\n', "row 2 of .* is list; wanted an object"),
+        ("o.jsonl", b'{"id": "1", "path": "a.wav", "votes": [1]}\n', r"row 1 of .*votes: \[1\] does not fit"),
+        ("p.jsonl", b'{"id": "1", "path": "a.wav", "votes": ["sad"]}\n', "row 1 of .*votes: .* does not fit"),
+        ("q.jsonl", b"[" * 100_000, "row 1 of .* is not JSON"),
         ("m.csv", b"\xff\xfe\x00bad", "is not UTF-8 text .* save it as UTF-8"),
     ):
         (tmp_path / name).write_bytes(content)

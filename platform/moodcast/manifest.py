@@ -79,6 +79,7 @@ _ARROW = {"votes": pa.map_(pa.string(), pa.float64()), "attributes": pa.map_(pa.
 _NUMBERS = ("start_s", "stop_s", "age", "weight", "duration_s")
 _SCHEMA = pa.schema([(name, _ARROW.get(name, pa.float64() if name in _NUMBERS else pa.string())) for name in _COLUMNS])
 _SPLITS = {"train": 0.7, "dev": 0.15, "test": 0.15}
+csv.field_size_limit(2**31 - 1)  # the words of an hour are longer than what Python allows a cell
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
@@ -258,21 +259,24 @@ def _records(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _csv_records(file: typing.TextIO, path: Path) -> Iterable[dict[str, Any]]:
-    reader = csv.DictReader(file)
-    _check_columns(reader.fieldnames or (), path)
-    for number, record in enumerate(reader, start=1):
-        if None in record:
-            raise ValueError(f"row {number} of {path} has more cells than the header; quote texts that hold commas")
-        for name in _NESTED:
-            if record.get(name):
-                record[name] = _loads(record[name], f"row {number} of {path}, {name}")
-        yield {name: value for name, value in record.items() if value not in ("", None)}
+    reader = csv.DictReader(file, strict=True)
+    try:
+        _check_columns(reader.fieldnames or (), path)
+        for number, record in enumerate(reader, start=1):
+            if None in record:
+                raise ValueError(f"row {number} of {path} has more cells than the header; quote texts that hold commas")
+            for name in _NESTED:
+                if record.get(name):
+                    record[name] = _loads(record[name], f"row {number} of {path}, {name}")
+            yield {name: value for name, value in record.items() if value not in ("", None)}
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
 
 
 def _loads(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{where}: {text[:60]!r} is not JSON ({error})") from None
 
 
@@ -317,8 +321,14 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return None  # how pandas writes an empty cell
     if name in _NESTED or value is None:
-        return dict(value) if name in ("votes", "attributes") and isinstance(value, list) else _tuples(value)
+        return _mapping(value) if name in ("votes", "attributes") else _tuples(value)
     return str(value) if name not in _NUMBERS and isinstance(value, int) else value
+
+
+def _mapping(value: Any) -> Any:
+    """Votes and attributes of Parquet, pairs, as the dictionary they were; anything else is refused later, with its row."""
+    pairs = isinstance(value, list) and all(isinstance(item, tuple) and len(item) == 2 for item in value)
+    return dict(value) if pairs else value
 
 
 def _tuples(value: Any) -> Any:
