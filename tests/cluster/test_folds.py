@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from moodcast.audio import AudioError
-from moodcast.bundle import load
+from moodcast.bundle import load, save
 from moodcast.cluster import folder as files
 from moodcast.cluster import folds
 from moodcast.cluster.folds import Fold, _fold, cross_validate
+from moodcast.labels import Labels
 from moodcast.manifest import Utterance
+from moodcast.provenance import AdaptedTo, Provenance
+from moodcast.run import build
 from moodcast.scores import Report
 from tests.cluster.tiny import CLASSES, tiny_corpus, tiny_run
 
@@ -48,7 +51,7 @@ def test_every_utterance_is_answered_once_by_a_bundle_that_has_not_heard_its_spe
     assert (pool.num_utterances, pool.num_speakers) == (96, 6)
     heard_by = [set(load(home / "three" / f"fold{i}" / "bundle", trust=("tests",)).provenance.speakers) for i in range(3)]
     seen: list[str] = []
-    for i, fold in enumerate(folds.load(home / "three", rows, 3, 0)):
+    for i, fold in enumerate(folds.load(home / "three", rows, 3, 0, CLASSES)):
         speakers = {row.corpus_speaker for row in rows if row.id in fold.ids}
         assert not speakers & heard_by[i]
         seen += fold.ids
@@ -104,15 +107,24 @@ def test_two_recipes_are_compared_on_the_same_speakers(report: Report, rows: lis
     other = home / "other"
     other.mkdir()
     (other / folds.ABOUT).write_text((home / "three" / folds.ABOUT).read_text())
-    for i, fold in enumerate(folds.load(home / "three", rows, 3, 0)):
+    for i, fold in enumerate(folds.load(home / "three", rows, 3, 0, CLASSES)):
         folds._write(other / f"fold{i}.npz", replace(fold, probabilities=np.tile([0.9, 0.1], (len(fold.ids), 1))))
     compared = cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", against=other, progress=False)
     assert compared.against == "other"
     found = compared.slices[0].difference
     assert found is not None
     assert found.uar.value == pytest.approx(report.slices[0].uar.value - 0.5)
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(
+    report: Report, rows: list[Utterance], home: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="only those can be compared"):
-        cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", against=home, progress=False)
+        cross_validate(tiny_run(epochs=4), rows, 3, out=tmp_path, against=home, progress=False)
+    turned = replace(tiny_run(epochs=4), labels=Labels(CLASSES[::-1]))
+    with pytest.raises(ValueError, match="answers high, low, in this order, wanted low, high: only the same classes compare"):
+        cross_validate(turned, rows, 3, out=tmp_path, against=home / "three", progress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_fold_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
@@ -130,9 +142,16 @@ def test_folds_that_would_start_from_a_bundle_that_knows_their_speakers_are_refu
     report: Report, rows: list[Utterance], home: Path, tmp_path: Path
 ) -> None:
     run = replace(tiny_run(epochs=4), start_from=str(home / "three" / "fold0" / "bundle"))
-    with pytest.raises(ValueError, match=r"was trained on 2 of the speakers that the folds would score .*other corpora"):
+    with pytest.raises(ValueError, match=r"has heard 2 of the speakers or dialogues that would be scored .*other corpora"):
         cross_validate(run, rows, 3, out=tmp_path, name="again", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folds_that_would_start_from_a_bundle_that_was_adapted_to_their_speakers_are_refused(rows: list[Utterance], tmp_path: Path) -> None:
+    heard = AdaptedTo(corpora=("tiny",), speakers=("tiny/s1",))
+    begun = save(tmp_path / "begun", build(tiny_run(), ("tests",)), tiny_run(), Provenance(adapted_to=heard))
+    with pytest.raises(ValueError, match=r"has heard 1 of the speakers or dialogues that would be scored \(tiny/s1\)"):
+        cross_validate(replace(tiny_run(), start_from=str(begun)), rows, 3, out=tmp_path, name="again", progress=False)
 
 
 def test_two_folds_are_too_few(rows: list[Utterance], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ray import tune
 
 import moodcast
 from moodcast.augment import Augment, Crop
+from moodcast.bundle import save
 from moodcast.cluster import search, sweep
 from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger
@@ -27,7 +28,8 @@ from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.methods.pretrained import Pretrained
 from moodcast.order import Plan
-from moodcast.run import Audio, run_from_dict
+from moodcast.provenance import Provenance
+from moodcast.run import Audio, build, run_from_dict
 from tests.cluster.sweeping import RUN, begun, divided, killed_between, play, scores, space
 
 
@@ -342,6 +344,13 @@ def test_a_trial_asks_for_its_share_of_a_gpu_and_no_more_run_than_there_is() -> 
         sweep.trials_at_once(quarter, 1, {"CPU": 4.0})
     with pytest.raises(ValueError, match="a trial was to have 2 GPU; this Ray has 1"):
         sweep.trials_at_once(sweep.Machines(gpus=1, workers=2), 1, {"CPU": 4.0, "GPU": 1.0})
+
+
+def test_a_sweep_that_would_start_from_a_bundle_that_knows_its_test_speakers_is_refused(rows: list[Utterance], tmp_path: Path) -> None:
+    known = save(tmp_path / "known", build(RUN, ("tests",)), RUN, Provenance(speakers=("tiny/s0",)))
+    with pytest.raises(ValueError, match=r"has heard 1 of the speakers or dialogues that would be scored \(tiny/s0\)"):
+        begun(rows, tmp_path / "sweep", replace(RUN, start_from=str(known)))
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_two_drivers_cannot_work_on_one_sweep(whole: Ledger) -> None:

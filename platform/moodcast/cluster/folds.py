@@ -72,6 +72,7 @@ def cross_validate(
     rows = _rows(run, manifests)
     refuse_heard(run, rows)
     home = (Path(out) / name).absolute()
+    other = None if against is None else pooled(rows, run, load(Path(against), rows, k, seed, run.labels.classes))
     _same(home, run, rows, k, seed)
     sides = folds(rows, k, seed)
     done = []
@@ -79,28 +80,28 @@ def cross_validate(
         for test in range(k):
             split = [replace(row, split=_side(side, test, k)) for row, side in zip(rows, sides, strict=True)]
             done.append(_fold(run, split, home, test, workers, plain, progress, cache))
-    other = None if against is None else pooled(rows, run, load(Path(against), rows, k, seed))
     return report_of(run, rows, done, name, other, None if against is None else Path(against).name, plain)
 
 
 def refuse_heard(run: Run, rows: Sequence[Utterance]) -> None:
-    """Raises ValueError where the bundle that every fold would start from was trained on speakers that are to be scored."""
+    """Raises ValueError where the bundle that training would start from has heard, with labels or without, speakers to be scored."""
     if run.start_from is None:
         return
-    known = set(bundles.load(run.start_from, trust_of(run), verify=False).provenance.speakers)
-    if heard := sorted({row.corpus_speaker for row in rows} & known):
+    if heard := evaluation.trained_speakers(bundles.load(run.start_from, trust_of(run), verify=False), rows):
         raise ValueError(
-            f"start_from={run.start_from} was trained on {len(heard)} of the speakers that the folds would score "
+            f"start_from={run.start_from} has heard {len(heard)} of the speakers or dialogues that would be scored "
             f"({', '.join(heard[:6])}{', ...' if len(heard) > 6 else ''}); start from a bundle of other corpora"
         )
 
 
-def load(home: Path, rows: Sequence[Utterance], k: int, seed: int) -> list[Fold]:
-    """The answers of finished folds. Raises ValueError where there are none, or they are of other rows, k or seed."""
+def load(home: Path, rows: Sequence[Utterance], k: int, seed: int, classes: Sequence[str]) -> list[Fold]:
+    """The answers of finished folds. Raises ValueError where there are none, or they are of other rows, k, seed or classes."""
     about = files.read_json(home / ABOUT)
     wanted = {"k": k, "seed": seed, "rows_sha256": files.rows_digest(_unsplit(rows))}
     if about is None or {key: about.get(key) for key in wanted} != wanted:
         raise ValueError(f"{home} does not hold {k} folds of the same rows with seed {seed}; only those can be compared in pairs")
+    if (theirs := about["run"]["labels"]["classes"]) != list(classes):
+        raise ValueError(f"{home} answers {', '.join(theirs)}, in this order, wanted {', '.join(classes)}: only the same classes compare")
     missing = [i for i in range(k) if not (home / f"fold{i}.npz").is_file()]
     if missing:
         raise ValueError(f"{home}: folds {missing} are not finished; the command that made the others goes on with them")

@@ -125,6 +125,7 @@ def begin(
     if target:
         adapt, test = target_sides(run, own, target)
     check(run, own, came, plan, adapting=bool(target))
+    refuse_heard(run, own if run.train.allow_leaks else [*own, *test])
     fields = search.fields_of(space, run, fixed)
     if plan.searcher == "pbt":
         population.check(plan, run.train.epochs)
@@ -195,7 +196,6 @@ def check(run: Run, rows: Sequence[Utterance], came: Sequence[Utterance], plan: 
         raise ValueError("no utterance outside of the test split has a class of the run; there is nothing to search on")
     run.labels.check(rows, came)
     folds(rows, plan.folds, plan.seed)
-    refuse_heard(run, rows)
     augment.check(run.augment)
     method = find_method(method_name(run.method), trust_of(run))
     if method.streams == ("target",):
