@@ -101,21 +101,22 @@ def test_what_was_killed_half_way_goes_on_with_what_is_missing(corpus: list[Utte
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-def test_damaged_recordings_are_named_and_a_method_without_a_frozen_part_has_its_audio_decoded(
+def test_damaged_and_missing_recordings_are_named_and_a_method_without_a_frozen_part_has_its_audio_decoded(
     corpus: list[Utterance], tmp_path: Path, decoded: list[str], write_wav: Callable[..., Path]
 ) -> None:
     rows = list(corpus[:40])
     for place in (3, 27):
         rows[place] = replace(rows[place], path=str(write_wav(f"{place}.wav", np.zeros(800, np.float32), 8_000)))
         Path(rows[place].path).write_bytes(Path(rows[place].path).read_bytes()[:30])
+    rows[33] = replace(rows[33], path=str(tmp_path / "gone.wav"))
     with pytest.raises(ValueError, match=r"u\d+: .*; u\d+: .*What could be read is kept; mend these, and encode again") as told:
         encode(tiny_run(), rows, workers=2, cache=tmp_path)
-    assert {"u003", "u027"} == {word for word in ("u003", "u027", "u004") if word in str(told.value)}
-    for place in (3, 27):
+    assert {"u003", "u027", "u033"} == {word for word in ("u003", "u027", "u033", "u004") if word in str(told.value)}
+    for place in (3, 27, 33):
         rows[place] = corpus[place]
     done = encode(tiny_run(), rows, workers=2, cache=tmp_path)
-    assert (done.rows, done.decoded, done.encoded, done.kind) == (40, 10, 0, "")
-    assert done.said().startswith("decoded 40 recordings, 0.00 h (10 now, 30 before); nothing of this run stays frozen")
+    assert (done.rows, done.decoded, done.encoded, done.kind) == (40, 15, 0, "")
+    assert done.said().startswith("decoded 40 recordings, 0.00 h (15 now, 25 before); nothing of this run stays frozen")
 
 
 def test_rows_that_nobody_reads_are_refused(corpus: list[Utterance], tmp_path: Path) -> None:

@@ -161,9 +161,9 @@ def encode_shard(row: dict[str, Any], given: str) -> dict[str, Any]:
     rows: list[Utterance] = pickle.loads(row["rows"])
     encoder = shard_encoder(given)
     run, root = encoder.run, encoder.root
-    there = caches.has_waves(rows, run.audio.rate, root)
     found = {"rows": len(rows), "decoded": 0, "stretches": 0, "encoded": 0, "seconds": 0.0, "kind": encoder.kind, "errors": []}
     try:
+        there = caches.has_waves(rows, run.audio.rate, root)
         data = CachedStretches(rows, run, root, labelled=all(run.labels.target(row) is not None for row in rows))
         found |= {"decoded": 0 if there else len(rows), "stretches": len(data), "seconds": float(data.seconds.sum())}
         if encoder.kind:
