@@ -122,7 +122,8 @@ def report_of(
     where = {key: i for i, fold in enumerate(done) for key in fold.ids}
     which = np.array([where[row.id] for row in answers.rows])
     names = [key for key in done[0].guesses if all(key in fold.guesses for fold in done)]
-    besides = [Baseline(key, done[0].what[key], _in_order(answers, done, [fold.guesses[key] for fold in done])) for key in names]
+    what = {key: " or ".join(dict.fromkeys(fold.what[key] for fold in done)) for key in names}  # the commonest class differs by fold
+    besides = [Baseline(key, what[key], _in_order(answers, done, [fold.guesses[key] for fold in done])) for key in names]
     named = baselines.speaker_name(answers.truth, answers.speakers, len(answers.classes))
     besides = [*besides[:1], *([named] if named else []), *besides[1:]]
     flags = tuple(dict.fromkeys(leak for fold in done for leak in fold.leaks))
