@@ -51,7 +51,9 @@ def test_a_report_counts_what_it_scored_and_names_the_baseline(rows: list[Uttera
     (pool,) = report.slices
     assert (pool.num_utterances, pool.num_speakers) == (8, 2)
     assert report.skipped == {"boredom": 2}
-    assert (pool.majority_class, pool.majority_uar, pool.majority_accuracy) == ("neutral", 0.25, 0.25)
+    constant = pool.beside("majority")
+    assert constant is not None
+    assert (constant.what, constant.uar.value, constant.accuracy.value) == ("always neutral", 0.25, 0.25)
     assert np.sum(pool.confusion) == 8
     assert pool.uar.low <= pool.uar.value <= pool.uar.high
     assert pool.uar.value == pytest.approx(np.mean([interval.value for interval in pool.recall.values()]))

@@ -141,24 +141,6 @@ class Scores:
         """The baseline of that name, or None where it could not be had."""
         return next((found for found in self.baselines if found.name == name), None)
 
-    @property
-    def majority_class(self) -> str:
-        """What the constant baseline answers."""
-        found = self.beside("majority")
-        return found.what.rpartition(" ")[2] if found else ""
-
-    @property
-    def majority_uar(self) -> float:
-        """Its UAR."""
-        found = self.beside("majority")
-        return found.uar.value if found else math.nan
-
-    @property
-    def majority_accuracy(self) -> float:
-        """Its accuracy."""
-        found = self.beside("majority")
-        return found.accuracy.value if found else math.nan
-
 
 @dataclass(frozen=True)
 class Report:

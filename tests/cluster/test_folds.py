@@ -71,9 +71,19 @@ def test_a_recipe_that_learns_beats_its_trivial_baselines(report: Report) -> Non
     pool = report.slices[0]
     assert pool.uar.value > 0.9
     assert {beside.name for beside in pool.baselines} == {"majority", "speaker's name", "plain statistics"}
-    assert pool.majority_uar == 0.5
+    constant = pool.beside("majority")
+    assert constant is not None
+    assert constant.uar.value == 0.5
     assert [part.slice for part in report.slices if part.kind == "fold"] == ["fold 0", "fold 1", "fold 2"]
     assert sum(part.num_utterances for part in report.slices if part.kind == "fold") == 96
+
+
+def test_a_baseline_that_guesses_otherwise_in_another_fold_says_so(report: Report, rows: list[Utterance], home: Path) -> None:
+    kept = zip(folds.load(home / "three", rows, 3, 0, CLASSES), ("low", "high", "low"), strict=True)
+    done = [replace(fold, what={**fold.what, "majority": f"always {name}"}) for fold, name in kept]
+    constant = folds.report_of(tiny_run(), rows, done, "three").slices[0].beside("majority")
+    assert constant is not None
+    assert constant.what == "always low or always high"
 
 
 def test_a_second_call_trains_nothing_and_says_the_same(

@@ -19,7 +19,7 @@ from moodcast.augment import Augment, Crop
 from moodcast.bundle import save
 from moodcast.cluster import search, sweep
 from moodcast.cluster.data import CachedStretches, Part
-from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger
+from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger, trial_folder
 from moodcast.cluster.lockstep import Lockstep
 from moodcast.cluster.referee import Referee
 from moodcast.cluster.standing import Standing, ended_line
@@ -80,7 +80,7 @@ def test_only_the_best_leave_something_and_each_of_it_can_be_served(whole: Ledge
     left = sorted(int(path.name) for path in (whole.folder / "trials").iterdir())
     assert left == sorted(trial.number for trial in whole.ranked()[:2])
     for number in left:
-        folder = whole.trial_folder(number)
+        folder = trial_folder(whole.folder, number)
         assert sorted(path.name for path in folder.iterdir()) == ["fold0", "fold1"]
         for path in folder.iterdir():
             bundle = moodcast.load(path, trust=("tests",))

@@ -12,7 +12,7 @@ import moodcast
 from moodcast import sweep_page
 from moodcast.adapting import Front
 from moodcast.cluster import retrain, sweep, verdict
-from moodcast.cluster.ledger import TARGET_ROWS, Ledger, bundles_of
+from moodcast.cluster.ledger import TARGET_ROWS, Ledger, trial_folder
 from moodcast.cluster.standing import means_over
 from moodcast.cluster.trial import trial_of
 from moodcast.manifest import Utterance
@@ -77,7 +77,7 @@ def test_what_adapts_is_scored_on_speakers_of_the_source_and_reported_on_the_tar
     best = ledger.best
     assert best is not None
     assert set(best.counts or {}) == {row.corpus_speaker for row in rows if row.split == "train"}
-    heard = moodcast.load(bundles_of(ledger.folder, best.number)[0]).provenance
+    heard = moodcast.load(trial_folder(ledger.folder, best.number) / "fold0").provenance
     assert heard.adapted_to.corpora == ("other",)
     arms = verdict.arms_of(ledger, None)
     for task in retrain.tasks(ledger.folder, arms, 1, ("moodcast",), cache):

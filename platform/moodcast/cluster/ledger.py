@@ -18,7 +18,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -158,10 +158,6 @@ class Ledger:
                 f"`moodcast tune --resume {self.folder}` goes on"
             )
 
-    def trial_folder(self, number: int) -> Path:
-        """Where a trial keeps what it goes on from, and then its bundles."""
-        return trial_folder(self.folder, number)
-
     def sweep_up(self, keep: int, needed: Collection[int] = ()) -> None:
         """Remove the folders of all trials that ended, but for the `keep` best, of which only bundles stay, and those that are `needed`."""
         best = {trial.number for trial in self.ranked()[:keep]}
@@ -204,22 +200,8 @@ class Ledger:
 
 
 def trial_folder(sweep: Path, number: int) -> Path:
-    """The folder of one trial."""
+    """Where a trial keeps what it goes on from, and then its bundles, one a fold."""
     return sweep / TRIALS / f"{number:04d}"
-
-
-def bundles_of(sweep: Path, number: int) -> list[Path]:
-    """The bundles of a trial that is kept, one a fold."""
-    return sorted(trial_folder(sweep, number).glob("fold*"))
-
-
-def by_epoch(trials: Sequence[Trial]) -> dict[int, list[float]]:
-    """The scores that were reached at each epoch."""
-    found: dict[int, list[float]] = {}
-    for trial in trials:
-        for line in trial.epochs:
-            found.setdefault(int(line["epoch"]), []).append(float(line["value"]))
-    return found
 
 
 def _locked(folder: Path) -> int:

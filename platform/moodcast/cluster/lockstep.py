@@ -35,8 +35,6 @@ from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build
 from moodcast.step import Trainer
 
-FOREVER = "last"  # a trial's score is that of its last epoch, and that is the checkpoint that a winner keeps
-
 
 @dataclass
 class Member:
