@@ -110,12 +110,14 @@ def read_manifests(items: Iterable[str | Path | Utterance]) -> list[Utterance]:
 def write_manifest(rows: Iterable[Utterance], path: str | Path) -> None:
     """Write rows as .parquet, .jsonl or .csv; an older file of that name is replaced at once or not at all.
 
-    Raises ValueError for another suffix or repeated ids.
+    Raises ValueError for another suffix, and for rows that `read_manifest` would refuse: repeated ids, spans that end before they begin.
     """
     path = Path(path)
     rows = list(rows)
     kind = _suffix(path)
     _check_ids(rows, "these rows")
+    for number, row in enumerate(rows, start=1):
+        _check_numbers(row, f"row {number} ({row.id})")
     records = [_record(row, path.parent) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -308,13 +310,17 @@ def _row(record: Any, number: int, path: Path) -> Utterance:
         first = error.errors()[0]
         column = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{where}, {column}: {first['input']!r} does not fit ({first['msg']})") from None
+    _check_numbers(row, where)
+    return row
+
+
+def _check_numbers(row: Utterance, where: str) -> None:
     for name in _NUMBERS:
         value = getattr(row, name)
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{where}, {name}: got {value}; wanted 0 or more")
     if row.stop_s is not None and row.stop_s <= row.start_s:
         raise ValueError(f"{where}: the span {row.start_s} to {row.stop_s} s is empty; correct start_s and stop_s")
-    return row
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -166,6 +166,20 @@ def test_what_a_plain_table_does_not_say_may_be_said_for_all_its_rows(separator:
     assert (row.group, row.gender, row.age) == ("talk", "female", 31.0)
 
 
+@pytest.mark.parametrize(
+    ("table", "options"),
+    [
+        ("path, emotion ,speaker\nx.wav, sad, anna\n", {}),
+        ("Path;Emotion;SPEAKER\nx.wav;sad;anna;;\n;;\n", {}),
+        ("\ufeffpath\temotion\tspeaker\r\nx.wav\tsad\tanna\r\n\t\t\r\n", {"separator": "\\t"}),
+    ],
+)
+def test_a_plain_table_may_be_written_as_spreadsheets_and_people_write_it(table: str, options: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_bytes(table.encode())
+    (row,) = read("csv", tmp_path / "mine.csv", options)
+    assert (row.id, row.emotion, row.speaker) == ("mine/x.wav", "sad", "anna")
+
+
 def test_a_folder_of_recordings_is_an_unlabelled_corpus(tmp_path: Path) -> None:
     touch(
         tmp_path / "pods" / "anna" / "1.mp3",

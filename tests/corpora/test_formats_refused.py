@@ -90,12 +90,26 @@ def test_lines_of_another_kind_are_refused_with_their_number(line: str, tmp_path
         ("path,emotion\nx.wav,0\n", {"labels": "1:neutral"}, "row 1 of the table: the label '0' means none of"),
         ("path,emotion\nx.wav,sad\n,sad\n", {}, "row 2 of the table has no path; every recording needs one"),
         ("path,emotion\nx.wav,sad\n", {"labels": "sad"}, "'sad' says no class; write labels=THEIRS:OURS"),
+        ("path,emotion\nx.wav,1\n", {"labels": "1:glee"}, "the label '1' means none of .*nor does 'glee', to which it is mapped"),
+        ("file,emotion\nx.wav,sad\n", {}, "has no column path; say which one it is, path=COLUMN: emotion, file"),
+        ("path,emotion\n", {}, "holds no rows; wanted a header"),
+        ("path,speaker,speaker\nx.wav,anna,ben\n", {}, "has the column speaker twice"),
+        ("path,text,speaker\nx.wav,well, yes,anna\n", {}, "row 1 of the table has more cells than the header"),
+        ('path,text\nx.wav,"ja\ny.wav,nein\n', {}, "line 3: unexpected end of data; a quote inside of a quoted text is written twice"),
+        ("path,emotion\nx.wav,sad\n", {"separator": "tab"}, "separator='tab': wanted one character"),
     ],
 )
 def test_a_plain_table_that_does_not_fit_is_refused(table: str, options: dict[str, str], said: str, tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text(table)
     with pytest.raises(ValueError, match=said):
         read("csv", tmp_path / "mine.csv", options)
+
+
+def test_a_table_in_another_encoding_is_named(tmp_path: Path) -> None:
+    for encoding in ("latin-1", "utf-16"):
+        (tmp_path / "mine.csv").write_text("path,speaker\nx.wav,J\u00fcrgen\n", encoding=encoding)
+        with pytest.raises(ValueError, match="mine.csv is not UTF-8 text .*; save it as UTF-8"):
+            prepare("csv", tmp_path / "mine.csv")
 
 
 @pytest.mark.parametrize(

@@ -44,3 +44,22 @@ def test_the_owner_s_split_is_kept_with_a_warning_where_it_leaks_and_made_anew_w
     said = moodcast(*words, "--resplit")
     assert (said.code, said.err) == (0, "")
     assert leaks(read_manifest(tmp_path / "m.csv")) == {}
+
+
+def test_a_table_is_not_overwritten_by_the_manifest_made_of_it(moodcast: Command, tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text(written := "path,emotion,speaker,notes\n" + "".join(f"{n}.wav,sad,s{n},kept\n" for n in range(5)))
+    (tmp_path / "link.csv").symlink_to(table)
+    said = moodcast("prepare", "csv", table, "--out", tmp_path / "link.csv")
+    assert said.code == 2
+    assert "link.csv is the table that is read" in said.err
+    assert table.read_text() == written
+
+
+def test_what_could_not_be_read_back_is_not_written(moodcast: Command, tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("path,start_s,stop_s,speaker\n" + "".join(f"{n}.wav,{n},{4 - n},s{n}\n" for n in range(4)))
+    said = moodcast("prepare", "csv", table, "--out", tmp_path / "m.csv")
+    assert said.code == 2
+    assert "row 3 (mine/2.wav#2-2): the span 2.0 to 2.0 s is empty" in said.err
+    assert not (tmp_path / "m.csv").exists()

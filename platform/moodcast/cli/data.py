@@ -33,6 +33,8 @@ def prepare(
     from moodcast.config import parse_overrides
 
     options = parse_overrides(settings or [])
+    if corpus != "manifest" and out.is_file() and out.samefile(source):
+        raise ValueError(f"{out} is the table that is read, of which a manifest keeps less than all; choose another name for --out")
     rules: list[Rule] = []
     if corpus == "manifest":
         if options:

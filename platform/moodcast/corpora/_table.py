@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,14 +27,32 @@ _WANTED = ("path", "speaker", "gender", "language", "emotion", "duration_s", "te
 
 
 def read_csv(path: Path, wanted: Sequence[str], separator: str = ",") -> list[dict[str, str]]:
-    """The records of a CSV file. Raises ValueError where it is missing or lacks one of the columns `wanted`."""
+    """The records of a CSV file; white space around the name of a column is not part of it.
+
+    Raises ValueError where it is missing, is not UTF-8, has a column twice, lacks one of the columns `wanted`, or opens a quote that
+    nothing closes.
+    """
     if not path.is_file():
         raise ValueError(f"{path} is missing; wanted the folder of the corpus, with {path.name} in it, got {path.parent}")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=separator)
-        if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
-            raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(reader.fieldnames or ()) or 'none'}")
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
+    try:
+        header = [name.strip() for name in reader.fieldnames or ()]
+        if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+            raise ValueError(f"{path} has the column {twice[0]} twice; rename one of them, or take it out")
+        if missing := [name for name in wanted if name not in header]:
+            raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(header) or 'none'}")
+        reader.fieldnames = header
         return list(reader)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with a byte order mark or without. Raises ValueError for another encoding."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
 
 
 def read_rows(source: Path, corpus: str, emotions: Mapping[str, str]) -> list[Utterance]:
@@ -106,7 +126,10 @@ def canonical(label: str | None, own: Mapping[str, str] | None = None) -> str | 
         return None
     name = SYNONYMS.get(meant, meant)
     if name not in CLASSES:
-        raise ValueError(f"the label {text!r} means none of {', '.join(CLASSES)}; map it with labels={text}:CLASS (CLASS none: unlabelled)")
+        mapped = "" if meant == text.lower() else f" (nor does {meant!r}, to which it is mapped)"
+        raise ValueError(
+            f"the label {text!r} means none of {', '.join(CLASSES)}{mapped}; map it with labels={text}:CLASS (CLASS none: unlabelled)"
+        )
     return name
 
 

@@ -3,17 +3,18 @@
 Source: your own. Terms: yours.
 
 Layout: a table with a header; FIELD=COLUMN says which column holds a field of a manifest (path, emotion, speaker, group, gender, age,
-language, split, text, start_s, stop_s, id; default: a column of the same name), and corpus=NAME, language=CODE or emotion=CLASS a value
-for all rows where there is no such column. Paths are relative to the table, or to audio=FOLDER. Labels: as the table has them;
-labels=THEIRS:OURS,... maps its names. Splits: the table's, where it has a column of them; else ours, by speaker or group.
+language, split, text, start_s, stop_s, id; default: a column of the same name, large letters or small), and corpus=NAME, language=CODE or
+emotion=CLASS a value for all rows where there is no such column. Paths are relative to the table, or to audio=FOLDER. Labels: as the table
+has them; labels=THEIRS:OURS,... maps its names. Splits: the table's, where it has a column of them; else ours, by speaker or group.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import canonical, gender, mapping, number, read_csv, seconds
+from moodcast.corpora._table import canonical, gender, mapping, number, read_csv, read_text, seconds
 from moodcast.manifest import Utterance
 
 LABELS = "as the table"
@@ -45,20 +46,30 @@ def prepare(
 ) -> list[Utterance]:
     """One row a line. Raises ValueError for a table or a column that is missing, or a label that means no class."""
     if not source.is_file():
-        raise ValueError(f"{source} is missing; wanted the folder of the corpus or its table, here a CSV file")
+        raise ValueError(f"{source} is no file; wanted the folder of the corpus or its table, here a CSV file")
     columns = dict(
         path=path, emotion=emotion, speaker=speaker, group=group, gender=gender, age=age, language=language, split=split, text=text
     )
     columns |= dict(start_s=start_s, stop_s=stop_s, id=id)
-    records = read_csv(source, (path,), separator or _separator(source))
-    have = {name for name in records[0] if name} if records else set()  # None: cells beyond the header
+    records = read_csv(source, (), _separator(source) if separator is None else _character(separator))
+    if not records:
+        raise ValueError(f"{source} holds no rows; wanted a header, and below it a row for each recording")
+    have = {name for name in records[0] if name}  # None: cells beyond the header
+    by_word = {name.lower(): name for name in sorted(have)}
+    columns |= {name: by_word[name] for name, column in columns.items() if column == name and name not in have and name in by_word}
     asked = [f"{name}={column}" for name, column in columns.items() if column not in have and column != name and name not in CONSTANT]
     if asked:
-        raise ValueError(f"{source} has no column for {', '.join(asked)}; it has {', '.join(sorted(have)) or 'none'}")
+        raise ValueError(f"{source} has no column for {', '.join(asked)}; it has {', '.join(sorted(have))}")
+    if columns["path"] not in have:
+        raise ValueError(f"{source} has no column path; say which one it is, path=COLUMN: {', '.join(sorted(have))}")
     constants = {name: columns[name] for name in CONSTANT if columns[name] not in have and columns[name] != name}
     root = Path(audio) if audio else source.absolute().parent
     name = corpus or source.stem
-    return [_row(record, columns, constants, root, name, mapping(labels), line) for line, record in enumerate(records, start=1)]
+    return [
+        _row(record, columns, constants, root, name, mapping(labels), line)
+        for line, record in enumerate(records, start=1)
+        if _filled(record.values())  # spreadsheets write empty rows below the last
+    ]
 
 
 def _row(
@@ -73,6 +84,8 @@ def _row(
     def cell(name: str) -> str | None:
         return constants.get(name) or (record.get(columns[name]) or "").strip() or None
 
+    if _filled(beyond for name, beyond in record.items() if name is None):
+        raise ValueError(f"row {line} of the table has more cells than the header; quote texts that hold the separator")
     if (file := cell("path")) is None:
         raise ValueError(f"row {line} of the table has no {columns['path']}; every recording needs one")
     try:
@@ -99,8 +112,19 @@ def _row(
     )
 
 
+def _filled(cells: Iterable[str | list[str] | None]) -> bool:
+    """Whether any of the cells says something; those beyond the header are a list."""
+    return any("".join(cell or "").strip() for cell in cells)
+
+
 def _separator(source: Path) -> str:
     """Comma, semicolon, tab or bar: whichever the header has most of."""
-    with open(source, encoding="utf-8-sig", newline="") as file:
-        head = file.readline()
+    head = read_text(source).partition("\n")[0]
     return max((",", ";", "\t", "|"), key=head.count)
+
+
+def _character(word: str) -> str:
+    """The separator that a person names; a shell hands a tab over as "\\t". Raises ValueError for more than one character."""
+    if (found := word.replace("\\t", "\t")) and len(found) == 1:
+        return found
+    raise ValueError(f"separator={word!r}: wanted one character, such as separator=';', or separator='\\t' for a tab")
