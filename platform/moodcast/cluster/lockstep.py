@@ -125,12 +125,13 @@ class Lockstep:
         return line
 
     def save(self, folder: Path) -> None:
-        """The state, whole or not at all."""
+        """The state, whole or not at all. Ranks ask together: each may hold but a part of it."""
+        members = [member.trainer.state() for member in self.members if not self.rank or member.trainer.divided]
         if self.rank:
             return
         folder.mkdir(parents=True, exist_ok=True)
         half = folder / f".{STATE}.{os.getpid()}"
-        state = {"members": [member.trainer.state() for member in self.members], "history": self.history, "counts": self.counts}
+        state = {"members": members, "history": self.history, "counts": self.counts}
         torch.save(state, half)
         os.replace(half, folder / STATE)
 
@@ -145,15 +146,16 @@ class Lockstep:
         return True
 
     def save_bundles(self, folder: Path) -> None:
-        """A bundle of each fold's model of the first seed, with its score on the speakers it has not heard."""
-        if self.rank:
-            return
+        """A bundle of each fold's model of the first seed, with its score on the speakers it has not heard. Ranks ask together."""
         for member, score in zip(self.members[: self.k], self.history[-1]["each"], strict=False):
+            method = member.trainer.served()
+            if self.rank:
+                continue
             place = folder / f"fold{member.fold}"
             half = folder / f".{place.name}"
             shutil.rmtree(half, ignore_errors=True)
             scores = {"epoch": len(self.history) - 1, "dev": {"uar": score}}
-            bundle.save(half, member.trainer.method, member.run, self._provenance(member), scores)
+            bundle.save(half, method, member.run, self._provenance(member), scores)
             shutil.rmtree(place, ignore_errors=True)
             half.rename(place)
 
