@@ -1,11 +1,15 @@
-"""What a process that trains keeps: looked at from outside, by the pages that the kernel has to hand it anew."""
+"""Where a process that trains stands; what it keeps, looked at from outside, by the pages that the kernel has to hand it anew."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from moodcast.cluster.process import stand_in
+from moodcast.cluster.retrain import train_one
 
 ASKS = """
 import resource, sys
@@ -36,3 +40,18 @@ def test_memory_of_a_step_is_kept_for_the_next() -> None:
     kept, threads = asked("kept")
     assert threads == 1
     assert kept < 0.05 * anew
+
+
+def test_a_process_stands_where_its_driver_does_if_that_folder_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    stand_in(str(tmp_path / "there"))
+    assert Path.cwd() == tmp_path / "there"
+    stand_in(str(tmp_path / "gone"))
+    assert Path.cwd() == tmp_path / "there"
+
+
+def test_a_recipe_is_trained_anew_also_on_a_machine_without_the_folder_of_the_driver(tmp_path: Path) -> None:
+    given = {"cwd": str(tmp_path / "gone"), "sweep": str(tmp_path), "trust": [], "cache": "", "stages": [], "seed": 0}
+    with pytest.raises(ValueError, match="there is no manifest"):  # it came as far as the rows, of which there are none here
+        train_one(given)

@@ -7,8 +7,6 @@ ever: it finds a file that tells it to leave, which all ranks see after the same
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +22,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from moodcast.cluster import ledger as books
 from moodcast.cluster.group import group_of
 from moodcast.cluster.lockstep import agreed
+from moodcast.cluster.process import stand_in
 from moodcast.cluster.referee import DEATHS
 from moodcast.cluster.trial import last_reports, records
 
@@ -63,8 +62,7 @@ def launch(given: dict[str, Any]) -> None:
 
 def work(given: dict[str, Any]) -> None:
     """The same trial function on every rank, called by Ray Train."""
-    with contextlib.suppress(OSError):
-        os.chdir(given["cwd"])
+    stand_in(given["cwd"])
     context = ray.train.get_context()
     world, rank = context.get_world_size(), context.get_world_rank()
     device: torch.device = ray.train.torch.get_device()

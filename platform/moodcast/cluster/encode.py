@@ -13,7 +13,7 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from moodcast import cache as caches
 from moodcast.cluster import local, nodes
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
+from moodcast.cluster.process import stand_in
 from moodcast.cluster.train import heard_of, method_of, trust_of
 from moodcast.cluster.work import sides, take_weights
 from moodcast.manifest import Utterance
@@ -183,8 +184,7 @@ class ShardEncoder:
     """The run, its method in memory, and the name of what is kept of it."""
 
     def __init__(self, given: dict[str, Any]) -> None:
-        with suppress(OSError):  # on another machine it may not be there
-            os.chdir(given["cwd"])
+        stand_in(given["cwd"])
         self.root = Path(given["cache"]) if given["cache"] else None
         trust = tuple(given["trust"])
         self.run: Run = run_from_dict(given["run"], trust)

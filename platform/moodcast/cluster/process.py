@@ -1,9 +1,11 @@
-"""How a process that trains is set up: its threads, and the memory that it keeps from one step to the next."""
+"""How a process that trains is set up: where it stands, its threads, and the memory that it keeps from one step to the next."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from contextlib import suppress
 
 import torch
 
@@ -16,6 +18,12 @@ def set_up(threads: int | None) -> None:
     if threads:
         torch.set_num_threads(threads)
     keep_memory()
+
+
+def stand_in(folder: str) -> None:
+    """Go where the driver stands, because paths of a run begin there; on another machine that folder may not be there."""
+    with suppress(OSError):
+        os.chdir(folder)
 
 
 def keep_memory() -> bool:

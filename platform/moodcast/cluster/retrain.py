@@ -27,7 +27,7 @@ from moodcast.cluster import local
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
 from moodcast.cluster.ledger import Trial
-from moodcast.cluster.process import set_up
+from moodcast.cluster.process import set_up, stand_in
 from moodcast.cluster.train import Interrupted
 from moodcast.cluster.watch import counting
 from moodcast.cluster.work import inherited, provenance_of, take_weights
@@ -103,7 +103,7 @@ def answers_path(folder: Path, arm: Arm, seed: int) -> Path:
 
 def train_one(given: Mapping[str, Any]) -> None:
     """Train one run on the whole training side, and keep its bundle's answers to the test side."""
-    os.chdir(given["cwd"])
+    stand_in(given["cwd"])
     folder, trust = Path(given["sweep"]), tuple(given["trust"])
     root = Path(given["cache"]) if given["cache"] else None
     stages = [(until, seeded(run_from_dict(data, trust), given["seed"])) for until, data in given["stages"]]

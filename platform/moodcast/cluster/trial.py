@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from moodcast import config
 from moodcast.cluster import folder as files
 from moodcast.cluster import ledger as books
 from moodcast.cluster.lockstep import Lockstep
-from moodcast.cluster.process import set_up
+from moodcast.cluster.process import set_up, stand_in
 from moodcast.manifest import read_manifest
 from moodcast.run import run_from_dict
 from moodcast.step import Diverged
@@ -24,8 +22,7 @@ from moodcast.step import Diverged
 
 def run_trial(given: dict[str, Any]) -> None:
     """One trial, in a process of Ray Tune."""
-    with contextlib.suppress(OSError):
-        os.chdir(given["cwd"])
+    stand_in(given["cwd"])
     for record in records(given):
         tune.report(record)
 

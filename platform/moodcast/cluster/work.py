@@ -23,7 +23,7 @@ from moodcast import audit, bundle, metrics
 from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
-from moodcast.cluster.process import set_up
+from moodcast.cluster.process import set_up, stand_in
 from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method, find_method, method_name
 from moodcast.order import balance_weights
@@ -45,8 +45,7 @@ def work(config: dict[Any, Any]) -> None:
     folder = Path(config["folder"])
     if (folder / files.FAILURE).is_file():
         return
-    with suppress(OSError):  # on another machine it may not be there
-        os.chdir(config["cwd"])
+    stand_in(config["cwd"])
     context = ray.train.get_context()
     world, rank = context.get_world_size(), context.get_world_rank()
     try:
