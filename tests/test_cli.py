@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from moodcast.audio import fingerprint, read
 from moodcast.bundle import save
 from moodcast.cli import words
 from moodcast.methods.erm import Erm
+from moodcast.provenance import Provenance
 from moodcast.run import Run, build
 from moodcast.speech import one_thread
 from tests.typed import Command, command
@@ -272,12 +274,14 @@ def test_the_whole_chain_is_scored_beside_what_the_references_turns_would_buy(
     moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
 ) -> None:
     file = write_wav("talk.wav", speechlike(6.0))
-    (tmp_path / "talk.csv").write_text("start_s,stop_s,speaker,emotion\n0.5,2.5,anna,happy\n3.0,5.5,ben,neutral\n")
-    said = moodcast("evaluate-podcast", file, "-r", tmp_path, "--bundle", bundle, "--json", tmp_path / "scores.json", "--collar", "0.1")
+    (tmp_path / "talk.csv").write_text("start_s,stop_s,speaker,emotion\n0.5,2.5,anna,happy\n3.0,5.5,ben,neutral\n5.5,5.6,ben,Sad\n")
+    told = tmp_path / "new" / "scores.json"
+    said = moodcast("evaluate-podcast", file, "-r", tmp_path, "--bundle", bundle, "--json", told, "--collar", "0.1")
     assert said.code == 0, said.err
+    assert "small does not know these emotions of the references, and is wrong wherever they are: Sad (0.1 s)" in said.err
     assert "collar 0.1 s" in said.out
     assert "reference turns: the right number of speakers in 1 of 1" in said.out
-    found = json.loads((tmp_path / "scores.json").read_text())
+    found = json.loads(told.read_text())
     assert found["reference turns"]["rates"]["der"]["rate"] == 0.0
     assert {"der", "jer", "teer", "steer", "eder"} <= found["predicted turns"]["rates"].keys()
     assert found["predicted turns"]["conversations"][0]["errors"]["der"]["total_s"] == pytest.approx(4.5, abs=0.25)  # less the collar
@@ -313,6 +317,13 @@ def test_the_chain_is_scored_on_conversations_put_together(
     assert {one["speakers_found"] for one in found["trivial"]["conversations"]} == {1}
     none = moodcast(*words)
     assert (none.code, "--corpus" in none.err) == (2, True)
+    run = Run(method=Erm.Config(width=16, channels=4))
+    knows = save(tmp_path / "knows", build(run), run, Provenance(fingerprints=(fingerprint(read(rows[3].path)),)))
+    heard = moodcast(*words[:-1], knows, "--corpus", tmp_path / "toy.parquet")
+    assert (heard.code, "knows was trained on 1 of the recordings it would be scored on, under these or other names: u3" in heard.err) == (
+        2,
+        True,
+    )
     both = moodcast(*words, "--corpus", tmp_path / "toy.parquet", "--reference", tmp_path)
     assert (both.code, "leave out recordings" in both.err) == (2, True)
     neither = moodcast("evaluate-podcast", "--bundle", bundle)

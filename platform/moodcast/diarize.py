@@ -64,7 +64,7 @@ def read_rttm(path: str | Path, uri: str | None = None) -> list[Turn]:
     several where none was named.
     """
     by_uri: dict[str, list[Turn]] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.split()
         if not fields or fields[0] != "SPEAKER":
             continue
@@ -81,6 +81,14 @@ def read_rttm(path: str | Path, uri: str | None = None) -> list[Turn]:
     if uri is not None and uri not in by_uri:
         raise ValueError(f"{path} holds no turns of {uri!r}, only of {_some(by_uri)}")
     return mark_overlap(by_uri[uri] if uri is not None else [turn for turns in by_uri.values() for turn in turns])
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, with a byte order mark or without. Raises ValueError for another encoding."""
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
 
 
 def mark_overlap(turns: Iterable[Turn]) -> list[Turn]:

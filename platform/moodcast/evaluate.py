@@ -198,12 +198,17 @@ def refuse_trained_speakers(bundle: Bundle, rows: Sequence[Utterance], otherwise
         )
 
 
-def refuse_trained_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: Sequence[str]) -> None:
-    """Raise ValueError where the bundle was trained on one of these recordings under whatever name (same decoded samples)."""
+def refuse_trained_recordings(
+    bundle: Bundle,
+    rows: Sequence[Utterance],
+    fingerprints: Sequence[str],
+    otherwise: str = f". {ALLOW} scores it nevertheless, and says so",
+) -> None:
+    """Raise ValueError where the bundle was trained on one of these recordings, whatever its name (same samples); what else to do."""
     if shared := trained_recordings(bundle, rows, fingerprints):
         raise ValueError(
             f"{bundle.name} was trained on {len(shared)} of the recordings it would be scored on, under these or other names: "
-            f"{_some(shared)}. {ALLOW} scores it nevertheless, and says so"
+            f"{_some(shared)}{otherwise}"
         )
 
 

@@ -110,7 +110,11 @@ def test_references_come_as_json_csv_and_rttm(tmp_path: Path):
     ("name", "text", "said"),
     [
         ("x.csv", "start_s,stop_s\n0,1\n", "lacks the columns speaker"),
-        ("x.csv", "start_s,stop_s,speaker\n2,1,a\n", "row 1"),
+        ("x.csv", "start_s,stop_s,speaker\n2,1,a\n", "row 1 of .*x.csv: stop_s 1.0 lies before start_s 2.0"),
+        ("x.csv", "start_s,stop_s,speaker\n0,1,a\n-1,1,a\n", "row 2 of .*: start_s: Input should be greater than or equal to 0"),
+        ("x.csv", "start_s,stop_s,speaker\n0,1,a\n1\n", "row 2 of .* has no stop_s and no speaker"),
+        ("x.csv", "start_s,stop_s,speaker\n0,one,a\n", "row 1 of .*: could not convert string to float: 'one'"),
+        ("x.csv", 'start_s,stop_s,speaker\n0,1,"a\n1,2,b\n', "line 3: unexpected end of data"),
         ("x.txt", "words", "not .txt"),
         ("missing.json", None, "no reference"),
     ],
@@ -120,6 +124,30 @@ def test_a_reference_that_cannot_be_read_is_explained(tmp_path: Path, name: str,
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=said):
         read_reference(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "text"), [("x.csv", "start_s,stop_s,speaker\n0,1,J\u00fcrgen\n"), ("x.rttm", "J\u00fcrgen")])
+def test_a_reference_in_another_encoding_is_named(tmp_path: Path, name: str, text: str):
+    (tmp_path / name).write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=f"{name} is not UTF-8 text"):
+        read_reference(tmp_path / name)
+
+
+def test_what_is_scored_is_read_with_comments_marks_and_spans_that_meet(tmp_path: Path):
+    (tmp_path / "x.uem").write_bytes(b"\xef\xbb\xbftalk 1 0 3.5\r\n;; the rest is music\r\n\r\n007\t1  8  9\r\ntalk 1 3 4\r\n")
+    regions = conversation.read_uem(tmp_path / "x.uem")
+    assert {uri: [(part.start, part.end) for part in region] for uri, region in regions.items()} == {"talk": [(0, 4)], "007": [(8, 9)]}
+    for line in ("talk 1 0", "talk 1 zero 4", "talk 1 4 3", "talk 1 0 nan", "talk 1 -1 3"):
+        (tmp_path / "x.uem").write_text(f"talk 1 0 1\n{line}\n")
+        with pytest.raises(ValueError, match=f"x.uem, line 2: wanted .*, got '{line}'"):
+            conversation.read_uem(tmp_path / "x.uem")
+    with pytest.raises(ValueError, match=r"scored of talk begins after the end of the recording \(10.00 s\)"):
+        score(REFERENCE, REFERENCE, region=Region([Stretch(11, 12)]))
+
+
+def test_emotions_that_no_answer_can_have_are_counted():
+    strange = talk(("a", 0, 4, "happy"), ("b", 4, 8, "Sad"), ("a", 8, 9, None), ("a", 9, 9.5, "Sad"))
+    assert conversation.unanswerable([REFERENCE, strange], ("happy", "sad", "angry")) == {"Sad": 4.5}
 
 
 def test_the_number_of_speakers_is_counted():

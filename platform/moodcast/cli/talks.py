@@ -171,6 +171,9 @@ def evaluate_podcast(
         else referred_talks(files or [], reference, uem, corpus or [])
     )
     opened = load_listener(bundle)
+    if strange := conversation.unanswerable([truth for _, truth, _ in recordings], opened.classes):
+        told = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in strange.items())
+        notes = [*notes, f"{opened.name} does not know these emotions of the references, and is wrong wherever they are: {told}"]
     voices = opened_diarizer(diarizer, trust_checkpoint) or default_diarizer()
     raw_way, adapted_way = (Refinement(adapt, smooth, min_confidence) for adapt in (False, True))
     scores: dict[str, list[conversation.Score]] = {}
@@ -199,6 +202,7 @@ def evaluate_podcast(
             "diarizer": getattr(voices, "name", ""),
             "notes": notes,
         }
+        json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(dumps({**about, **data}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         show.written([json])
 
@@ -210,17 +214,17 @@ def referred_talks(
     files: Sequence[Path], reference: Path | None, uem: Path | None, corpus: Sequence[Path]
 ) -> tuple[list[Recording], list[str]]:
     """Recordings with their references. Raises ValueError, before any work, where one is missing."""
-    from pyannote.database.util import load_uem
-
     from moodcast.study import conversation
 
     if not files or reference is None:
         raise ValueError("give recordings and their --reference, or --simulate N --corpus MANIFEST to put conversations together")
     if corpus:
         raise ValueError("--corpus says whose utterances conversations are made of, with --simulate N")
-    regions = load_uem(uem) if uem else {}  # type: ignore[no-untyped-call]
+    regions = conversation.read_uem(uem) if uem else {}
     if absent := [file.stem for file in files if uem and file.stem not in regions]:
         raise ValueError(f"{uem} does not say what is scored of {absent[0]}; it has {', '.join(sorted(regions)[:12]) or 'nothing'}")
+    if gone := [str(file) for file in files if not file.is_file()]:
+        raise ValueError(f"there is no recording {gone[0]}")
     if len(files) > 1 and reference.is_file() and reference.suffix.lower() != ".rttm":
         raise ValueError(f"{reference} is the reference of one recording, but {len(files)} came; name the folder that has one for each")
     references = [conversation.find_reference(reference, file.stem) for file in files]
@@ -230,11 +234,15 @@ def referred_talks(
 def simulated_talks(
     bundle: str, corpus: Sequence[Path], split: str, num: int, seconds: float, seed: int, diarizer: str | None
 ) -> tuple[list[Recording], list[str]]:
-    """Conversations put together, and what must be said about them. Raises ValueError where the bundle was trained on their speakers."""
+    """Conversations put together, and what must be said about them.
+
+    Raises ValueError where the bundle was trained on their speakers or, whatever these are called here, on their recordings.
+    """
     from dataclasses import replace
 
     import moodcast
     from moodcast import evaluate
+    from moodcast.cache import open_waves
     from moodcast.embedded import VOICEPRINT
     from moodcast.manifest import read_manifests
     from moodcast.study.talks import SCENE, simulated
@@ -244,12 +252,15 @@ def simulated_talks(
     opened = load_listener(bundle)
     rows, _ = evaluate.scorable(opened, read_manifests(list(corpus)), split)
     evaluate.refuse_trained_speakers(opened, rows, otherwise="")
+    marks = open_waves(rows, opened.rate, max_hours=opened.run.audio.max_hours).fingerprints
+    evaluate.refuse_trained_recordings(opened, rows, marks, otherwise="")
     talks = list(simulated(rows, opened.run.labels, num, replace(SCENE, seconds=seconds), seed, opened.rate))
     people = {row.corpus_speaker for row in rows}
     many = f"{num} conversation{'' if num == 1 else 's'} of {len(people)} speakers, seed {seed}"
     notes = [f"{many}: who speaks in several of them makes intervals too narrow"]
     chosen = opened.provenance.chosen_on
-    if tuned := people & {*chosen.speakers, *chosen.groups}:
+    sounds = {row.corpus_speaker for row, mark in zip(rows, marks, strict=True) if mark in set(chosen.fingerprints)}
+    if tuned := sounds | people & {*chosen.speakers, *chosen.groups}:
         notes.append(f"epoch and temperature of the bundle were chosen on {len(tuned)} of these speakers: emotions are found too well")
     if diarizer is None and (known := people & set(moodcast.load(VOICEPRINT).provenance.speakers)):
         notes.append(f"the embedded diarizer was trained on {len(known)} of these speakers: who spoke when is found too well")

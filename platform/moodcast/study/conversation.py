@@ -15,6 +15,7 @@ answered with a status instead of an emotion counts as missed. Shapes: N convers
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,9 +28,10 @@ from pyannote.core import Annotation, Segment  # type: ignore[import-untyped]
 from pyannote.core import Timeline as Region
 from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
 from pyannote.metrics.identification import IdentificationErrorRate
+from pydantic import ValidationError
 
 from moodcast import metrics
-from moodcast.diarize import Turn, read_rttm
+from moodcast.diarize import Turn, read_rttm, read_text
 from moodcast.study import coverage
 from moodcast.study.coverage import Judged, judge, measures
 from moodcast.timeline import Segment as Row
@@ -76,8 +78,12 @@ def score(reference: Timeline, found: Timeline, region: Region | None = None, co
     """Score what was found against a reference, within `region` (all of the recording where it is None).
 
     collar_s: seconds around each reference boundary that do not count, half on either side. overlap=False leaves overlapped speech out.
+    Raises ValueError where the region lies after the end of the recording.
     """
-    scored = region if region is not None else Region([Segment(0.0, max(reference.duration_s, found.duration_s))])
+    whole = Segment(0.0, max(reference.duration_s, found.duration_s))
+    scored = region if region is not None else Region([whole])
+    if region and not region.crop(whole):
+        raise ValueError(f"what is to be scored of {reference.uri} begins after the end of the recording ({whole.end:.2f} s)")
     settings: dict[str, Any] = {"collar": collar_s, "skip_overlap": not overlap}
     said, heard = (annotation(part, lambda row: row.speaker) for part in (reference, found))
     diarization = DiarizationErrorRate(**settings)
@@ -234,6 +240,26 @@ def find_reference(place: Path, stem: str) -> Timeline:
     raise ValueError(f"{place} has no reference of {stem}; wanted {stem}.json, {stem}.csv or {stem}.rttm")
 
 
+def read_uem(path: str | Path) -> dict[str, Region]:
+    """What a UEM file (NIST RT-09) says is scored of each recording, from lines `uri channel start stop`, times in seconds.
+
+    Raises ValueError, with the line, for one that is not of that form.
+    """
+    spans: dict[str, list[Segment]] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith(";"):
+            continue
+        try:
+            start_s, stop_s = float(fields[2]), float(fields[3])
+        except (IndexError, ValueError) as error:
+            raise ValueError(f"{path}, line {number}: wanted uri channel start stop, got {line!r}") from error
+        if not 0 <= start_s < stop_s < math.inf:
+            raise ValueError(f"{path}, line {number}: wanted a start of at least 0 and a later stop, got {line!r}")
+        spans.setdefault(fields[0], []).append(Segment(start_s, stop_s))
+    return {uri: Region(parts).support() for uri, parts in spans.items()}
+
+
 def to_dict(scores: Sequence[Score]) -> dict[str, Any]:
     """Rates with intervals, and the seconds behind them, as plain data for JSON; a rate of nothing is None."""
 
@@ -254,23 +280,41 @@ def to_dict(scores: Sequence[Score]) -> dict[str, Any]:
     }
 
 
+def unanswerable(references: Iterable[Timeline], classes: Sequence[str]) -> dict[str, float]:
+    """Seconds of turns by emotion, of those that are none of the classes and so are never found."""
+    found: dict[str, float] = {}
+    for row in (row for reference in references for row in reference.segments):
+        if row.emotion is not None and row.emotion not in classes:
+            found[row.emotion] = found.get(row.emotion, 0.0) + row.duration_s
+    return found
+
+
 def turns(reference: Timeline) -> tuple[Turn, ...]:
     """The reference's turns, for answers that need no diarizer ("oracle turns")."""
     return tuple(Turn(row.speaker, row.start_s, row.stop_s, row.overlap) for row in reference.segments if row.duration_s > 0)
 
 
 def _csv_rows(path: Path) -> Iterable[Row]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
         if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
             raise ValueError(f"{path} lacks the columns {', '.join(missing)}; wanted start_s, stop_s, speaker and, where known, emotion")
         for number, record in enumerate(reader, start=1):
-            try:
-                yield Row(
-                    start_s=float(record["start_s"]),
-                    stop_s=float(record["stop_s"]),
-                    speaker=record["speaker"],
-                    emotion=record.get("emotion") or None,
-                )
-            except ValueError as error:
-                raise ValueError(f"row {number} of {path}: {str(error).splitlines()[0]}") from None
+            yield _csv_row(record, f"row {number} of {path}")
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
+
+
+def _csv_row(record: Mapping[str, str | None], where: str) -> Row:
+    cells = {name: (record.get(name) or "").strip() for name in (*COLUMNS, "emotion")}
+    if empty := [name for name in COLUMNS if not cells[name]]:
+        raise ValueError(f"{where} has no {' and no '.join(empty)}")
+    try:
+        return Row(
+            start_s=float(cells["start_s"]), stop_s=float(cells["stop_s"]), speaker=cells["speaker"], emotion=cells["emotion"] or None
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(": ".join([where, *map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])) from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
