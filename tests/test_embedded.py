@@ -152,6 +152,16 @@ def test_a_segmentation_is_asked_where_voices_tell_nobody_apart(embedded: Embedd
     assert speakers() == 2
 
 
+@pytest.mark.parametrize(("seconds", "speakers"), [(1.8, 1), (5.0, 2)])
+def test_with_a_segmentation_a_few_words_of_somebody_are_no_speaker(
+    embedded: Embedded, tone: Callable[..., Wave], seconds: float, speakers: int
+) -> None:
+    embedded.segmentation, embedded.always = ByPitch(), True
+    wave = np.concatenate([tone(20.0, hz=150), tone(seconds, hz=900), tone(20.0, hz=150)])  # min_share lies between
+    assert len({turn.speaker for turn in embedded.diarize(wave, RATE)}) == speakers
+    assert len({turn.speaker for turn in embedded.diarize(wave, RATE, num_speakers=2)}) == 2
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.4, 3.0])
 def test_silence_of_any_length_has_no_turns(seconds: float) -> None:
     assert Embedded(pitch_embedding).diarize(np.zeros(round(seconds * RATE), dtype=np.float32), RATE) == []

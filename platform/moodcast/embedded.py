@@ -45,8 +45,8 @@ class Settings:
     one speaker less than join_s apart are one.
 
     With a segmentation: windows begin every shift_s; two are heard at once where it says so with more than `together`; who speaks alone
-    for alone_s in a window is embedded, and linked to others while the mean likeness is at least `same` (linking.py); who says less than
-    least_s in all is a stray.
+    for alone_s in a window is embedded, and linked to others while the mean likeness is at least `same` (linking.py). min_share and enough_s
+    count there, too, in what is said alone.
 
     Chosen on the tune_ sets of benchmarks/diarization.py, which it does not report: `alike` and `voices.SPLIT` lie in the middle of where
     dialogues, mixtures and far talks together have least confusion; `min_share` matters little. Two settings lie elsewhere: threshold
@@ -70,7 +70,6 @@ class Settings:
     together: float = 0.5
     alone_s: float = 0.4
     same: float = 0.35
-    least_s: float = 1.0
 
 
 class Embedded:
@@ -156,10 +155,9 @@ class Embedded:
         embeddings = self._voices(wave, local, starts, step_s)
         labels = linking.linked(embeddings, local, heard, starts, at.same, *limits)
         if limits[0] == 1:
-            seconds = np.array(
-                [one.alone.sum() * at.shift_s / shape.window_s * step_s for one in local]
-            )  # each frame is in several windows
-            labels = linking.strays_joined(labels, embeddings, seconds, at.least_s)
+            once = at.shift_s / shape.window_s * step_s  # seconds of a frame that is in several windows
+            seconds = np.array([one.alone.sum() * once for one in local])
+            labels = linking.strays_joined(labels, embeddings, seconds, min(at.min_share * float(seconds.sum()), at.enough_s))
         found = linking.together(heard, local, labels, starts, voiced)
         return named(found, step_s, len(wave) / self.rate, at.join_s)
 
