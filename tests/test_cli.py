@@ -219,6 +219,9 @@ def test_analyze_goes_on_where_it_stopped_and_says_what_it_did(
     assert "1 failed" in first.err
     assert "0 analysed, 1 were in" in moodcast("analyze", good, *words).err
     assert "written" in moodcast("analyze", good, *words, "--again").out
+    (tmp_path / "out" / "blocked.vtt").mkdir(parents=True)  # so that one of the files cannot be written
+    blocked = moodcast("analyze", write_wav("blocked.wav", speechlike(2.0)), good, *words)
+    assert (blocked.code, "0 analysed, 1 were in" in blocked.err, "blocked.vtt: Is a directory" in blocked.err) == (1, True, True)
     assert "written" in moodcast("analyze", good, *words, "--speakers", "2").out  # another question
     unknown = moodcast("analyze", good, "--bundle", bundle, "--formats", "doc")
     assert (unknown.code, "textgrid" in unknown.err) == (2, True)

@@ -37,6 +37,7 @@ def moodcast(
         )
     )
     (tmp_path / "unlabelled.csv").write_text("id,path,corpus,speaker,split\na,clip.wav,toy,a,train\nb,clip.wav,toy,b,dev\n")
+    (tmp_path / "day.rttm").write_text("".join(f"SPEAKER {uri} 1 0 1 <NA> <NA> anna <NA> <NA>\n" for uri in ("morning", "evening")))
     (tmp_path / "empty").mkdir()
     run = Run(method=Erm.Config(width=16, channels=4))
     save(tmp_path / "runs" / "first" / "bundle", build(run), run)
@@ -54,6 +55,11 @@ def moodcast(
         ("analyze clip.wav --rttm notes.txt", "notes.txt holds no turns; wanted lines SPEAKER"),
         ("analyze clip.wav --rttm nothere.rttm", "error: nothere.rttm: No such file or directory"),
         ("analyze clip.wav --speakers 2 --max-speakers 3", "--speakers"),
+        ("analyze clip.wav --rttm notes.txt --speakers 2", "--rttm tells who speaks, so that nothing is asked of the number of speakers"),
+        ("analyze clip.wav --rttm clip.wav", "clip.wav is not UTF-8 text"),
+        ("analyze clip.wav --rttm day.rttm", "day.rttm holds no turns of 'clip', only of morning, evening"),
+        ("analyze clip.wav --out notes.txt/new", "nothing can be written into notes.txt/new:"),
+        ("evaluate-podcast clip.wav nothere.wav -r day.rttm", "there is no recording nothere.wav"),
         ("evaluate runs/first/bundle two.csv", "it has no splits; `moodcast prepare manifest"),
         ("evaluate runs/first/bundle two.csv --folds 3", "--folds trains a job, such as erm, and runs/first/bundle is a folder"),
         ("evaluate erm two.csv", "erm is a job and no bundle: --folds 5 trains and scores it"),

@@ -44,6 +44,16 @@ def test_rttm_is_read_by_start_time_with_overlap_marked(tmp_path: Path) -> None:
     assert diarize.read_rttm(path, uri="talk") == diarize.read_rttm(path)
 
 
+def test_of_several_recordings_the_likely_one_is_read_and_a_single_one_whatever_it_is_called(tmp_path: Path) -> None:
+    lines = [f"SPEAKER {uri} 1 0 1 <NA> <NA> {uri}_anna <NA> <NA>\n" for uri in ("monday", "tuesday")]
+    (one := tmp_path / "one.rttm").write_text(lines[0])
+    (two := tmp_path / "two.rttm").write_text("".join(lines))
+    assert [turn.speaker for turn in diarize.read_rttm(one, likely="talk")] == ["monday_anna"]
+    assert [turn.speaker for turn in diarize.read_rttm(two, likely="tuesday")] == ["tuesday_anna"]
+    with pytest.raises(ValueError, match="no turns of 'talk', only of monday, tuesday"):
+        diarize.read_rttm(two, likely="talk")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -138,6 +138,8 @@ def test_a_library_that_is_missing_is_named_with_how_to_get_it(timeline: Timelin
     with pytest.raises(ValueError, match=r"'eaf' needs no_such_library: pip install 'moodcast\[formats\]'"):
         formats.write(timeline, tmp_path / "new", "talk", formats=("json", "eaf"))
     assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="'eaf' needs no_such_library"):
+        formats.parse("json,eaf")  # before anything is heard
 
 
 def test_a_recording_is_done_when_all_its_files_were_made_by_the_same_of_what_it_is_now(timeline: Timeline, tmp_path: Path):
@@ -150,7 +152,30 @@ def test_a_recording_is_done_when_all_its_files_were_made_by_the_same_of_what_it
     assert not formats.is_done(tmp_path, "talk", (*wanted, "eaf"), sound, made_by)
     assert not formats.is_done(tmp_path, "talk", wanted, sound, {"bundle_sha256": "1" * 64})
     assert not formats.is_done(tmp_path, "talk", wanted, sound, {**made_by, "speakers": "num 2"})
-    later = (tmp_path / "talk.json").stat().st_mtime + 10
+
+
+@pytest.mark.parametrize("kind", ["csv", "audformat"])
+def test_a_file_of_an_older_analysis_is_not_taken_for_one_of_this(timeline: Timeline, kind: str, tmp_path: Path):
+    sound = tmp_path / "talk.wav"
+    sound.write_bytes(b"sound")
+    made_by = {"bundle_sha256": "0" * 64}
+    for wanted in ((kind, "json"), ("json", kind)):
+        for _ in range(2):  # also over older files
+            formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=wanted)
+            assert formats.is_done(tmp_path, "talk", wanted, sound, made_by)
+        formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=("json",))
+        assert formats.is_done(tmp_path, "talk", ("json",), sound, made_by)
+        assert not formats.is_done(tmp_path, "talk", wanted, sound, made_by)
+    (tmp_path / "talk.eaf").mkdir()
+    assert not formats.is_done(tmp_path, "talk", ("json", "eaf"), sound, made_by)
+
+
+def test_a_recording_that_is_newer_than_its_files_is_not_done(timeline: Timeline, tmp_path: Path):
+    sound = tmp_path / "talk.wav"
+    sound.write_bytes(b"sound")
+    wanted, made_by = ("json", "vtt"), {"bundle_sha256": "0" * 64}
+    formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=wanted)
+    later = (tmp_path / "talk.vtt").stat().st_mtime + 10
     os.utime(sound, (later, later))
     assert not formats.is_done(tmp_path, "talk", wanted, sound, made_by)
 

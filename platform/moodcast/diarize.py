@@ -57,11 +57,11 @@ class Given:
         return sorted(turns, key=lambda turn: (turn.start_s, turn.stop_s, turn.speaker))
 
 
-def read_rttm(path: str | Path, uri: str | None = None) -> list[Turn]:
+def read_rttm(path: str | Path, uri: str | None = None, likely: str | None = None) -> list[Turn]:
     """The SPEAKER lines of an RTTM file (NIST RT-09) as turns by start time; turns that meet another speaker are marked `overlap`.
 
-    uri: which recording, where the file holds several. Raises ValueError for a line that is not RTTM, a recording that is not there, or
-    several where none was named.
+    uri: which recording, where the file holds several; likely: the same, but a file of one recording may call it otherwise. Raises
+    ValueError for a line that is not RTTM, a recording that is not there, or several where none was named.
     """
     by_uri: dict[str, list[Turn]] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -76,7 +76,7 @@ def read_rttm(path: str | Path, uri: str | None = None) -> list[Turn]:
             raise ValueError(f"{path}, line {number}: wanted a start of at least 0 and a finite duration of at least 0, got {line!r}")
         if duration_s > 0:
             by_uri.setdefault(fields[1], []).append(Turn(speaker, start_s, start_s + duration_s))
-    if uri is None and len(by_uri) > 1:
+    if uri is None and len(by_uri) > 1 and (uri := likely) is None:
         raise ValueError(f"{path} holds turns of {len(by_uri)} recordings ({_some(by_uri)}); name one with uri")
     if uri is not None and uri not in by_uri:
         raise ValueError(f"{path} holds no turns of {uri!r}, only of {_some(by_uri)}")

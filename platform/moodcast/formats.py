@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,40 +39,42 @@ MADE_OF = "source_sha256"  # in the provenance of what is written: files of one 
 def write(timeline: Timeline, folder: str | Path, stem: str, audio: Sound | None = None, formats: Sequence[str] = DEFAULT) -> list[Path]:
     """Write the timeline as files `stem` with the suffix of each format into a folder (made where missing); their paths, in that order.
 
+    JSON comes first, so that a file older than it was made another time (`is_done`).
     audio: the sound, for the page and for what names its file; of a file, the provenance gets its SHA-256. Raises ValueError for a format
     that is not known, or whose library is missing, before anything is written.
     """
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ValueError(f"there is no format {unknown[0]!r}; known: {', '.join(FORMATS)}")
-    for name in formats:
-        if module := NEEDS.get(name):
-            _library(module, name)
+    _need(formats)
     if isinstance(audio, str) and Path(audio).is_file():
         timeline = timeline.model_copy(update={"provenance": {**timeline.provenance, MADE_OF: _digest(Path(audio))}})
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     paths = [path / (stem + SUFFIXES[name]) for name in formats]
-    for name, made in zip(formats, paths, strict=True):
+    for name, made in sorted(zip(formats, paths, strict=True), key=lambda pair: pair[0] != "json"):
         FORMATS[name](timeline, made, audio)
     return paths
 
 
 def parse(words: str) -> tuple[str, ...]:
-    """Formats from their names with commas between. Raises ValueError for none, or one that is not known."""
+    """Formats from their names with commas between. Raises ValueError for none, or one that is not known or whose library is missing."""
     names = tuple(dict.fromkeys(name.strip() for name in words.split(",") if name.strip()))
     if not names or not set(names) <= FORMATS.keys():
         raise ValueError(f"{words!r} names what is no format; wanted some of {', '.join(FORMATS)} with commas between")
+    _need(names)
     return names
 
 
 def is_done(folder: str | Path, stem: str, formats: Sequence[str], source: Path, provenance: Mapping[str, str]) -> bool:
-    """Whether all files are there and were made of this very recording, which is older, by what `provenance` says.
+    """Whether all files are there and were made, together, of this very recording, which is older, by what `provenance` says.
 
     What was made with turns that a person gave is never done: nobody noted which.
     """
     made = [path for name in formats if (path := Path(folder) / (stem + SUFFIXES[name])).exists()]
     held = Path(folder) / (stem + SUFFIXES["json"])
     if len(made) < len(formats) or not held.is_file() or held.stat().st_mtime < source.stat().st_mtime:
+        return False
+    if any(_written_ns(path) < held.stat().st_mtime_ns for path in made):
         return False
     try:
         known = Timeline.from_json(held.read_bytes()).provenance
@@ -202,6 +204,11 @@ def _tiers(timeline: Timeline) -> Iterator[tuple[str, list[tuple[float, float, s
             yield _line(speaker) + EMOTION, emotions
 
 
+def _written_ns(path: Path) -> int:
+    """When a file, or the last file of a folder, was written; 0 for an empty folder."""
+    return max((one.stat().st_mtime_ns for one in (path.iterdir() if path.is_dir() else (path,))), default=0)
+
+
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -220,6 +227,13 @@ def _cue(text: str) -> str:
 def _clock(seconds: float) -> str:
     whole = round(1000 * seconds)
     return f"{whole // 3_600_000:02d}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d}.{whole % 1000:03d}"
+
+
+def _need(formats: Iterable[str]) -> None:
+    """Raise where the library of one of the formats is missing."""
+    for name in formats:
+        if module := NEEDS.get(name):
+            _library(module, name)
 
 
 def _library(module: str, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moodcast.cli.words import Advance, fail_on, load_listener, named, options, progress, say
+from moodcast.cli.words import Advance, fail_on, load_listener, named, options, progress, refuse_place, say
 
 if TYPE_CHECKING:
     from moodcast.diarize import Diarizer
@@ -74,13 +74,15 @@ def analyze(
 
     if rttm and len(files) > 1:
         raise ValueError(f"--rttm tells who speaks in one recording, but {len(files)} came; run analyze once a recording")
-    if rttm and diarizer:
-        raise ValueError("--rttm tells who speaks, so that --diarizer has nothing to find out; leave one of them out")
-    wanted = formats.parse(kinds)
-    how = refine.Refinement(refine.ADAPT if adapt is None else adapt, smooth, min_confidence)
     asked = podcast.asked_for(speakers, min_speakers, max_speakers)
+    if rttm and (diarizer or asked):
+        what = "--diarizer has nothing to find out" if diarizer else "nothing is asked of the number of speakers"
+        raise ValueError(f"--rttm tells who speaks, so that {what}; leave one of them out")
+    wanted = formats.parse(kinds)
+    refuse_place(out)
+    how = refine.Refinement(refine.ADAPT if adapt is None else adapt, smooth, min_confidence)
     stems = named(files)
-    turns = read_rttm(rttm) if rttm else []
+    turns = read_rttm(rttm, likely=stems[0]) if rttm else []
     if rttm and not turns:
         raise ValueError(f"{rttm} holds no turns; wanted lines SPEAKER uri 1 start duration <NA> <NA> speaker <NA> <NA>")
     voices: Diarizer = Given(tuple(turns)) if rttm else opened_diarizer(diarizer, trust_checkpoint) or default_diarizer()
@@ -105,14 +107,13 @@ def analyze(
                     max_speakers=max_speakers,
                     on_segment=lambda segment, tell=advance, file=file: tell(segment.stop_s, None, f"listening to {file.name}"),
                 )
+            show.timeline(found)
+            show.written(formats.write(found, out, stem, audio=str(file), formats=wanted))
         except (ValueError, OSError) as error:
             if options.debug or len(files) == 1:
                 raise
             failed += 1
             fail_on(file, error)
-            continue
-        show.timeline(found)
-        show.written(formats.write(found, out, stem, audio=str(file), formats=wanted))
     if len(files) > 1 or skipped:
         done = len(files) - failed - skipped
         say(f"{done} analysed, {skipped} were in {out} already (--again does them anew), {failed} failed", "summary")

@@ -190,6 +190,15 @@ def named(files: Sequence[Path]) -> list[str]:
     return names
 
 
+def refuse_place(folder: Path) -> None:
+    """Raise ValueError, before hours of work, where nothing can be written into a folder, which need not be there yet."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(
+            f"nothing can be written into {folder}: {there} is {'read-only' if there.is_dir() else 'a file'}; choose another --out"
+        )
+
+
 class Advance(Protocol):
     """How a bar is moved: how much is done, of how much where that is known, and what is being done where that changes."""
 
