@@ -318,3 +318,15 @@ def test_what_is_started_again_by_itself_goes_on_or_begins(tmp_path: Path) -> No
     assert (tmp_path / "reads").is_dir()
     with pytest.raises(ValueError, match="--resume auto goes on with the run of a --name"):
         files.going_on(tmp_path, None)
+
+
+def test_a_folder_that_no_driver_has_locked_is_left_alone_however_little_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / files.MANIFEST).touch()
+    assert files.going_on(tmp_path, "mine") is None
+    assert (tmp_path / "mine" / files.MANIFEST).is_file()
+    with pytest.raises(ValueError, match="is no name for a run"):
+        files.going_on(tmp_path / "runs", "../mine")
+    (tmp_path / "empty").mkdir()
+    assert files.going_on(tmp_path, "empty") is None
+    assert not (tmp_path / "empty").exists()

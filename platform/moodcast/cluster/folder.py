@@ -43,9 +43,7 @@ def new_folder(out: Path, name: str | None, run: Run) -> Path:
     Raises ValueError where a named run exists already: going on with it must be asked for.
     """
     made_up = f"{method_name(run.method).rpartition(':')[2].lower()}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    folder = (out / (name or made_up)).absolute()
-    if folder.parent != out.absolute() or folder.name.startswith("."):
-        raise ValueError(f"{name!r} is no name for a run; wanted one word without / that does not begin with a dot")
+    folder = _named(out, name or made_up)
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -58,18 +56,27 @@ def new_folder(out: Path, name: str | None, run: Run) -> Path:
 def going_on(out: Path, name: str | None) -> Path | None:
     """The run of that name below `out` where it has begun, else None: for what is started again by itself.
 
-    A folder in which nothing was begun, because its driver died while it read the audio, is removed. Raises ValueError without a name, and
-    where that driver still reads.
+    A folder in which nothing was begun, because its driver died while it read the audio, is removed: there is its lock, or nothing at all.
+    Raises ValueError without a name, and where that driver still reads.
     """
     if not name:
         raise ValueError("--resume auto goes on with the run of a --name, where there is one; say which")
-    folder = (out / name).absolute()
+    folder = _named(out, name)
     if (folder / RUN).is_file():
         return folder
-    if folder.is_dir() and not any(path.name not in (MANIFEST, TARGET, LOCK) for path in folder.iterdir()):
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    if not there or (LOCK in there and there <= {MANIFEST, TARGET, LOCK}):
         with held(folder):
             shutil.rmtree(folder)
     return None
+
+
+def _named(out: Path, name: str) -> Path:
+    """The folder of a run below `out`. Raises ValueError for a name that leads elsewhere."""
+    folder = (out / name).absolute()
+    if folder.parent != out.absolute() or folder.name.startswith("."):
+        raise ValueError(f"{name!r} is no name for a run; wanted one word without / that does not begin with a dot")
+    return folder
 
 
 @contextmanager
