@@ -68,12 +68,12 @@ def test_the_command_exits_with_one_on_errors_and_writes_what_is_asked(moodcast:
     write_manifest([replace(row, split="train") if row.id == "s4_sad" else row for row in rows], tmp_path / "bad.jsonl")
     good = moodcast("audit", "good.parquet", "--json")
     assert (good.code, json.loads(good.out)["ok"]) == (0, True), good.err
-    bad = moodcast("audit", "bad.jsonl", "--html", "a.html", "--json", "a.json")
+    bad = moodcast("audit", "bad.jsonl", "--html", "pages/a.html", "--json", "pages/a.json")
     assert bad.code == 1, bad.err
     assert "speaker on two sides" in bad.out
     assert "1 error, 0 warnings" in bad.out
-    assert "toy/s4" in (tmp_path / "a.html").read_text()
-    row = json.loads((tmp_path / "a.json").read_text())["findings"][0]
+    assert "toy/s4" in (tmp_path / "pages/a.html").read_text()
+    row = json.loads((tmp_path / "pages/a.json").read_text())["findings"][0]
     assert set(row) == {"kind", "severity", "ids", "detail", "what_to_do"}
 
 

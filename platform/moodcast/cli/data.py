@@ -132,14 +132,10 @@ def audit(
     with progress("listening", total=len(rows), hidden=json) as advance:
         found = examine(rows, known, processes=processes, progress=advance)
     text = dumps(found.to_dict(), indent=1, ensure_ascii=False)
-    written = []
-    for path in targets[".json"]:
-        path.write_text(text + "\n", encoding="utf-8")
-        written.append(path)
-    if html or targets[".html"]:
-        for path in targets[".html"] or [Path("audit.html")]:
-            path.write_text(page.render(found, ", ".join(path.stem for path in manifests)), encoding="utf-8")
-            written.append(path)
+    written = [show.save(path, text + "\n") for path in targets[".json"]]
+    if html:
+        told = page.render(found, ", ".join(path.stem for path in manifests))
+        written += [show.save(path, told) for path in targets[".html"] or [Path("audit.html")]]
     if json and not targets[".json"]:
         print(text)
     else:

@@ -131,7 +131,7 @@ def push(
     from moodcast import hub
     from moodcast.cli import show
 
-    show.places([hub.push(bundle, target, private=not public, license_name=licence)])
+    show.written([hub.push(bundle, target, private=not public, license_name=licence)])
 
 
 def pull(

@@ -134,8 +134,7 @@ def report_files(found: Report, data: Path | None, page: Path | None) -> list[Pa
     from moodcast import report as pages
 
     if data:
-        data.parent.mkdir(parents=True, exist_ok=True)
-        data.write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        save(data, json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     if page:
         pages.write(found, page)
     return [path for path in (data, page) if path]
@@ -282,15 +281,16 @@ def fit(folder: Path, bundle: Path, views: Sequence[str]) -> None:
         console().print(Text(f"{what}: {where}"), soft_wrap=True)
 
 
-def written(paths: Sequence[Path]) -> None:
-    """Where the files are."""
-    for path in paths:
-        console().print(Text(f"written: {path}"), soft_wrap=True)
+def save(path: Path, text: str) -> Path:
+    """Write a file, and its folder where that is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
-def places(where: Sequence[str]) -> None:
-    """Where something is that need not be a file here."""
-    for place in where:
+def written(places: Sequence[Path | str]) -> None:
+    """Where the files are, or what is no file here."""
+    for place in places:
         console().print(Text(f"written: {place}"), soft_wrap=True)
 
 

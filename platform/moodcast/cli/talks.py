@@ -203,9 +203,7 @@ def evaluate_podcast(
             "diarizer": getattr(voices, "name", ""),
             "notes": notes,
         }
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(dumps({**about, **data}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        show.written([json])
+        show.written([show.save(json, dumps({**about, **data}, indent=1, ensure_ascii=False) + "\n")])
 
 
 Recording = tuple[Callable[[], Any], "Timeline", Any]  # what opens the sound, the truth about it, and the region that is scored

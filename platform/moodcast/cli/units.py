@@ -64,13 +64,9 @@ def units(
     with where, progress("comparing", total=None):
         found = phonetics.examine(heard, names, number, seed, cluster)
     found["frames"] = what
-    html.parent.mkdir(parents=True, exist_ok=True)
-    html.write_text(units_page.render(found), encoding="utf-8")
-    written = [html]
+    written = [show.save(html, units_page.render(found))]
     if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        written.append(json)
+        written.append(show.save(json, dumps(found, indent=1, ensure_ascii=False) + "\n"))
     for said in units_page.verdicts(found):
         console().print(said, markup=False)
     show.written(written)
