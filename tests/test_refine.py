@@ -156,7 +156,7 @@ def test_all_of_it_in_order_with_its_provenance() -> None:
     assert refined(talk(*rows), Refinement(adapt=False, smooth="median:5")).provenance["smooth"] == "median:5"
 
 
-@pytest.mark.parametrize("smooth", ["median", "median:2", "median:4", "median:1", "mean:3", "median:-3", "median:x"])
+@pytest.mark.parametrize("smooth", ["median", "median:2", "median:4", "median:1", "mean:3", "median:-3", "median:x", "median:101"])
 def test_smoothing_that_is_not_known_is_refused(smooth: str) -> None:
     with pytest.raises(ValueError, match="wanted median:N"):
         Refinement(smooth=smooth)

@@ -26,13 +26,15 @@ from moodcast.timeline import Adaptation, Segment, Timeline
 Floats = NDArray[np.float64]
 ANSWERED = ("ok", "low_confidence")
 ADAPT = False  # by default; docs/log.md says why
+WIDEST = 99  # neighbours that a median is taken of: whoever asks a service for more asks for all of its memory
 
 
 @dataclass(frozen=True)
 class Refinement:
     """What is done to raw answers.
 
-    smooth: "" or "median:N", N odd; min_confidence in [0, 1], None for what the bundle asks for; cooled: the bundle's `Calibration.cooled`.
+    smooth: "" or "median:N", N odd, 3 to WIDEST; min_confidence in [0, 1], None for what the bundle asks for; cooled: the bundle's
+    `Calibration.cooled`.
 
     Raises ValueError for anything else.
     """
@@ -44,7 +46,7 @@ class Refinement:
 
     def __post_init__(self) -> None:
         if self.smooth and not _width(self.smooth):
-            raise ValueError(f"smoothing {self.smooth!r} is not known; wanted median:N with N odd and at least 3, for example median:3")
+            raise ValueError(f"smoothing {self.smooth!r} is not known; wanted median:N with N odd, 3 to {WIDEST}, for example median:3")
         if not 0.0 <= (self.min_confidence or 0.0) <= 1.0:
             raise ValueError(f"a confidence lies between 0 and 1, got min_confidence={self.min_confidence}")
 
@@ -137,7 +139,7 @@ def _width(smooth: str) -> int:
     """The N of "median:N"; 0 for anything else."""
     kind, _, number = smooth.partition(":")
     width = int(number) if number.isdecimal() else 0
-    return width if kind == "median" and width >= 3 and width % 2 else 0
+    return width if kind == "median" and 3 <= width <= WIDEST and width % 2 else 0
 
 
 def _medians(values: Floats, width: int) -> Floats:

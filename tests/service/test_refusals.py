@@ -12,7 +12,13 @@ from tests.service.asking import Told, ask, lines_of, post, refused
 
 
 @pytest.mark.parametrize(
-    ("query", "word"), [("smooth=mean:3", "median:N"), ("min_confidence=7", "between 0 and 1"), ("adapt=perhaps", "adapt")]
+    ("query", "word"),
+    [
+        ("smooth=mean:3", "median:N"),
+        ("smooth=median:99999999999", "3 to 99"),  # as many rows would be made of them
+        ("min_confidence=7", "between 0 and 1"),
+        ("adapt=perhaps", "adapt"),
+    ],
 )
 def test_what_cannot_be_done_to_answers_is_refused(sound: bytes, query: str, word: str) -> None:
     refused(post(sound, f"?{query}"), 422, "bad_option", word)
