@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from moodcast import __version__
 from moodcast.answer import Answer
 from moodcast.diarize import Turn
+from moodcast.refine import Refinement, refined
+from moodcast.service import api, ndjson
 from moodcast.service.api import About, build_app
 from moodcast.service.settings import Settings
 from moodcast.timeline import Timeline
@@ -128,6 +131,23 @@ def test_a_stream_says_at_its_end_what_changed_when_all_was_known(longer: bytes)
     assert Timeline.from_json(json.dumps({**head, "segments": segments, "adaptation": rows[-1:]})) == whole
     assert whole.adaptation[0].mixed > 0
     assert whole.provenance["adapt"] == "speaker"
+
+
+@pytest.mark.parametrize("query", ["?adapt=true", "?adapt=true&stream=true"])
+def test_what_is_done_to_all_answers_of_one_does_not_keep_others_waiting(
+    longer: bytes, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where: list[threading.Thread] = []
+
+    def seen(timeline: Timeline, how: Refinement) -> Timeline:
+        where.append(threading.current_thread())
+        return refined(timeline, how)
+
+    for module in (api, ndjson):
+        monkeypatch.setattr(module, "refined", seen)
+    assert post(longer, query, backend=Biased(ALTERNATING)).status_code == 200
+    assert len(where) == 1
+    assert where[0] is not threading.main_thread()  # in which the loop runs
 
 
 def test_nobody_speaking_gives_an_empty_timeline(sound: bytes) -> None:

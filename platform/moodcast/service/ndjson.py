@@ -11,6 +11,7 @@ The last line is always "end" or "error": a stream without it was cut.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -38,7 +39,8 @@ async def lines(head: Timeline, segments: AsyncIterator[Segment], how: Refinemen
             raw.append(segment)
             yield line("segment", withheld(segment, how.min_confidence or 0.0).model_dump(mode="json"))
             count += 1
-        final = refined(head.model_copy(update={"segments": tuple(raw)}), how)
+        whole = head.model_copy(update={"segments": tuple(raw)})
+        final = await asyncio.to_thread(refined, whole, how)  # seconds for hours of talk, in which others are answered
         for index, (before, after) in enumerate(zip(raw, final.segments, strict=True)):
             if withheld(before, how.min_confidence or 0.0) != after:
                 yield line("revision", {"index": index, "segment": after.model_dump(mode="json")})
