@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from moodcast.metrics import HIGHER_IS_BETTER, Interval
 from moodcast.page import TEMPLATES, colours_of, shade
-from moodcast.scores import Report, Scores
+from moodcast.scores import Report, Scores, number, signed
 
 CURVE = 220  # side of a reliability plot, pixels
 
@@ -86,20 +86,6 @@ def reliability(part: Scores) -> dict[str, Any]:
 def score(interval: Interval) -> str:
     """In percent with its interval; a dash where it cannot be had."""
     return str(interval) if math.isfinite(interval.value) else "–"
-
-
-def signed(interval: Interval) -> str:
-    """A difference in percent points with its signs.
-
-    >>> signed(Interval(0.05, -0.01, 0.11))
-    '+5.0 [-1.0, +11.0]'
-    """
-    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]" if math.isfinite(interval.value) else "–"
-
-
-def number(interval: Interval) -> str:
-    """As it is, with its interval."""
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]" if math.isfinite(interval.value) else "–"
 
 
 def bar(interval: Interval) -> Markup:

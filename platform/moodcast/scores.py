@@ -246,7 +246,7 @@ def guard_line(uar: Interval, baselines: Sequence[Beside], pool: Floats, flags: 
     if rivals:
         best = max(rivals, key=lambda each: each.uar.value)
         above = best.above.value >= 0
-        parts.append(f"above {best.name} by {_signed(best.above)}" if above else f"BELOW {best.name} by {_turned(best.above)}")
+        parts.append(f"above {best.name} by {signed(best.above)}" if above else f"BELOW {best.name} by {_turned(best.above)}")
         if not best.above.low > 0:
             parts.append("NOT CLEARLY BETTER THAN THAT")
     if any(each.name == "speaker's name" and each.uar.value > uar.value for each in baselines):
@@ -305,6 +305,20 @@ def difference(ours: Answers, theirs: Answers) -> Difference:
     return Difference(**paired, ece=metrics.paired_bootstrap(metrics.calibration_error, sure, unsure))
 
 
+def signed(interval: Interval) -> str:
+    """A difference in percent points with its signs.
+
+    >>> signed(Interval(0.05, -0.01, 0.11))
+    '+5.0 [-1.0, +11.0]'
+    """
+    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]" if math.isfinite(interval.value) else "–"
+
+
+def number(interval: Interval) -> str:
+    """As it is, with its interval."""
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]" if math.isfinite(interval.value) else "–"
+
+
 def _beside(answers: Answers, counts: Floats, baseline: Baseline) -> Beside:
     theirs = _counts(answers, baseline.guess)
     own = {name: metrics.speaker_bootstrap(score, theirs) for name, score in metrics.SCORES.items()}
@@ -335,10 +349,6 @@ def _percent(interval: Interval) -> str:
 
 def _turned(interval: Interval) -> Interval:
     return Interval(-interval.value, -interval.high, -interval.low)
-
-
-def _signed(interval: Interval) -> str:
-    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
 def _plain(value: Any) -> Any:

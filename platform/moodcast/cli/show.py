@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from moodcast.answer import Answer
     from moodcast.audit import Audit
     from moodcast.manifest import Utterance
-    from moodcast.metrics import Interval
     from moodcast.run import Run
     from moodcast.scores import Report
     from moodcast.study.conversation import Score as ConversationScore
@@ -100,6 +99,8 @@ def fields(run: Run) -> None:
 
 def report(found: Report) -> None:
     """Scores with intervals beside what trivial baselines get, guard lines, then the confusion of the whole."""
+    from moodcast.scores import number, signed
+
     table = Table(title=f"{found.bundle} on split {found.split}; in %, with 95 % speaker intervals", title_justify="left")
     table.add_column("slice")
     besides = [beside.name for beside in found.slices[0].baselines]
@@ -138,16 +139,6 @@ def report_files(found: Report, data: Path | None, page: Path | None) -> list[Pa
     if page:
         pages.write(found, page)
     return [path for path in (data, page) if path]
-
-
-def signed(interval: Interval) -> str:
-    """A difference in percent points."""
-    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
-
-
-def number(interval: Interval) -> str:
-    """A score that is no percentage."""
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:
@@ -217,6 +208,7 @@ class Answers:
 
 def conversations(scores: Mapping[str, Sequence[ConversationScore]], collar_s: float, overlap: bool) -> None:
     """Error rates of conversations, a column for each kind of turns; how many speakers were found; accuracy by confidence."""
+    from moodcast.scores import number
     from moodcast.study.conversation import count_error, pooled
     from moodcast.study.coverage import curve
 
