@@ -123,6 +123,17 @@ def test_one_row_is_in_memory_at_a_time(rows: list[Utterance], tmp_path: Path, d
     assert set(ahead) == {0}
 
 
+def test_what_is_kept_is_for_whoever_the_umask_lets_read_it(rows: list[Utterance], tmp_path: Path) -> None:
+    before = os.umask(0o027)  # the group reads, others do not
+    try:
+        store = open_waves(rows, RATE, tmp_path)
+        open_arrays("ab" * 32, tmp_path).put("00ff", np.zeros(2, dtype=np.float32))
+    finally:
+        os.umask(before)
+    (array,) = (tmp_path / "features").rglob("*.npy")
+    assert [f"{path.stat().st_mode & 0o777:o}" for path in (store.folder, store.folder / "waves.f32", array)] == ["750", "640", "640"]
+
+
 def test_the_cache_lies_where_the_environment_says(rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOODCAST_CACHE", str(tmp_path / "elsewhere"))
     assert open_waves(rows[:2], RATE).folder.parent.parent == tmp_path / "elsewhere"

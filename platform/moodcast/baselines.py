@@ -8,8 +8,6 @@ T frames, L samples.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +19,7 @@ from sklearn.model_selection import KFold  # type: ignore[import-untyped]
 from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
 from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 
-from moodcast.cache import WaveStore
+from moodcast.cache import WaveStore, write_array
 from moodcast.features import mel_filters
 from moodcast.scores import Baseline
 
@@ -76,10 +74,7 @@ def statistics_of(store: WaveStore, progress: Callable[[int, int], None] | None 
         if progress is not None:
             progress(i + 1, len(store))
     found = np.stack(rows)
-    store.folder.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=store.folder, suffix=".npy", delete=False) as file:
-        np.save(file, found)
-    os.replace(file.name, kept)
+    write_array(kept, found)
     return found
 
 

@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -24,6 +25,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,21 +106,24 @@ class ArrayStore:
 
     def put(self, name: str, array: NDArray[np.float32]) -> None:
         """Store an array; where another process was faster, with the same array, either stays."""
-        path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        handle, temporary = tempfile.mkstemp(prefix=".unfinished-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(buffer.getbuffer())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_array(self._path(name), array)
 
     def _path(self, name: str) -> Path:
         return self.folder / name[:2] / f"{name}.npy"
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """An array as a .npy file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    temporary = _unfinished(path.parent)
+    try:
+        temporary.write_bytes(buffer.getbuffer())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def open_arrays(kind: str, root: Path | None = None) -> ArrayStore:
@@ -198,7 +203,8 @@ def _write(
     """Decode a shard; of each row that cannot be read an error, and where there is one nothing is kept."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _tidy(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    temporary = _unfinished(folder.parent)
+    temporary.mkdir()
     try:
         lengths: list[int] = []
         fingerprints: list[str] = []
@@ -226,6 +232,11 @@ def _write(
         return []
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unfinished(parent: Path) -> Path:
+    """A new name. What `tempfile` makes is its owner's alone, and others are to read what is in a shared cache, as their umask has it."""
+    return parent / f".unfinished-{secrets.token_hex(8)}"
 
 
 def _tidy(parent: Path) -> None:
