@@ -100,6 +100,8 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(
         export, "log_mel_by_convolution", lambda *parts: tuple(part * 0.97 if i == 0 else part for i, part in enumerate(real(*parts)))
     )
+    with pytest.raises(ValueError, match=f"{tmp_path} is a folder; wanted the name of a file in it"):
+        export.to_onnx(bundle, tmp_path)
     with pytest.raises(ValueError, match="answers otherwise"):
         export.to_onnx(bundle, tmp_path / "b.onnx")
     assert not (tmp_path / "b.onnx").exists()

@@ -66,6 +66,13 @@ def test_a_bundle_comes_back_from_a_folder_as_it_went(bundle: Path, pushed: Path
     np.testing.assert_array_equal(load(back).predict((wave, 16_000)).emotion, load(bundle).predict((wave, 16_000)).emotion)
 
 
+def test_folders_made_of_a_bundle_are_open_to_whom_new_folders_are(pushed: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    wanted = (tmp_path / "new").stat().st_mode
+    assert pushed.stat().st_mode == wanted
+    assert hub.pull(str(pushed), tmp_path / "pulled").stat().st_mode == wanted
+
+
 def test_paths_of_this_machine_do_not_travel(tmp_path: Path) -> None:
     home = tmp_path / "ann" / "secret"
     augment = Augment(noise=Noise(folder=str(home / "noise")), room=Room(folder="recordings/rooms"))
@@ -160,7 +167,7 @@ def test_what_was_edited_on_its_way_is_refused_and_not_kept(pushed: Path, tmp_pa
         config = json.loads((pushed / "config.json").read_text())
         config["moodcast"]["scores"]["test"]["slices"][0]["uar"]["value"] = 0.99
         (pushed / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="SHA-256 differs"):
+    with pytest.raises(ValueError, match=f"^{pushed}: .*SHA-256 differs"):
         hub.pull(str(pushed), tmp_path / "back")
     assert not (tmp_path / "back").exists()
     assert not list(tmp_path.glob(".back*"))
@@ -169,6 +176,7 @@ def test_what_was_edited_on_its_way_is_refused_and_not_kept(pushed: Path, tmp_pa
 def test_a_bundle_other_than_the_one_wanted_is_refused(bundle: Path, pushed: Path, tmp_path: Path) -> None:
     sha256 = load(bundle).sha256
     assert hub.pull(str(pushed), tmp_path / "right", sha256=sha256[:12]).is_dir()
+    assert hub.pull(str(pushed), tmp_path / "right", sha256=sha256.upper()).is_dir()
     with pytest.raises(ValueError, match="nothing was kept"):
         hub.pull(str(pushed), tmp_path / "wrong", sha256="0" * 64)
     assert not (tmp_path / "wrong").exists()

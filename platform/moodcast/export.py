@@ -48,6 +48,8 @@ def to_onnx(bundle: Bundle, path: str | Path) -> Path:
     import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
 
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; wanted the name of a file in it, for example {path / 'model.onnx'}")
     graph = Graph(bundle).eval()  # else the exporter leaves the method in training mode
     length_s = bundle.run.chunks.length_s
     example = collate(_waves(bundle, (2.3 * length_s, 1.2 * length_s, 0.4 * length_s)), bundle.run.chunks, bundle.rate)

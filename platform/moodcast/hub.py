@@ -53,7 +53,8 @@ def push(
     """
     if not is_local(target) and not HUB_NAME.fullmatch(target):
         raise ValueError(f"{target!r} is neither a hub's owner/name nor a local folder; write ./name for a folder here")
-    with tempfile.TemporaryDirectory(prefix="moodcast-push-") as folder:
+    with tempfile.TemporaryDirectory(prefix="moodcast-push-") as place:
+        folder = Path(place) / "bundle"  # a temporary folder is its owner's alone, and would stay so where it is moved
         made = export(source, folder, license_name=license_name, trust=trust, name=target.rpartition("/")[2])
         if is_local(target):
             return str(_into_place(made, Path(target).expanduser(), known=CONFIG))
@@ -83,10 +84,11 @@ def pull(
     into = Path(into)
     if into.exists() and not (into / bundles.SETTINGS).is_file():
         raise ValueError(f"{into} is there and is no bundle; choose another folder")
+    sha256 = sha256 if sha256 is None else sha256.lower()
     if sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
         raise ValueError(f"sha256 {sha256!r}: wanted at least 8 of its hexadecimal digits")
     if is_local(source):
-        return _unpacked(Path(source).expanduser(), into, sha256, trust)
+        return _unpacked(Path(source).expanduser(), into, sha256, trust, source)
     if not HUB_NAME.fullmatch(source):
         raise ValueError(f"{source!r} is neither a hub's owner/name nor a local folder")
     from huggingface_hub import snapshot_download
@@ -95,7 +97,7 @@ def pull(
     with tempfile.TemporaryDirectory(prefix="moodcast-pull-") as folder:
         with _explained(source):
             snapshot_download(source, revision=revision, local_dir=folder, allow_patterns=wanted, endpoint=endpoint)
-        return _unpacked(Path(folder), into, sha256, trust)
+        return _unpacked(Path(folder), into, sha256, trust, source)
 
 
 def export(
@@ -248,8 +250,8 @@ def _without_header(text: str) -> str:
     return re.sub(r"\A---\n.*?\n---\n+", "", text, flags=re.DOTALL)
 
 
-def _unpacked(source: Path, into: Path, sha256: str | None, trust: tuple[str, ...]) -> Path:
-    """A folder in the Hugging Face form as a bundle, which takes its place only when it could be opened."""
+def _unpacked(source: Path, into: Path, sha256: str | None, trust: tuple[str, ...], name: str) -> Path:
+    """A folder in the Hugging Face form, which people know by `name`, as a bundle, which takes its place only when it could be opened."""
     if not (source / CONFIG).is_file() or not (source / MODEL).is_file():
         raise ValueError(f"{source} is no moodcast bundle in the Hugging Face form: wanted {CONFIG} and {MODEL}")
     if (source / CONFIG).stat().st_size > bundles.MAX_SETTINGS_BYTES:
@@ -270,7 +272,10 @@ def _unpacked(source: Path, into: Path, sha256: str | None, trust: tuple[str, ..
         if (source / CARD).is_file():
             shutil.copyfile(source / CARD, folder / bundles.CARD)
         write_files(folder, read_files(source, settings.get("files", {})))
-        bundles.load(folder, trust)
+        try:
+            bundles.load(folder, trust)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(folder), name)) from error
         return _into_place(folder, into, known=bundles.SETTINGS)
 
 
