@@ -322,7 +322,6 @@ def test_a_long_turn_stays_one_segment_whose_chunks_cover_it(bundle: Bundle) -> 
     (row,) = podcast.timeline((noise(duration), RATE), bundle, Given((Turn("A", 0.0, duration, speech=1.0),))).segments
     assert row.duration_s == pytest.approx(duration, abs=1e-3)
     assert sum(row.emotions.values()) == pytest.approx(1.0, abs=1e-4)
-    if row.chunks:
-        assert row.chunks[0].start_s == 0.0
-        assert row.chunks[-1].stop_s == pytest.approx(duration, abs=2e-3)
-        assert all(b.start_s <= a.stop_s + 1e-3 for a, b in zip(row.chunks, row.chunks[1:], strict=False))
+    assert row.chunks[0].start_s == 0.0
+    assert row.chunks[-1].stop_s == pytest.approx(duration, abs=2e-3)
+    assert all(b.start_s <= a.stop_s + 1e-3 for a, b in zip(row.chunks, row.chunks[1:], strict=False))
