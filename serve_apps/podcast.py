@@ -27,6 +27,7 @@ from ray.exceptions import RayActorError
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
+from moodcast import segmentation
 from moodcast.answer import Answer
 from moodcast.bundle import load
 from moodcast.cluster.serve import keep_replica_on_loopback, stay_on_loopback
@@ -98,7 +99,7 @@ class Diarizer:
     def __init__(self, settings: Settings) -> None:
         keep_replica_on_loopback()
         torch.set_num_threads(settings.torch_threads)
-        self.diarizer: AnyDiarizer = Embedded.of(load(settings.voiceprint))
+        self.diarizer: AnyDiarizer = Embedded.of(load(settings.voiceprint), segmentation=segmentation.load())
         if settings.diarizer:
             self.diarizer = checked(open_diarizer(settings.diarizer, trust_checkpoint=settings.trust_checkpoint))
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diarizer")

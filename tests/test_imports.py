@@ -68,7 +68,7 @@ MAY: dict[str, set[str]] = {
     "cli": EVERYTHING | {"cluster", "moodcast"},
     "jobs": FLOOR | {"study", "methods", "adapting", "method", "nn", "run", "cluster", "augment", "features", "segmentation", "speech"},
     "serve_apps": FLOOR
-    | {"answer", "bundle", "podcast", "diarize", "embedded", "pipelines", "transcribe", "timeline", "service", "cluster"},
+    | {"answer", "bundle", "podcast", "diarize", "embedded", "segmentation", "pipelines", "transcribe", "timeline", "service", "cluster"},
     "tune_spaces": set(),
 }
 # Arrows against the stream, allowed only inside a function (or for type checkers): the two doors that a user knows.

@@ -28,6 +28,21 @@ def test_an_alarm_that_ray_set_at_sigterm_does_not_abort_the_clean_end() -> None
         signal.signal(signal.SIGALRM, before)
 
 
+def test_what_a_script_started_in_the_background_ends_at_sigterm_though_it_ignores_ctrl_c() -> None:
+    def terminated() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell without job control starts `moodcast serve &`
+    try:
+        with pytest.raises(KeyboardInterrupt), local.interruptible():
+            terminated()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_afterwards_both_signals_have_the_handlers_of_before() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with local.interruptible():

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from moodcast import audio, bundle, podcast
+from moodcast import audio, bundle, podcast, segmentation
 from moodcast.embedded import Embedded
 from moodcast.timeline import Timeline
 from tests.cluster.listeners import addresses, beyond_loopback, descendants
@@ -50,7 +50,7 @@ def url(bundles: dict[str, Path]) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def in_process(bundles: dict[str, Path]) -> Any:
     emotion, voices = bundle.load(bundles["emotion"]), bundle.load(bundles["voices"])
-    diarizer = Embedded.of(voices)
+    diarizer = Embedded.of(voices, segmentation=segmentation.load())  # as `default_diarizer` has it
     return lambda sound, **options: podcast.timeline(sound, emotion, diarizer, **options)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from moodcast import segmentation
 from moodcast.cluster import serve as serving
 from tests.cluster.listeners import beyond_loopback
 from tests.footprint import footprint
@@ -45,7 +46,7 @@ def test_a_serving_command_answers_on_loopback_alone_and_stops_cleanly(
         with (
             log.open("w") as out,
             subprocess.Popen(
-                words, cwd=ours.temp, env=environment, stdout=out, stderr=subprocess.STDOUT, preexec_fn=at_a_terminal
+                words, cwd=ours.temp, env=environment, stdout=out, stderr=subprocess.STDOUT, preexec_fn=STARTED[stop]
             ) as process,
         ):
             try:
@@ -70,13 +71,22 @@ def at_a_terminal() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def in_the_background() -> None:
+    """As a script starts a server, `moodcast serve &`: it must still end at SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+STARTED = {signal.SIGINT: at_a_terminal, signal.SIGTERM: in_the_background}
+
+
 def check_answers(url: str, conversation: bytes, own: bool) -> None:
     """The service answers, by the settings of the environment or of the command."""
     response = httpx.post(url, content=conversation, timeout=60)
     assert response.status_code == 200, response.text
     found = response.json()
     assert found["segments"]
-    assert found["provenance"]["diarizer"].startswith("pyannote/tiny/" if own else "embedded/")
+    diarizer = found["provenance"]["diarizer"]
+    assert diarizer.startswith("pyannote/tiny/") if own else "|" in diarizer and diarizer.split("|")[1] == segmentation.load().name
     assert found["provenance"].get("transcriber", "").startswith("ctc/" if own else "")
     assert any(row["overlap"] for row in found["segments"]) == any(row["text"] for row in found["segments"]) == own
     assert httpx.post(url, content=bytes(5_000_001), timeout=60).status_code == 413
@@ -98,6 +108,8 @@ def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path, word: 
 
 def test_a_taken_port_and_a_missing_bundle_are_said_before_ray_starts() -> None:
     with pytest.raises(ValueError, match=r"nowhere is not a bundle"), serving.running(port=serving.free_port(), bundle="nowhere"):
+        pytest.fail("it served")
+    with pytest.raises(ValueError, match="--host 300.1.1.1 is no address of this machine"), serving.running(host="300.1.1.1"):
         pytest.fail("it served")
     settings = {"diarizer": "owner/pipeline", "port": serving.free_port()}
     with pytest.raises(ValueError, match="MOODCAST_TRUST_CHECKPOINT=true"), serving.running(**settings):

@@ -154,4 +154,5 @@ def test_a_bad_option_is_refused_before_the_body_is_read() -> None:
 
 def test_an_unknown_page_is_a_refusal_of_the_same_form() -> None:
     refused(ask(Told(), "GET", "/nothing"), 404, "no_such_route", "/nothing")
-    refused(ask(Told(), "GET", "/v1/timeline"), 405, "no_such_route")
+    refused(wrong := ask(Told(), "GET", "/v1/timeline"), 405, "no_such_route")
+    assert wrong.headers["allow"] == "POST"

@@ -76,6 +76,8 @@ def interruptible() -> Iterator[None]:
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
     signal.alarm(0)  # Ray's handler, where it was the first to be called, has set one that aborts the process: too soon for a clean end
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # what a script starts in the background ignores Ctrl-C, but not this
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.raise_signal(signal.SIGINT)
 
 

@@ -241,4 +241,5 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
 async def _no_such_page(request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = f"{request.method} {request.url.path}: {getattr(error, 'detail', 'not possible')}"
-    return JSONResponse(ServiceError(status, "no_such_route", message, "see /docs").body(), status_code=status)
+    refusal = ServiceError(status, "no_such_route", message, "see /docs")
+    return JSONResponse(refusal.body(), status_code=status, headers=getattr(error, "headers", None))  # 405 says what is allowed
