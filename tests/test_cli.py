@@ -183,6 +183,21 @@ def test_one_bad_file_does_not_stop_the_rest(moodcast: Command, bundle: Path, wr
     assert ["error" in json.loads(line) for line in lines] == [False, True, False]
 
 
+def test_predict_says_where_there_is_nothing_to_hear(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable
+) -> None:
+    voice = speechlike(1.0)
+    files = [write_wav("voice.wav", voice), write_wav("short.wav", voice[:1600]), write_wav("quiet.wav", 0 * voice)]
+    for option in ("--json", "--same-speaker"):
+        said = moodcast("predict", "--bundle", bundle, option, *files)
+        assert said.code == 0, said.err
+        notes = [line for line in said.err.splitlines() if line.startswith("note: ")]
+        assert [line.partition(": its emotion means nothing")[0] for line in notes] == [
+            f"note: {files[1]}: too short",
+            f"note: {files[2]}: silence",
+        ]
+
+
 def test_predict_takes_the_bundle_that_ships(moodcast: Command, write_wav: Callable[..., Path], speechlike: Callable) -> None:
     said = moodcast("predict", "--json", write_wav("voice.wav", speechlike(2.0)))
     assert said.code == 0

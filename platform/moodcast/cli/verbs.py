@@ -111,7 +111,9 @@ def predict(
     ] = False,
 ) -> None:
     """Name the emotion of each recording (one speaker each; for conversations see `analyze`)."""
+    from moodcast import audio
     from moodcast.cli import show
+    from moodcast.status import status_of
 
     opened = load_listener(bundle)
     table = show.Answers(opened.classes, as_json=json)
@@ -120,7 +122,10 @@ def predict(
     with progress("listening", total=len(files), hidden=json) as advance:
         for number, file in enumerate(files, start=1):
             try:
-                answered.append((file, opened.predict(file)))
+                wave = audio.read(file, rate=opened.rate, max_hours=opened.run.audio.max_hours)
+                answered.append((file, opened.predict((wave, opened.rate))))
+                if (status := status_of(wave, opened.rate)) != "ok":
+                    say(f"{file}: {status.replace('_', ' ')}: its emotion means nothing, and `analyze` would give it none", "note")
                 if not same_speaker:
                     table.add(*answered[-1])
             except (ValueError, OSError) as error:
