@@ -232,12 +232,24 @@ def test_models_of_several_seeds_count_like_more_folds(rows: list[Utterance], ca
 def test_a_rival_has_the_same_budget_and_rows_and_a_field_less(whole: Ledger) -> None:
     folder = sweep.rival_of(whole.folder, space, ["method.dropout=0"])
     assert sweep.rival_of(whole.folder, space, ["method.dropout=0"]) == folder, "a second call goes on with it"
+    assert sweep.rival_of(whole.folder, space, ["method.dropout=0.0"]) == folder, "the same field at the same value"
     ours, theirs = whole.settings, Ledger(folder).settings
     same = ("trials", "searcher", "scheduler", "folds", "seeds", "seed", "grace", "factor", "epochs", "rows_sha256", "test_sha256")
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
     assert (theirs["fixed"], theirs["fields"]) == ({"method.dropout": 0.0}, ["train.lr"])
     with pytest.raises(ValueError, match="train.lrr is not searched by .* Did you mean 'train.lr'"):
         sweep.rival_of(whole.folder, space, ["train.lrr=1"])
+
+
+def test_rivals_in_fields_of_one_last_name_are_two(rows: list[Utterance], tmp_path: Path) -> None:
+    names = ("augment.gain.share", "augment.crop.share")
+
+    def both(trial: Any) -> dict[str, Any]:
+        return {name: trial.suggest_float(name, 0.0, 0.5) for name in names} | space(trial)
+
+    folder = sweep.begin(RUN, both, "tiny", rows, tmp_path / "sweep", sweep.Plan(folds=2))
+    fixed = [Ledger(sweep.rival_of(folder, both, [f"{name}=0"])).settings["fixed"] for name in names]
+    assert fixed == [{name: 0.0} for name in names]
 
 
 def test_a_frozen_encoder_is_heard_once_for_all_trials(rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,16 +167,16 @@ def rival_of(out: Path, space: search.Space, words: Sequence[str]) -> Path:
     searched = ledger.settings["fields"]
     if strange := [path for path in changes if path not in searched]:
         raise ValueError(f"{strange[0]} is not searched by {out}, so fixing it makes no rival.{config.suggest(strange[0], searched)}")
-    slug = "-".join(f"{path.rpartition('.')[2]}-{value}" for path, value in sorted(changes.items()))
-    folder = ledger.folder / f"rival-{slug}".replace("/", "_")
+    settings = ledger.settings
+    run = run_from_dict(settings["run"], tuple(settings["trust"]))
+    known = config.leaves(config.replace_at(run, changes))
+    folder = ledger.folder / f"rival-{'-'.join(f'{path}-{known[path]}' for path in sorted(changes))}".replace("/", "_")
     if folder.is_dir():
         return folder
-    settings = ledger.settings
     sides = [ledger.folder / name for name in (books.ROWS, books.TEST_ROWS, books.TARGET_ROWS)]
     rows, test, target = (read_manifest(path) if path.is_file() else [] for path in sides)
     rows, target = (rows, [*target, *test]) if target else ([*rows, *test], [])
     plan = Plan(**{name: settings[name] for name in Plan.__dataclass_fields__})
-    run = run_from_dict(settings["run"], tuple(settings["trust"]))
     return begin(run, space, settings["space"], rows, folder, plan, {**settings["fixed"], **changes}, settings["command"], target)
 
 

@@ -39,13 +39,13 @@ def records(given: Mapping[str, Any], world: int = 1, rank: int = 0) -> Iterator
         if not steps.load(own) and given["from"] is not None:
             steps.load(books.trial_folder(Path(given["sweep"]), given["from"]))
         for line in steps.history[given["known"] :]:  # what a driver that is gone may not have heard
-            yield told(line, steps, given["until"])
+            yield told(line, steps.counts, given["until"])
         while len(steps.history) < given["until"]:
             line = steps.next()
             steps.save(own)
             if line["epoch"] == steps.run.train.epochs:
                 steps.save_bundles(own)
-            yield told(line, steps, given["until"])
+            yield told(line, steps.counts, given["until"])
     except Diverged as error:
         yield {"ended": "diverged", "error": str(error), "value": 0.0}
     except Exception as error:  # one trial that cannot be is no reason to end the others
@@ -61,12 +61,12 @@ def last_reports(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         return
     state = torch.load(path, weights_only=True, map_location="cpu")
     for line in state["history"][given["known"] :]:
-        yield {**line, "counts": json.dumps(state["counts"])} if line["epoch"] == given["until"] else dict(line)
+        yield told(line, state["counts"], given["until"])
 
 
-def told(line: Mapping[str, Any], steps: Lockstep, until: int) -> dict[str, Any]:
+def told(line: Mapping[str, Any], counts: Mapping[str, Any], until: int) -> dict[str, Any]:
     """The report of an epoch; the last one brings the counts by speaker."""
-    return {**line, "counts": json.dumps(steps.counts)} if line["epoch"] == until else dict(line)
+    return {**line, "counts": json.dumps(counts)} if line["epoch"] == until else dict(line)
 
 
 def trial_of(folder: Path, changes: Mapping[str, Any], cache: Path | None, device: str = "cpu", world: int = 1, rank: int = 0) -> Lockstep:
