@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from moodcast.augment import Augment, Gain, Hide
+from moodcast.augment import Augment, Crop, Gain, Hide
 from moodcast.batch import Batch, Prediction
 from moodcast.chunks import ChunkPlan
 from moodcast.cluster.data import CachedStretches, padded
@@ -26,7 +26,7 @@ from moodcast.methods.pretrained import Pretrained
 from moodcast.order import Indices, epoch_batches
 from moodcast.run import Run, build
 from moodcast.step import Trainer, weights_digest
-from tests.cluster.tiny import Tiny, tiny_run
+from tests.cluster.tiny import CLASSES, RATE, Tiny, tiny_run
 
 
 class Counted(Tiny):
@@ -163,6 +163,20 @@ def test_what_an_epoch_draws_twice_it_hears_in_two_ways(corpus: list[Utterance],
     assert first == heard([np.arange(3)]), "the first draw is that of an epoch that draws each once"
     shares = [heard(epoch_batches(len(data), 16, 0, 0, 2, rank, often)) for rank in (0, 1)]
     assert [sound for pair in zip(*shares, strict=True) for sound in pair] == whole, "two workers hear what one does"
+
+
+def test_words_are_timed_in_the_piece_that_they_are_said_in_and_unknown_where_a_crop_moves_them(
+    write_wav: Callable[..., Path], tmp_path: Path
+) -> None:
+    hum = np.full(round(1.2 * RATE), 0.1, np.float32)  # a stretch from 0.2 s on, twice as long as the plan covers
+    said = (("one", 0.3, 0.4), ("two", 0.9, 1.0), ("three", 1.05, 1.15))
+    row = Utterance(id="a", path=str(write_wav("a.wav", hum, RATE)), start_s=0.2, emotion=CLASSES[0], words=said)
+    run = replace(tiny_run(), chunks=ChunkPlan(length_s=0.25, count=2))
+    (batch,) = CachedStretches([row], run, tmp_path).batches([np.arange(2)])
+    torch.testing.assert_close(batch.words, torch.tensor([[[0.1, 0.2], [0.0, 0.0]], [[0.2, 0.3], [0.35, 0.45]]]))
+    cropped = replace(run, augment=Augment(crop=Crop(share=1.0, seconds=0.1)))
+    (batch,) = CachedStretches([row], cropped, tmp_path).batches([np.arange(2)], 0)
+    assert batch.words is None
 
 
 def test_a_resumed_run_with_augmentation_equals_an_undisturbed_one(corpus: list[Utterance], cache: Path) -> None:

@@ -93,11 +93,14 @@ class CachedStretches:
         """
         wanted = [self.stretches[i] for i in indices]
         waves = [self.store[stretch.row][stretch.start : stretch.stop] for stretch in wanted]
-        rows = [self.rows[stretch.row] for stretch in wanted]
+        rows = [self._beginning_at(stretch) for stretch in wanted]
         if epoch is not None and self.run.augment.active:
             seed, drawn = self.run.train.seed, np.zeros(len(indices), dtype=np.int64) if draws is None else draws
             names = [f"{row.id}:{stretch.start}" + f"#{n}" * bool(n) for row, stretch, n in zip(rows, wanted, drawn, strict=True)]
-            waves = list(self._pool.map(lambda wave, name: self._augmented(wave, seed, epoch, name), waves, names))
+            heard = list(self._pool.map(lambda wave, name: self._augmented(wave, seed, epoch, name), waves, names))
+            pieces = zip(rows, heard, waves, strict=True)
+            rows = [row if len(new) == len(old) else replace(row, words=None) for row, new, old in pieces]  # nobody says what was cut off
+            waves = heard
         batch = collate(waves, self.run.chunks, self.run.audio.rate, self.run.labels if self.labelled else None, rows)
         if self.features is None:
             return batch
@@ -113,6 +116,11 @@ class CachedStretches:
         """One batch for each entry of the plan, made ahead in a thread; an error there is raised here."""
         draws = plan.draws if isinstance(plan, Plan) else [None] * len(plan)
         return ahead(lambda batch: self.fetch(batch[0], epoch, batch[1]), list(zip(plan, draws, strict=True)))
+
+    def _beginning_at(self, stretch: Stretch) -> Utterance:
+        """The row of a stretch, from where that begins: by it words are timed."""
+        row = self.rows[stretch.row]
+        return replace(row, start_s=row.start_s + stretch.start / self.run.audio.rate) if stretch.start else row
 
     def _augmented(self, wave: Wave, seed: int, epoch: int, name: str) -> Wave:
         """As an epoch hears it, by this thread's own augmenter; made late, because it opens a library that takes seconds."""
