@@ -102,6 +102,9 @@ def test_cues_name_the_speaker_and_survive_markup_in_names_and_words(timeline: T
     assert "&lt;i&gt;and&lt;/i&gt; --&gt; left" in cues[0].raw_text  # what was said is no markup
     assert cues[1].raw_text.startswith("<v B &lt;b&gt; &amp; co --&gt; x>")
     assert len(cues) == 4  # an arrow in what was said begins no cue
+    instant = timeline.model_copy(update={"segments": (felt("A", 1.0, 1.0, 0.2), felt("A", 1.0, 2.0, 0.2))})
+    (cue,) = webvtt.read(str(written(instant, tmp_path, "vtt"))).captions  # what does not end after it begins is none
+    assert cue.end == "00:00:02.000"
 
 
 def test_audformat_reads_a_table_of_predictions(timeline: Timeline, tmp_path: Path):

@@ -135,6 +135,7 @@ def test_a_csv_of_a_spreadsheet_may_begin_with_a_mark(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("id,path,emotoin\n1,a.wav,sad\n", r"column 'emotoin' that no utterance knows\. Did you mean 'emotion'\?"),
+        ("id;path;emotion\n1;a.wav;sad\n", "A manifest has commas between its cells; `moodcast prepare csv` reads other tables"),
         ("id,path,zzz\n1,a.wav,sad\n", "column 'zzz' .*Columns: id, path, start_s"),
         ("id,path\n1,a.wav\n,b.wav\n", "row 2 of .* has no id"),
         ("id,path\n1,a.wav\n2,\n", "row 2 of .* has no path"),

@@ -103,6 +103,8 @@ def to_vtt(timeline: Timeline) -> str:
     webvtt = _library("webvtt", "vtt")
     track = webvtt.WebVTT()
     for segment in timeline.segments:
+        if segment.stop_s <= segment.start_s:
+            continue  # a cue must end after it begins
         said = f"\n{_cue(segment.text)}" if segment.text else ""
         text = f"<v {_cue(segment.speaker)}>{label(segment)}{said}"
         track.captions.append(webvtt.Caption(_clock(segment.start_s), _clock(segment.stop_s), text))

@@ -287,6 +287,8 @@ def _check_columns(names: Iterable[str], path: Path) -> None:
         if name not in _COLUMNS:
             near = difflib.get_close_matches(str(name), _COLUMNS, n=1, cutoff=0.5)
             hint = f" Did you mean '{near[0]}'?" if near else ""
+            if path.suffix == ".csv" and any(mark in str(name) for mark in ";\t|"):
+                hint = " A manifest has commas between its cells; `moodcast prepare csv` reads other tables."
             raise ValueError(f"{path} has a column '{name}' that no utterance knows.{hint} Columns: {', '.join(_COLUMNS)}")
 
 

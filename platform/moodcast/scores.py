@@ -240,7 +240,7 @@ def guard_line(uar: Interval, baselines: Sequence[Beside], pool: Floats, flags: 
     The speaker's name is no rival, it knows labels of the same speakers; where it gets more, the line says so.
     """
     present = int((pool.sum(1) > 0).sum())
-    parts = [*(flag.upper() for flag in flags), f"chance {100 / max(present, 1):.1f}"]
+    parts = [*(_aloud(flag) for flag in flags), f"chance {100 / max(present, 1):.1f}"]
     parts += [f"{each.name} {each.uar if each.name == 'plain statistics' else _percent(each.uar)}" for each in baselines]
     rivals = [each for each in baselines if each.name != "speaker's name"]
     if rivals:
@@ -252,6 +252,12 @@ def guard_line(uar: Interval, baselines: Sequence[Beside], pool: Floats, flags: 
     if any(each.name == "speaker's name" and each.uar.value > uar.value for each in baselines):
         parts.append("WHO SPEAKS TELLS MORE ABOUT THESE LABELS")
     return "UAR " + str(uar) + "; " + "; ".join(parts)
+
+
+def _aloud(flag: str) -> str:
+    """What a flag is about in capitals; names of speakers and recordings, behind the colon, as they are."""
+    what, colon, names = flag.partition(":")
+    return what.upper() + colon + names
 
 
 def sureness(answers: Answers, prior: Floats) -> Sureness:

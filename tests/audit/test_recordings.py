@@ -48,6 +48,7 @@ def test_silent_short_clipped_cut_and_unreadable_recordings_are_named(rows: list
     assert of(found, "clipped").ids == ("clipped.wav",)
     assert "cut.wav" in of(found, "cut at its end").ids
     assert {item.ids[0] for item in found if item.kind == "unreadable"} == {"bad.wav", "gone.wav"}
+    assert all(item.detail.count(str(bad.parent)) == 1 for item in found if item.kind == "unreadable")  # named once
     assert of(found, "truncated").detail == "1.50 s of sound, 2.00 s in the manifest"
     assert of(found, "labels beyond the end").ids == ("aligned.wav",)
     assert kinds(found, "error") == {"silent", "unreadable", "truncated"}

@@ -63,3 +63,12 @@ def test_what_could_not_be_read_back_is_not_written(moodcast: Command, tmp_path:
     assert said.code == 2
     assert "row 3 (mine/2.wav#2-2): the span 2.0 to 2.0 s is empty" in said.err
     assert not (tmp_path / "m.csv").exists()
+
+
+@pytest.mark.parametrize("sides", [("train",), ("train", "test"), ("train", "blind")])
+def test_a_line_stands_between_the_sides_and_all_of_them(moodcast: Command, sides: tuple[str, ...], tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("path,split,speaker\n" + "".join(f"{side}.wav,{side},{side}\n" for side in sides))
+    said = moodcast("prepare", "csv", table, "--out", tmp_path / "m.csv")
+    starts = [line.split()[1] if line[0] == "│" else line[0] for line in said.out.splitlines() if line and line[0] in "│├"]
+    assert starts == [*sides, "├", "all"]

@@ -49,10 +49,14 @@ def sound_findings(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Fi
 def unreadable(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Finding]:
     """Recordings that cannot be decoded, missing and cut-off files among them."""
     return [
-        Finding("unreadable", "error", (row.id,), f"{row.path}: {fact.error}", "get the file again, or take the row out")
+        Finding("unreadable", "error", (row.id,), _named(row.path, fact.error), "get the file again, or take the row out")
         for row, fact in zip(rows, facts, strict=True)
         if fact.error is not None
     ]
+
+
+def _named(path: str, error: str) -> str:
+    return error if error.startswith(path) else f"{path}: {error}"
 
 
 def silent(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Finding]:

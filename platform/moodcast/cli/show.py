@@ -62,11 +62,14 @@ def corpus(name: str, rows: Sequence[Utterance], labels: str = "") -> None:
     for column in ("utterances", "speakers", *(("groups",) if grouped else ()), "hours", *classes):
         table.add_column(column, justify="right")
     have = {row.split for row in rows} - {None}
-    for side in (*(side for side in SIDES if side in have), *sorted(str(side) for side in have - set(SIDES)), "all"):
+    sides = [*(side for side in SIDES if side in have), *sorted(str(side) for side in have - set(SIDES)), "all"]
+    for place, side in enumerate(sides, start=2):
         part = [row for row in rows if side in (row.split, "all")]
         counts = Counter(row.emotion for row in part)
         people = [str(len({row.corpus_speaker for row in part}))] + ([str(len({row.corpus_group for row in part}))] if grouped else [])
-        table.add_row(side, str(len(part)), *people, hours(part), *(str(counts[label]) for label in classes), end_section=side == "test")
+        table.add_row(
+            side, str(len(part)), *people, hours(part), *(str(counts[label]) for label in classes), end_section=place == len(sides)
+        )
     console().print(table)
     if labels:
         console().print(Text(f"labels: {labels}"))
