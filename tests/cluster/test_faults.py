@@ -138,6 +138,20 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_the_command_that_goes_on(cor
 
 
 @pytest.mark.ray
+def test_workers_that_fail_again_and_again_are_said_in_two_lines(corpus: list[Utterance], tmp_path: Path, cache: Path) -> None:
+    manifest = tmp_path / "tiny.parquet"
+    write_manifest(corpus, manifest)
+    command = [sys.executable, "-m", "tests.cluster.slow", str(manifest), "--out", str(tmp_path), "--name", "broken", "method.width=-1"]
+    environment = {**os.environ, "MOODCAST_CACHE": str(cache)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1, done.stderr
+    *_, what, how = done.stderr.splitlines()
+    assert re.search(r"^error: training failed 3 times, last: .*negative dimension.*; no epoch is done yet. To go on:$", what), done.stderr
+    assert how.endswith(f"method.width=-1 --resume {tmp_path / 'broken'}")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.ray
 def test_a_run_that_a_scheduler_ends_says_how_to_go_on(corpus: list[Utterance], tmp_path: Path, cache: Path) -> None:
     manifest = tmp_path / "tiny.parquet"
     write_manifest(corpus, manifest)

@@ -80,6 +80,7 @@ def train(
     from moodcast.cluster import job as training
     from moodcast.cluster.stores import view_of
     from moodcast.cluster.tracker import chosen, remembered
+    from moodcast.cluster.train import Failed
 
     try:
         fit = training.train(
@@ -99,6 +100,11 @@ def train(
     except KeyboardInterrupt as stopped:  # its message says where the run stands and how to go on
         fail(str(stopped) or "interrupted", "stopped")
         raise typer.Exit(130) from None
+    except Failed as error:
+        if options.debug:
+            raise
+        fail(str(error))
+        raise typer.Exit(1) from None
     show.fit(fit.folder, fit.bundle, [view_of(name, fit.folder) for name in remembered(fit.folder)])
 
 

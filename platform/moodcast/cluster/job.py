@@ -23,7 +23,7 @@ from moodcast import config
 from moodcast.cluster import folder as files
 from moodcast.cluster import local, nodes, options, tracker
 from moodcast.cluster.publish import publish
-from moodcast.cluster.train import Fit, Interrupted, fit, method_of, span, trust_of
+from moodcast.cluster.train import Failed, Fit, Interrupted, fit, method_of, span, trust_of
 from moodcast.cluster.watch import counting
 from moodcast.manifest import Utterance, read_manifest, read_manifests, split_by_group
 from moodcast.run import Run
@@ -155,6 +155,9 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
         except Interrupted as stopped:
             typer.echo(str(stopped), err=True)
             raise typer.Exit(130) from None
+        except Failed as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
         except ValueError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None

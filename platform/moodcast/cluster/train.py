@@ -59,6 +59,10 @@ class Interrupted(KeyboardInterrupt):
     """Training was interrupted; the message says where it stands and how to go on."""
 
 
+class Failed(RuntimeError):
+    """The workers of a training failed again and again; the message says of what, where it stands and how to go on."""
+
+
 def fit(
     run: Run,
     rows: Sequence[Utterance],
@@ -88,7 +92,7 @@ def fit(
     resume. track: who is told of it beside its folder (`tracker.TRACKERS`); None: TensorBoard, or whoever was told before.
 
     Raises ValueError for rows that cannot be trained on, speakers on two sides of the split, a name that is taken, a loss that is not
-    finite, or a resumed run that is another one; Interrupted (a KeyboardInterrupt) at Ctrl-C or SIGTERM.
+    finite, or a resumed run that is another one; Interrupted (a KeyboardInterrupt) at Ctrl-C or SIGTERM; Failed where workers fail.
     """
     heard = heard_of(run, rows, target, transductive, unsealed)
     rows = heard.rows
@@ -111,6 +115,11 @@ def fit(
             return _fit(run, heard, folder, workers, gpu, cache, console, track, fresh=resume is None)
     except KeyboardInterrupt:
         raise Interrupted(_how_to_resume(folder, command)) from None
+    except ray.train.TrainingFailedError as error:
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise ValueError(files.no_space(folder)) from error
+        what = f"training failed {MAX_FAILURES + 1} times, last: {_last_line(error)}"
+        raise Failed(_how_to_resume(folder, command, what)) from error
 
 
 def heard_of(
@@ -242,12 +251,6 @@ def _fit(
                 trainer.fit()
             except SystemExit:  # how Ray Train leaves at an interrupt
                 raise KeyboardInterrupt from None
-            except ray.train.TrainingFailedError as error:
-                if os.strerror(errno.ENOSPC) in str(error):
-                    raise ValueError(files.no_space(folder)) from error
-                raise RuntimeError(
-                    f"training failed {MAX_FAILURES + 1} times, last: {_last_line(error)}; what is done is in {folder}, go on with resume"
-                ) from error
             finally:
                 for left in folder.glob(".rendezvous-*"):
                     left.unlink(missing_ok=True)
@@ -359,11 +362,11 @@ def _absolute(start_from: str | None) -> str:
     return "" if start_from is None else str(Path(start_from).absolute()) if Path(start_from).exists() else start_from
 
 
-def _how_to_resume(folder: Path, command: str | None) -> str:
+def _how_to_resume(folder: Path, command: str | None, what: str = "interrupted") -> str:
     if not folder.is_dir():
         return "interrupted before the run began; nothing is left of it"
     how = f"{command} --resume {folder}" if command else f"fit(run, rows, out, resume=Path({str(folder)!r}))"
-    return f"interrupted; {files.so_far(folder)}. To go on:\n  {how}"
+    return f"{what}; {files.so_far(folder)}. To go on:\n  {how}"
 
 
 def _last_line(error: Exception) -> str:
