@@ -14,6 +14,7 @@ from moodcast.bundle import load, save
 from moodcast.cluster import folder as files
 from moodcast.cluster import folds
 from moodcast.cluster.folds import Fold, _fold, cross_validate
+from moodcast.cluster.train import Failed
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.provenance import AdaptedTo, Provenance
@@ -65,6 +66,18 @@ def test_a_fold_whose_driver_died_while_it_read_the_audio_begins_anew(rows: list
     with pytest.raises(AudioError, match="gone.wav cannot be opened"):  # it came as far as the audio
         _fold(tiny_run(epochs=1), split, tmp_path, 0, 1, False, False, tmp_path / "cache")
     assert not (tmp_path / "fold0").exists()
+
+
+def test_a_fold_whose_workers_fail_says_which_and_how_to_go_on(
+    rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise Failed("training failed 3 times, last: no; no epoch is done yet. To go on:\n  fit(...)")
+
+    monkeypatch.setattr(folds, "fit", failing)
+    wanted = "^in fold 2 training failed 3 times, last: no; no epoch is done yet. The same command goes on from there$"
+    with pytest.raises(Failed, match=wanted):
+        _fold(tiny_run(), rows, tmp_path, 2, 1, False, False, tmp_path / "cache")
 
 
 def test_a_recipe_that_learns_beats_its_trivial_baselines(report: Report) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moodcast.cli.words import fail, find_run, job_names, progress, sort_words
+from moodcast.cli.words import fail, find_run, job_names, options, progress, sort_words
 
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help='A bundle\'s folder, or "default", which ships with moodcast.')]
 
@@ -42,6 +42,7 @@ def evaluate(
         raise ValueError(f"--folds trains a job, such as erm, and {bundle} is a folder; without --folds it is scored")
     if folds:
         from moodcast.cluster.folds import cross_validate
+        from moodcast.cluster.train import Failed
 
         run = config.replace_at(find_run(bundle), config.parse_overrides(changes))
         try:
@@ -59,6 +60,11 @@ def evaluate(
         except KeyboardInterrupt as stopped:
             fail(str(stopped) or "interrupted", "stopped")
             raise typer.Exit(130) from None
+        except Failed as error:
+            if options.debug:
+                raise
+            fail(str(error))
+            raise typer.Exit(1) from None
     else:
         import moodcast
         from moodcast.bundle import SHIPPED
@@ -102,6 +108,7 @@ def calibrate(
     if accuracy is not None and not conversations:
         raise ValueError("--accuracy is about turns of conversations: give --conversations N, too")
     opened = moodcast.load(bundle)
+    study.changeable(bundle)  # known before hours of listening
     rows = read_manifests(manifests)
     with progress("listening") as advance:
         found = (

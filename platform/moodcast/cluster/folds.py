@@ -22,7 +22,7 @@ from moodcast import bundle as bundles
 from moodcast import evaluate as evaluation
 from moodcast.cluster import folder as files
 from moodcast.cluster import local
-from moodcast.cluster.train import Interrupted, fit, trust_of
+from moodcast.cluster.train import Failed, Interrupted, fit, trust_of
 from moodcast.manifest import Utterance, folds, read_manifests
 from moodcast.method import method_name
 from moodcast.run import Run, run_to_dict
@@ -65,7 +65,7 @@ def cross_validate(
     manifests: their rows, or rows; splits in them are not used. seed: of the folds (the run's own is train.seed). out/name: where the
     folds are kept, and gone on with. against: the folder of other folds of the same rows, k and seed, for paired differences.
 
-    Raises ValueError for k below 3, a folder of another recipe, or what `fit` and `evaluate` refuse; Interrupted at Ctrl-C.
+    Raises ValueError for k below 3, a folder of another recipe, or what `fit` and `evaluate` refuse; Interrupted at Ctrl-C; Failed.
     """
     if k < FEWEST:
         raise ValueError(f"{k} folds are too few: wanted {FEWEST} or more, one to test, one to choose the checkpoint and one to train on")
@@ -186,6 +186,9 @@ def _fold(run: Run, rows: list[Utterance], home: Path, test: int, workers: int, 
         )
     except Interrupted:
         raise Interrupted(f"interrupted in fold {test}; the same command goes on from its last checkpoint ({folder})") from None
+    except Failed as error:
+        what = str(error).partition("\n")[0].removesuffix(" To go on:")
+        raise Failed(f"in fold {test} {what} The same command goes on from there") from error
     bundle = bundles.load(trained.bundle, trust_of(run))
     known, _ = evaluation.scorable(bundle, rows, "test")
     answers = evaluation.answer(bundle, known, allow_leaks=run.train.allow_leaks, root=cache)
