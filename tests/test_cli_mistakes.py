@@ -62,6 +62,7 @@ def moodcast(
         ("evaluate-podcast clip.wav nothere.wav -r day.rttm", "there is no recording nothere.wav"),
         ("evaluate runs/first/bundle two.csv", "it has no splits; `moodcast prepare manifest"),
         ("evaluate runs/first/bundle two.csv --folds 3", "--folds trains a job, such as erm, and runs/first/bundle is a folder"),
+        ("calibrate default anger.csv", "default is no folder with a bundle; one that ships with moodcast is copied first"),
         ("evaluate erm two.csv", "erm is a job and no bundle: --folds 5 trains and scores it"),
         ("prepare manifest two.csv --out new.parquet", "split into 3 parts; add speakers"),
         ("train erm anger.csv", "no training utterance of angry, happy, neutral; labels that came: anger, sad. Choose of them with labels"),

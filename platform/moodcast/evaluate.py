@@ -49,13 +49,13 @@ def evaluate(
     """
     flags = [*flags, *audit.guard(audit.leaks_among(rows), allow_leaks, ALLOW)]
     known, skipped = scorable(bundle, rows, split)
+    if against is not None and against.classes != bundle.classes:
+        raise ValueError(f"{against.name} answers {against.classes}, {bundle.name} {bundle.classes}; only the same classes compare")
     for each in (bundle, against) if against is not None else (bundle,):
         flags += [*each.provenance.leaks, *heard_before(each, known, allow_leaks), *chosen_before(each, known), *bound_above(each, known)]
     answers = answer(bundle, known, progress, allow_leaks)
     other = None
     if against is not None:
-        if against.classes != bundle.classes:
-            raise ValueError(f"{against.name} answers {against.classes}, {bundle.name} {bundle.classes}; only the same classes compare")
         other = answer(against, known, progress, allow_leaks)
     train = [row for row in rows if row.split == "train" and bundle.run.labels.name(row) is not None]
     found = trivial(answers, train, bundle, plain)

@@ -179,7 +179,15 @@ def test_a_header_of_audformat_that_does_not_fit_is_refused(tables: str, options
         read("audformat", tmp_path, options)
 
 
-@pytest.mark.parametrize(("how", "said"), [("(", "is no regular expression"), ("abc", "has no group; put parentheses")])
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("(", "is no regular expression"),
+        ("abc", "has no group; put parentheses"),
+        (r"(\d)", r"speaker=\(\\d\) finds no speaker in any of 1 paths; the first is .*abc.wav"),
+        ("folder", "speaker=folder finds no speaker"),
+    ],
+)
 def test_a_speaker_s_pattern_that_names_nobody_is_refused(how: str, said: str, tmp_path: Path) -> None:
     touch(tmp_path / "abc.wav")
     with pytest.raises(ValueError, match=said):

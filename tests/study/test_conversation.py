@@ -133,6 +133,13 @@ def test_a_reference_in_another_encoding_is_named(tmp_path: Path, name: str, tex
         read_reference(tmp_path / name)
 
 
+def test_an_rttm_file_of_a_whole_day_holds_the_reference_that_it_is_called_by(tmp_path: Path):
+    lines = [f"SPEAKER {uri} 1 {start} 1 <NA> <NA> anna <NA> <NA>\n" for start, uri in enumerate(("monday", "tuesday"))]
+    (tmp_path / "tuesday.rttm").write_text("".join(lines))
+    (row,) = conversation.find_reference(tmp_path, "tuesday").segments
+    assert (row.speaker, row.start_s) == ("anna", 1.0)
+
+
 def test_what_is_scored_is_read_with_comments_marks_and_spans_that_meet(tmp_path: Path):
     (tmp_path / "x.uem").write_bytes(b"\xef\xbb\xbftalk 1 0 3.5\r\n;; the rest is music\r\n\r\n007\t1  8  9\r\ntalk 1 3 4\r\n")
     regions = conversation.read_uem(tmp_path / "x.uem")

@@ -20,7 +20,10 @@ EMOTIONS: dict[str, str] = {}
 
 
 def prepare(source: Path, *, corpus: str = "", language: str | None = None, speaker: str | None = None) -> list[Utterance]:
-    """One row a file. corpus: its name (default: the folder's). Raises ValueError for a folder without recordings."""
+    """One row a file. corpus: its name (default: the folder's).
+
+    Raises ValueError for a folder without recordings, and where `speaker` finds nobody in any path.
+    """
     name = corpus or source.absolute().name
     rows = []
     for path in recordings_below(source):
@@ -35,6 +38,8 @@ def prepare(source: Path, *, corpus: str = "", language: str | None = None, spea
                 split="train",
             )
         )
+    if speaker is not None and not any(row.speaker for row in rows):
+        raise ValueError(f"speaker={speaker} finds no speaker in any of {len(rows)} paths; the first is {rows[0].path}")
     return rows
 
 

@@ -177,6 +177,13 @@ def _refuse_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: 
         raise ValueError(f"{bundle.name} was trained on the recordings {', '.join(same[:12])} under these or other names; take new ones")
 
 
+def changeable(folder: str | Path) -> Path:
+    """The folder. Raises ValueError where no bundle lies there; one that ships with moodcast is not changed."""
+    if not (Path(folder) / bundles.SETTINGS).is_file():
+        raise ValueError(f"{folder} is no folder with a bundle; one that ships with moodcast is copied first, then calibrated")
+    return Path(folder)
+
+
 def store(folder: str | Path, calibration: Calibration, trust: tuple[str, ...] = ()) -> Path:
     """The bundle in `folder` with this calibration in place of its own: probe and SHA-256 are made anew, the rest stays.
 
@@ -184,9 +191,7 @@ def store(folder: str | Path, calibration: Calibration, trust: tuple[str, ...] =
 
     Raises ValueError where no bundle lies there; one that ships with moodcast is not changed.
     """
-    folder = Path(folder)
-    if not (folder / bundles.SETTINGS).is_file():
-        raise ValueError(f"{folder} is no folder with a bundle; one that ships with moodcast is copied first, then calibrated")
+    folder = changeable(folder)
     bundle = bundles.load(folder, trust)
     card = (folder / bundles.CARD).read_text(encoding="utf-8") if (folder / bundles.CARD).is_file() else ""
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as place:

@@ -221,7 +221,10 @@ def read_reference(path: str | Path, uri: str | None = None) -> Timeline:
     if kind == ".json":
         return Timeline.from_json(path.read_bytes())
     if kind == ".rttm":
-        rows = [Row(speaker=turn.speaker, start_s=turn.start_s, stop_s=turn.stop_s, overlap=turn.overlap) for turn in read_rttm(path, uri)]
+        rows = [
+            Row(speaker=turn.speaker, start_s=turn.start_s, stop_s=turn.stop_s, overlap=turn.overlap)
+            for turn in read_rttm(path, uri, likely=path.stem)
+        ]
     elif kind == ".csv":
         rows = list(_csv_rows(path))
     else:
