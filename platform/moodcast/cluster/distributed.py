@@ -21,10 +21,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from moodcast.cluster import ledger as books
 from moodcast.cluster.group import group_of
-from moodcast.cluster.lockstep import agreed
 from moodcast.cluster.process import stand_in
 from moodcast.cluster.referee import DEATHS
 from moodcast.cluster.trial import last_reports, records
+from moodcast.passes import gather_objects
 
 LITTLE = 0.05  # of a core, for the process that only starts the Train run and waits
 
@@ -68,7 +68,7 @@ def work(given: dict[str, Any]) -> None:
     device: torch.device = ray.train.torch.get_device()
     for record in records({**given, "device": str(device)}, world, rank):
         ray.train.report(record)
-        if agreed(stop_file(given).is_file(), world):
+        if gather_objects(stop_file(given).is_file(), world)[0]:  # what rank 0 sees
             return
 
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 
 from moodcast import bundle, metrics
@@ -208,14 +207,6 @@ def counted(run: Run, rows: Sequence[Utterance], given: NDArray[np.float64], int
     for name, count in zip(sorted(set(speakers)), found.astype(int), strict=True):
         into[name] = (np.array(into[name]) + count).tolist() if name in into else count.tolist()
     return float(metrics.uar(found.sum(0)))
-
-
-def agreed(value: Any, world: int) -> Any:
-    """Rank 0's value, on all ranks."""
-    box = [value]
-    if world > 1:
-        dist.broadcast_object_list(box, src=0)
-    return box[0]
 
 
 def stacked(counts: Mapping[str, list[list[int]]]) -> NDArray[np.float64]:
