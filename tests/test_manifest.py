@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moodcast.manifest import Utterance, folds, leaks, read_manifest, split_by_group, write_manifest
+from moodcast.manifest import Utterance, fold_splits, folds, leaks, read_manifest, split_by_group, write_manifest
 
 KINDS = ("parquet", "jsonl", "csv")
 FULL = Utterance(
@@ -261,6 +261,17 @@ def speakers(count: int = 40, each: int = 12, corpus: str = "a") -> list[Utteran
         for s in range(count)
         for n in range(each)
     ]
+
+
+def test_each_fold_tests_once_and_is_dev_once_before_that() -> None:
+    rows = [Utterance(id=str(i), path=f"/{i}.wav", corpus="a", speaker=f"s{i % 8}", emotion="sad") for i in range(32)]
+    where, splits = folds(rows, 4, seed=1), list(fold_splits(rows, 4, seed=1))
+    assert [{row.split for row, fold in zip(split, where, strict=True) if fold == k} for k, split in enumerate(splits)] == [{"test"}] * 4
+    for sides in zip(*([row.split for row in split] for split in splits), strict=True):
+        assert Counter(sides) == {"test": 1, "dev": 1, "train": 2}
+        assert sides[sides.index("test") - 1] == "dev"
+    with pytest.raises(ValueError, match="2 folds are too few: wanted 3 or more"):
+        fold_splits(rows, 2)
 
 
 def test_shares_hold_for_every_class_and_corpus() -> None:

@@ -14,7 +14,7 @@ import math
 import os
 import typing
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,18 @@ def folds(rows: Sequence[Utterance], k: int, seed: int = 0) -> list[int]:
     if k < 2:
         raise ValueError(f"k must be at least 2 folds, got {k}")
     return _sides(rows, np.full(k, 1.0 / k), seed)
+
+
+def fold_splits(rows: Sequence[Utterance], k: int, seed: int = 0) -> Iterator[list[Utterance]]:
+    """For each of `folds` the rows with `split` set: that fold is the test side, the next one dev, the rest trains.
+
+    Raises ValueError, at once, where no fold is left to train on.
+    """
+    if k < 3:
+        raise ValueError(f"{k} folds are too few: wanted 3 or more, one to test, one to choose the checkpoint (dev) and one to train on")
+    where = folds(rows, k, seed)
+    sides = ({test: "test", (test + 1) % k: "dev"} for test in range(k))
+    return ([replace(row, split=named.get(fold, "train")) for row, fold in zip(rows, where, strict=True)] for named in sides)
 
 
 def leaks(rows: Iterable[Utterance]) -> dict[str, set[str]]:

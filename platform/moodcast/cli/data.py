@@ -86,19 +86,12 @@ def say_leaks(rows: Sequence[Utterance]) -> None:
 
 def manifest_of_folds(rows: Sequence[Utterance], folds: int, seed: int, out: Path) -> list[Path]:
     """One manifest a fold, `out` with .fold0 and so on in its name: fold k tests, fold k + 1 is dev, the rest trains."""
-    from dataclasses import replace
-
     from moodcast import manifest
 
-    if folds < 3:
-        raise ValueError(f"--folds {folds}: wanted at least 3, one to test, one to choose the checkpoint (dev) and one to train on")
-    where = manifest.folds(rows, folds, seed=seed)
     written = []
-    for test in range(folds):
-        sides = {test: "test", (test + 1) % folds: "dev"}
-        path = out.with_name(f"{out.stem}.fold{test}{out.suffix}")
-        manifest.write_manifest([replace(row, split=sides.get(fold, "train")) for row, fold in zip(rows, where, strict=True)], path)
-        written.append(path)
+    for test, split in enumerate(manifest.fold_splits(rows, folds, seed)):
+        written.append(out.with_name(f"{out.stem}.fold{test}{out.suffix}"))
+        manifest.write_manifest(split, written[-1])
     return written
 
 

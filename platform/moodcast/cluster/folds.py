@@ -23,13 +23,12 @@ from moodcast import evaluate as evaluation
 from moodcast.cluster import folder as files
 from moodcast.cluster import local
 from moodcast.cluster.train import Failed, Interrupted, fit, trust_of
-from moodcast.manifest import Utterance, folds, read_manifests
+from moodcast.manifest import Utterance, fold_splits, read_manifests
 from moodcast.method import method_name
 from moodcast.run import Run, run_to_dict
 from moodcast.scores import Answers, Baseline, Floats, Report
 
 ABOUT = "folds.json"
-FEWEST = 3  # one fold to test, one to choose the checkpoint, one to train on
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,14 @@ def cross_validate(
 
     Raises ValueError for k below 3, a folder of another recipe, or what `fit` and `evaluate` refuse; Interrupted at Ctrl-C; Failed.
     """
-    if k < FEWEST:
-        raise ValueError(f"{k} folds are too few: wanted {FEWEST} or more, one to test, one to choose the checkpoint and one to train on")
     rows = _rows(run, manifests)
+    splits = fold_splits(rows, k, seed)
     refuse_heard(run, rows)
     home = (Path(out) / name).absolute()
     other = None if against is None else pooled(rows, run, load(Path(against), rows, k, seed, run.labels.classes))
     _same(home, run, rows, k, seed)
-    sides = folds(rows, k, seed)
-    done = []
     with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
-        for test in range(k):
-            split = [replace(row, split=_side(side, test, k)) for row, side in zip(rows, sides, strict=True)]
-            done.append(_fold(run, split, home, test, workers, plain, progress, cache))
+        done = [_fold(run, split, home, test, workers, plain, progress, cache) for test, split in enumerate(splits)]
     return report_of(run, rows, done, name, other, None if against is None else Path(against).name, plain)
 
 
@@ -253,10 +247,6 @@ def _rows(run: Run, manifests: Sequence[str | Path] | Sequence[Utterance]) -> li
 
 def _unsplit(rows: Sequence[Utterance]) -> list[Utterance]:
     return [replace(row, split=None, path=str(Path(row.path).absolute())) for row in rows]
-
-
-def _side(side: int, test: int, k: int) -> str:
-    return "test" if side == test else "dev" if side == (test + 1) % k else "train"
 
 
 def _same(home: Path, run: Run, rows: Sequence[Utterance], k: int, seed: int) -> None:
