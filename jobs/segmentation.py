@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from jobs.voiceprint import held_out
 from moodcast import audio, config, segmentation, simulate, speech
+from moodcast.cluster import folder as files
 from moodcast.manifest import Utterance, read_manifests
 from moodcast.segmentation import RATE, STEP_S, Segmenter, Shape
 from moodcast.simulate import Scene, Wave
@@ -124,7 +125,7 @@ class Sounds:
                 self.voice[row.id] = [(max(0, a), min(len(wave), b)) for a, b in runs if b > 0 and a < len(wave)]
                 at += len(wave) + len(gap)
         if kept is not None and unheard:
-            kept.write_text(json.dumps(self.voice))
+            files.write_json(kept, self.voice)  # the whole or none: it is minutes of work, and the next call reads it
 
 
 def leveled(wave: Wave) -> Wave:
