@@ -229,9 +229,12 @@ def test_a_folder_that_is_no_bundle_is_named_with_what_may_be_meant(tmp_path: Pa
         load(tmp_path)
 
 
-def test_a_bundle_in_the_folder_of_a_run_is_called_as_the_run(tmp_path: Path, run: Run) -> None:
+def test_a_bundle_in_the_folder_of_a_run_is_called_as_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     assert load(save(tmp_path / "first" / "bundle", build(run), run)).name == "first"
     assert load(save(tmp_path / "mine", build(run), run)).name == "mine"
+    for inside, name in (("first/bundle", "first"), ("mine", "mine")):
+        monkeypatch.chdir(tmp_path / inside)
+        assert load(".").name == name
 
 
 def test_saving_leaves_training_mode_and_random_state_alone(tmp_path: Path, run: Run) -> None:

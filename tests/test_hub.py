@@ -66,6 +66,11 @@ def test_a_bundle_comes_back_from_a_folder_as_it_went(bundle: Path, pushed: Path
     np.testing.assert_array_equal(load(back).predict((wave, 16_000)).emotion, load(bundle).predict((wave, 16_000)).emotion)
 
 
+def test_who_opens_a_pushed_folder_is_told_to_pull_it(pushed: Path) -> None:
+    with pytest.raises(ValueError, match=f"is not a bundle: .* `moodcast pull {pushed} NEW` makes a bundle of it"):
+        load(pushed)
+
+
 def test_folders_made_of_a_bundle_are_open_to_whom_new_folders_are(pushed: Path, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     wanted = (tmp_path / "new").stat().st_mode

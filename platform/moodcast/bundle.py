@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -317,6 +318,8 @@ def folder_of(path: str | Path) -> Path:
         names = sorted(p.name for p in SHIPPED.iterdir() if (p / SETTINGS).is_file()) if SHIPPED.is_dir() else []
         inside = folder / WITHIN
         meant = f" Did you mean {inside}?" if (inside / SETTINGS).is_file() else config.suggest(str(path), names)
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():  # see hub.py
+            meant = f" If moodcast pushed it, `moodcast pull {path} NEW` makes a bundle of it."
         raise ValueError(
             f"{path} is not a bundle: wanted a folder with {SETTINGS} and {WEIGHTS}, or one that ships with moodcast "
             f"({', '.join(names)}).{meant}"
@@ -330,7 +333,8 @@ def name_of(folder: Path) -> str:
     >>> name_of(Path("runs/first/bundle")), name_of(Path("shared/mine"))
     ('first', 'mine')
     """
-    return folder.absolute().parent.name if folder.name == WITHIN else folder.name
+    place = Path(os.path.abspath(folder))
+    return place.parent.name if place.name == WITHIN else place.name
 
 
 def _settings(folder: Path) -> dict[str, Any]:
