@@ -46,6 +46,16 @@ def test_the_owner_s_split_is_kept_with_a_warning_where_it_leaks_and_made_anew_w
     assert leaks(read_manifest(tmp_path / "m.csv")) == {}
 
 
+def test_a_split_of_one_s_own_manifest_is_not_replaced_without_a_word(moodcast: Command, tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("id,path,speaker,split\n" + "".join(f"{n},{n}.wav,s{n},{'test' if n > 2 else 'train'}\n" for n in range(4)))
+    words = ("prepare", "manifest", own, "--out", tmp_path / "m.csv")
+    assert f"{own} had a split; it was made anew" in moodcast(*words).err
+    assert moodcast(*words, "--resplit").err == ""
+    own.write_text("id,path,speaker\n" + "".join(f"{n},{n}.wav,s{n}\n" for n in range(4)))
+    assert moodcast(*words).err == ""
+
+
 def test_a_table_is_not_overwritten_by_the_manifest_made_of_it(moodcast: Command, tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
     table.write_text(written := "path,emotion,speaker,notes\n" + "".join(f"{n}.wav,sad,s{n},kept\n" for n in range(5)))

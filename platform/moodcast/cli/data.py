@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodcast.cli.words import progress
+from moodcast.cli.words import progress, say
 
 if TYPE_CHECKING:
     from moodcast.corpora import Rule
@@ -53,6 +53,8 @@ def prepare(
             raise ValueError(
                 f"{len(bare)} of {len(rows)} rows have no split by the owner, the first is {bare[0]}; --resplit splits all anew"
             )
+        if len(bare) < len(rows) and not owner and not resplit:
+            say(f"{source} had a split; it was made anew, by speaker", "note")
         rows = rows if owner else manifest.split_by_group(rows, seed=seed)
         manifest.write_manifest(rows, out)
         written = [out]
