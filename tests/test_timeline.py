@@ -53,6 +53,12 @@ def test_json_gives_an_equal_timeline_back(rows: list[Segment], uri: str) -> Non
     assert json.loads(made.to_json())["schema"] == SCHEMA
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_bytes_are_read_as_an_editor_saves_them(encoding: str):
+    made = Timeline(uri="caf\u00e9", duration_s=1.0, classes=("happy",))
+    assert Timeline.from_json(made.to_json().encode(encoding)) == made
+
+
 def test_times_are_milliseconds_and_probabilities_have_six_decimals() -> None:
     found = segment(start_s=0.12345678, stop_s=1.0004999, confidence=1 / 3, emotions={"happy": 1.0 + 3e-7})
     assert (found.start_s, found.stop_s, found.confidence, found.emotions["happy"]) == (0.123, 1.0, 0.333333, 1.0)

@@ -128,6 +128,7 @@ class Timeline(_Row):
     def from_json(cls, text: str | bytes) -> Timeline:
         """Read the JSON form. Raises ValueError for another schema, unknown fields or values out of range."""
         try:
+            text = text.decode(json.detect_encoding(text)) if isinstance(text, bytes) else text  # editors may write a byte order mark
             data = json.loads(text)
         except ValueError as error:
             raise ValueError(f"not a timeline: the text is not JSON ({error})") from error

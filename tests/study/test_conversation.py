@@ -116,6 +116,7 @@ def test_references_come_as_json_csv_and_rttm(tmp_path: Path):
         ("x.csv", "start_s,stop_s,speaker\n0,one,a\n", "row 1 of .*: could not convert string to float: 'one'"),
         ("x.csv", 'start_s,stop_s,speaker\n0,1,"a\n1,2,b\n', "line 3: unexpected end of data"),
         ("x.txt", "words", "not .txt"),
+        ("x.json", "{", "x.json: not a timeline: the text is not JSON"),
         ("missing.json", None, "no reference"),
     ],
 )

@@ -219,7 +219,10 @@ def read_reference(path: str | Path, uri: str | None = None) -> Timeline:
         raise ValueError(f"there is no reference {path}; wanted a timeline as .json or .csv, or turns as .rttm")
     kind = path.suffix.lower()
     if kind == ".json":
-        return Timeline.from_json(path.read_bytes())
+        try:
+            return Timeline.from_json(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     if kind == ".rttm":
         rows = [
             Row(speaker=turn.speaker, start_s=turn.start_s, stop_s=turn.stop_s, overlap=turn.overlap)
