@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import moodcast
+from moodcast import sweep_page
 from moodcast.cluster import retrain, search, verdict
 from moodcast.cluster.importance import common_epoch, importances
 from moodcast.cluster.ledger import Ledger
@@ -57,6 +58,19 @@ def told(swept: tuple[Path, Path], cache: Path) -> dict[str, Any]:
     free, dry = swept
     assert trained_here(free, dry, cache) in (4, 6)  # two recipes may be one
     return verdict.report(free, against=dry, seeds=SEEDS, cache=cache, progress=False)
+
+
+def test_what_leaks_and_was_let_through_is_said_with_every_score(rows: list[Utterance], cache: Path, tmp_path: Path) -> None:
+    leaking = [replace(row, speaker="s0") if row.id == "u004" else row for row in rows]
+    with pytest.raises(ValueError, match=r"speaker on two sides: tiny/s0.*train.allow_leaks=true lets them through"):
+        begun(leaking, tmp_path / "refused", SLOW)
+    folder = begun(leaking, tmp_path / "sweep", replace_at(SLOW, {"train.allow_leaks": True, "train.epochs": 2}), trials=1)
+    play(folder, cache)
+    trained_here(folder, None, cache, 1)
+    found = verdict.report(folder, seeds=1, cache=cache, plain=False, progress=False)
+    said = "leak let through: speaker on two sides, 1 times (tiny/s0)"
+    assert sweep_page.verdict(found)[0] == f"{said.upper()}: NOT ALL OF THESE SPEAKERS ARE UNSEEN."
+    assert moodcast.load(folder / retrain.BUNDLE, trust=("tests",)).provenance.leaks == (said,)
 
 
 def test_winner_published_and_rival_are_scored_on_the_same_unseen_speakers(told: dict[str, Any], rows: list[Utterance]) -> None:

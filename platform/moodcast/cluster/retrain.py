@@ -22,6 +22,7 @@ from rich.console import Console
 from moodcast import bundle as bundles
 from moodcast import evaluate as evaluation
 from moodcast import metrics
+from moodcast.cluster import folder as files
 from moodcast.cluster import ledger as books
 from moodcast.cluster import local
 from moodcast.cluster.data import CachedStretches
@@ -111,7 +112,7 @@ def train_one(given: Mapping[str, Any]) -> None:
     target = read_manifest(folder / books.TARGET_ROWS) if (folder / books.TARGET_ROWS).is_file() else []
     into = Path(given["into"])
     place = Path(given["bundle"]) if given["bundle"] else into.with_suffix("")
-    trained(stages, rows, place, trust, root, target)
+    trained(stages, rows, place, trust, root, target, leaks_of(folder))
     bundle = bundles.load(place, trust)
     known, _ = evaluation.scorable(bundle, [replace(row, split="test") for row in read_manifest(folder / books.TEST_ROWS)], "test")
     answers = evaluation.answer(bundle, known, allow_leaks=bundle.run.train.allow_leaks, root=root)
@@ -121,6 +122,11 @@ def train_one(given: Mapping[str, Any]) -> None:
     half.replace(into)
     if not given["bundle"]:
         shutil.rmtree(place)
+
+
+def leaks_of(folder: Path) -> tuple[str, ...]:
+    """What stands on the training side and the test side of a sweep, and was let through, as sentences."""
+    return tuple((files.read_json(folder / books.SETTINGS) or {}).get("leaks", ()))
 
 
 def seeded(run: Run, seed: int) -> Run:
@@ -135,8 +141,12 @@ def trained(
     trust: tuple[str, ...],
     root: Path | None,
     target: Sequence[Utterance] = (),
+    leaks: tuple[str, ...] = (),
 ) -> None:
-    """Train on all rows to the last epoch, stage by stage, and write the bundle. target: rows that are heard without labels beside them."""
+    """Train on all rows to the last epoch, stage by stage, and write the bundle.
+
+    target: rows that are heard without labels beside them. leaks: what the bundle has to say with every score.
+    """
     trainer: Trainer | None = None
     for until, run in stages:
         set_up(run.train.threads)
@@ -157,7 +167,7 @@ def trained(
         for epoch in range(done, until):
             trainer.epoch(epoch)
         done = until
-    provenance = provenance_of(data, run, target=beside)
+    provenance = provenance_of(data, run, leaks, target=beside)
     if run.start_from:
         provenance = inherited(provenance, bundles.load(run.start_from, trust, verify=False).provenance)
     bundles.save(place, trainer.method, run, provenance, {"epoch": done - 1})  # type: ignore[union-attr]

@@ -126,6 +126,7 @@ def begin(
         adapt, test = target_sides(run, own, target)
     check(run, own, came, plan, adapting=bool(target))
     refuse_heard(run, own if run.train.allow_leaks else [*own, *test])
+    leaks = audit.guard(audit.leaks_among([*own, *adapt, *test]), run.train.allow_leaks, ALLOW)
     fields = search.fields_of(space, run, fixed)
     if plan.searcher == "pbt":
         population.check(plan, run.train.epochs)
@@ -151,6 +152,7 @@ def begin(
         "rows_sha256": files.rows_digest(own),
         "test_sha256": files.rows_digest(test),
         **({"target_rows": len(adapt), "target_sha256": files.rows_digest(adapt)} if adapt else {}),
+        **({"leaks": leaks} if leaks else {}),
         "command": command,
     }
     files.write_json(out / books.SETTINGS, json.loads(json.dumps(settings, default=list)))
