@@ -45,8 +45,8 @@ class Settings:
     one speaker less than join_s apart are one.
 
     With a segmentation: windows begin every shift_s; two are heard at once where it says so with more than `together`; who speaks alone
-    for alone_s in a window is embedded, and linked to others while the mean likeness is at least `same` (linking.py). min_share and enough_s
-    count there, too, in what is said alone.
+    for alone_s in a window is embedded, and linked to others while the mean likeness is at least `same` (linking.py). min_share and
+    enough_s count there, too, in what is said alone.
 
     Chosen on the tune_ sets of benchmarks/diarization.py, which it does not report: `alike` and `voices.SPLIT` lie in the middle of where
     dialogues, mixtures and far talks together have least confusion; `min_share` matters little. Two settings lie elsewhere: threshold
