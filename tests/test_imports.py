@@ -52,7 +52,7 @@ MAY: dict[str, set[str]] = {
     "export": BUNDLE,
     "evaluate": BUNDLE | {"audit", "scores", "baselines", "study"},
     "study": BUNDLE | {"diarize", "timeline", "status"},
-    "diarize": set(),
+    "diarize": {"manifest"},
     "linking": {"voices"},
     "embedded": BUNDLE | {"diarize", "linking"},
     "timeline": BUNDLE | {"page"},

@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from moodcast.manifest import read_text
+
 Wave = NDArray[np.float32]
 
 
@@ -81,14 +83,6 @@ def read_rttm(path: str | Path, uri: str | None = None, likely: str | None = Non
     if uri is not None and uri not in by_uri:
         raise ValueError(f"{path} holds no turns of {uri!r}, only of {_some(by_uri)}")
     return mark_overlap(by_uri[uri] if uri is not None else [turn for turns in by_uri.values() for turn in turns])
-
-
-def read_text(path: str | Path) -> str:
-    """The text of a file in UTF-8, with a byte order mark or without. Raises ValueError for another encoding."""
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
 
 
 def mark_overlap(turns: Iterable[Turn]) -> list[Turn]:

@@ -255,6 +255,14 @@ def _check_ids(rows: Sequence[Utterance], where: str) -> None:
         seen[row.id] = number
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, with a byte order mark or without. Raises ValueError for another encoding."""
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
+
+
 def _records(path: Path) -> Iterable[dict[str, Any]]:
     """Plain records of a manifest, one a row."""
     kind = _suffix(path)
@@ -263,10 +271,7 @@ def _records(path: Path) -> Iterable[dict[str, Any]]:
             return typing.cast(list[dict[str, Any]], pq.read_table(path).to_pylist())
         except pa.ArrowException as error:
             raise ValueError(f"{path} is no Parquet file ({error}); write it again") from None
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
+    text = read_text(path)
     if kind == ".csv":
         return _csv_records(io.StringIO(text, newline=""), path)
     return [_loads(line, f"row {number} of {path}") for number, line in enumerate(text.split("\n"), start=1) if line.strip()]

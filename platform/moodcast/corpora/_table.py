@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from moodcast.labels import CLASSES
-from moodcast.manifest import Utterance
+from moodcast.manifest import Utterance, read_text
 
 SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a", ".aac", ".wma", ".aiff", ".aif", ".webm", ".mp4", ".mkv", ".amr", ".au")
 SYNONYMS = {
@@ -45,14 +45,6 @@ def read_csv(path: Path, wanted: Sequence[str], separator: str = ",") -> list[di
         return list(reader)
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
-
-
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, with a byte order mark or without. Raises ValueError for another encoding."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
 
 
 def read_rows(source: Path, corpus: str, emotions: Mapping[str, str]) -> list[Utterance]:

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import canonical, gender, mapping, number, read_csv, read_text, seconds
-from moodcast.manifest import Utterance
+from moodcast.corpora._table import canonical, gender, mapping, number, read_csv, seconds
+from moodcast.manifest import Utterance, read_text
 
 LABELS = "as the table"
 EMOTIONS: dict[str, str] = {}

@@ -31,7 +31,8 @@ from pyannote.metrics.identification import IdentificationErrorRate
 from pydantic import ValidationError
 
 from moodcast import metrics
-from moodcast.diarize import Turn, read_rttm, read_text
+from moodcast.diarize import Turn, read_rttm
+from moodcast.manifest import read_text
 from moodcast.study import coverage
 from moodcast.study.coverage import Judged, judge, measures
 from moodcast.timeline import Segment as Row
