@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -300,6 +304,40 @@ def test_it_works_inside_a_running_event_loop_as_in_a_notebook(bundle: Bundle, s
 
     with pytest.raises(ValueError, match="after the end"):
         asyncio.run(failing())
+
+
+class Slow:
+    """A diarizer and a transcriber; while it works, somebody presses Ctrl-C."""
+
+    name = "slow"
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def work(self, at: str) -> None:
+        if at == self.at:
+            threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
+            time.sleep(30)
+
+    def diarize(self, wave: Wave, rate: int, **limits: int | None) -> list[Turn]:
+        self.work("diarize")
+        return [Turn("A", 0.0, 2.0), Turn("B", 2.0, 4.0)]
+
+    def transcribe(self, waves: list[Wave], rate: int) -> list[str]:
+        self.work("transcribe")
+        return ["" for _ in waves]
+
+
+@pytest.mark.parametrize("at", ["diarize", "transcribe"])
+def test_ctrl_c_does_not_wait_for_a_model(
+    bundle: Bundle, speechlike: Callable[..., Wave], at: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow, started = Slow(at), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        podcast.timeline((speechlike(4.0), RATE), bundle, slow, transcriber=slow)
+    assert time.monotonic() - started < 10.0
+    gc.collect()
+    assert caplog.text == ""  # no task was left behind
 
 
 def test_a_file_its_bytes_and_its_samples_give_the_same_segments(

@@ -17,7 +17,7 @@ import asyncio
 import tempfile
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -159,14 +159,13 @@ def timeline(
     how, told = chosen(bundle, refine), bundle.in_conversations
 
     async def diarize(wave: Wave, rate: int) -> list[Turn]:
-        limits = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
-        return await asyncio.to_thread(voices.diarize, wave, rate, **limits)
+        return _asking(voices.diarize, wave, rate, num_speakers=num_speakers, min_speakers=min_speakers, max_speakers=max_speakers)
 
     async def feel(waves: list[Wave], texts: list[str | None] | None = None) -> list[Answer]:
-        return await asyncio.to_thread(told.answer, waves, texts)
+        return _asking(told.answer, waves, texts)
 
     async def transcribe(waves: list[Wave]) -> list[str]:
-        return await asyncio.to_thread(transcriber.transcribe, waves, bundle.rate) if transcriber is not None else []
+        return _asking(transcriber.transcribe, waves, bundle.rate) if transcriber is not None else []
 
     return _finish(
         analyze(
@@ -293,17 +292,17 @@ def _chunk_rows(offset_s: float, answer: Answer) -> Iterator[ChunkRow]:
         yield ChunkRow(start_s=offset_s + start_s, stop_s=offset_s + stop_s, emotions=emotions)
 
 
-def _finish(work: Any) -> Timeline:
+def _finish(work: Coroutine[Any, Any, Timeline]) -> Timeline:
     """Run a coroutine to its end, on a thread of its own where this one already runs an event loop (a notebook, a server)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)  # type: ignore[no-any-return]
+        return _run(work)
     box: dict[str, Any] = {}
 
     def run() -> None:
         try:
-            box["result"] = asyncio.run(work)
+            box["result"] = _run(work)
         except BaseException as error:
             box["error"] = error
 
@@ -314,3 +313,27 @@ def _finish(work: Any) -> Timeline:
         raise box["error"]
     result: Timeline = box["result"]
     return result
+
+
+def _run(work: Coroutine[Any, Any, Timeline]) -> Timeline:
+    """As `asyncio.run`, but Ctrl-C does not wait until a model has answered."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    except _Stopped:
+        raise KeyboardInterrupt from None
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+class _Stopped(Exception):
+    """Ctrl-C, as an error that one task hands on to another."""
+
+
+def _asking(model: Callable[..., T], *given: Any, **named: Any) -> T:
+    """What a model answers, at once and on this thread."""
+    try:
+        return model(*given, **named)
+    except KeyboardInterrupt:
+        raise _Stopped from None
