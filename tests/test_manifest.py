@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -119,6 +120,12 @@ def test_numbers_of_other_tools_become_text_and_their_empty_cells_unknown(tmp_pa
     assert (second.age, second.emotion) == (30.0, None)
 
 
+def test_a_manifest_that_pandas_wrote_again_is_read_as_it_was(tmp_path: Path) -> None:
+    write_manifest([FULL, Utterance(id="a/2", path="/sounds/2.wav")], tmp_path / "m.parquet")
+    pd.read_parquet(tmp_path / "m.parquet").to_json(tmp_path / "m.jsonl", orient="records", lines=True)
+    assert read_manifest(tmp_path / "m.jsonl") == read_manifest(tmp_path / "m.parquet")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_words_of_a_long_recording_come_back_as_they_were(kind: str, tmp_path: Path) -> None:
     row = replace(FULL, words=tuple((f"word{i}", float(i), i + 0.5) for i in range(6000)))
@@ -170,6 +177,7 @@ def test_files_that_are_no_manifests_are_refused(tmp_path: Path) -> None:
         ("m.jsonl", b"{not json}", "row 1 of .* is not JSON"),
         ("n.jsonl", b'{"id": "1", "path": "a.wav"}\n[1]\n', "row 2 of .* is list; wanted an object"),
         ("o.jsonl", b'{"id": "1", "path": "a.wav", "votes": [1]}\n', r"row 1 of .*votes: \[1\] does not fit"),
+        ("r.jsonl", b'{"id": "1", "path": "a.wav", "votes": [[1, 2]]}\n', "row 1 of .*votes: .* does not fit"),
         ("p.jsonl", b'{"id": "1", "path": "a.wav", "votes": ["sad"]}\n', "row 1 of .*votes: .* does not fit"),
         ("q.jsonl", b"[" * 100_000, "row 1 of .* is not JSON"),
         ("m.csv", b"\xff\xfe\x00bad", "is not UTF-8 text .* save it as UTF-8"),

@@ -15,6 +15,7 @@ import os
 import typing
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,16 @@ def read_text(path: str | Path) -> str:
         raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
 
 
+@contextmanager
+def open_csv(path: str | Path, separator: str = ",") -> Iterator[csv.DictReader[str]]:
+    """The records of a CSV file in UTF-8. Raises ValueError, with the line, for quotes that are not doubled or not closed."""
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
+    try:
+        yield reader
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
+
+
 def _records(path: Path) -> Iterable[dict[str, Any]]:
     """Plain records of a manifest, one a row."""
     kind = _suffix(path)
@@ -271,15 +282,14 @@ def _records(path: Path) -> Iterable[dict[str, Any]]:
             return typing.cast(list[dict[str, Any]], pq.read_table(path).to_pylist())
         except pa.ArrowException as error:
             raise ValueError(f"{path} is no Parquet file ({error}); write it again") from None
-    text = read_text(path)
     if kind == ".csv":
-        return _csv_records(io.StringIO(text, newline=""), path)
-    return [_loads(line, f"row {number} of {path}") for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        return _csv_records(path)
+    lines = read_text(path).split("\n")
+    return [_loads(line, f"row {number} of {path}") for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def _csv_records(file: typing.TextIO, path: Path) -> Iterable[dict[str, Any]]:
-    reader = csv.DictReader(file, strict=True)
-    try:
+def _csv_records(path: Path) -> Iterable[dict[str, Any]]:
+    with open_csv(path) as reader:
         _check_columns(reader.fieldnames or (), path)
         for number, record in enumerate(reader, start=1):
             if None in record:
@@ -288,8 +298,6 @@ def _csv_records(file: typing.TextIO, path: Path) -> Iterable[dict[str, Any]]:
                 if record.get(name):
                     record[name] = _loads(record[name], f"row {number} of {path}, {name}")
             yield {name: value for name, value in record.items() if value not in ("", None)}
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
 
 
 def _loads(text: str, where: str) -> Any:
@@ -351,8 +359,13 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _mapping(value: Any) -> Any:
-    """Votes and attributes of Parquet, pairs, as the dictionary they were; anything else is refused later, with its row."""
-    pairs = isinstance(value, list) and all(isinstance(item, tuple) and len(item) == 2 for item in value)
+    """Votes and attributes as the dictionary they were: Parquet gives pairs, and pandas lists of two.
+
+    Anything else is refused later, with its row.
+    """
+    if not isinstance(value, list):
+        return value
+    pairs = all(isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str) for item in value)
     return dict(value) if pairs else value
 
 

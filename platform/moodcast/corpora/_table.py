@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from moodcast.labels import CLASSES
-from moodcast.manifest import Utterance, read_text
+from moodcast.manifest import Utterance, open_csv
 
 SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a", ".aac", ".wma", ".aiff", ".aif", ".webm", ".mp4", ".mkv", ".amr", ".au")
 SYNONYMS = {
@@ -34,8 +32,7 @@ def read_csv(path: Path, wanted: Sequence[str], separator: str = ",") -> list[di
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing; wanted the folder of the corpus, with {path.name} in it, got {path.parent}")
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
-    try:
+    with open_csv(path, separator) as reader:
         header = [name.strip() for name in reader.fieldnames or ()]
         if twice := [name for name, count in Counter(header).items() if name and count > 1]:
             raise ValueError(f"{path} has the column {twice[0]} twice; rename one of them, or take it out")
@@ -43,8 +40,6 @@ def read_csv(path: Path, wanted: Sequence[str], separator: str = ",") -> list[di
             raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(header) or 'none'}")
         reader.fieldnames = header
         return list(reader)
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
 
 
 def read_rows(source: Path, corpus: str, emotions: Mapping[str, str]) -> list[Utterance]:

@@ -14,8 +14,6 @@ answered with a status instead of an emotion counts as missed. Shapes: N convers
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +30,7 @@ from pydantic import ValidationError
 
 from moodcast import metrics
 from moodcast.diarize import Turn, read_rttm
-from moodcast.manifest import read_text
+from moodcast.manifest import open_csv, read_text
 from moodcast.study import coverage
 from moodcast.study.coverage import Judged, judge, measures
 from moodcast.timeline import Segment as Row
@@ -302,14 +300,11 @@ def turns(reference: Timeline) -> tuple[Turn, ...]:
 
 
 def _csv_rows(path: Path) -> Iterable[Row]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    try:
+    with open_csv(path) as reader:
         if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
             raise ValueError(f"{path} lacks the columns {', '.join(missing)}; wanted start_s, stop_s, speaker and, where known, emotion")
         for number, record in enumerate(reader, start=1):
             yield _csv_row(record, f"row {number} of {path}")
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
 
 
 def _csv_row(record: Mapping[str, str | None], where: str) -> Row:
