@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from moodcast.config import parse_overrides
 from moodcast.corpora import prepare, read
 from tests.corpora.made import parquet, touch
 
@@ -172,6 +173,7 @@ def test_what_a_plain_table_does_not_say_may_be_said_for_all_its_rows(separator:
         ("path, emotion ,speaker\nx.wav, sad, anna\n", {}),
         ("Path;Emotion;SPEAKER\nx.wav;sad;anna;;\n;;\n", {}),
         ("\ufeffpath\temotion\tspeaker\r\nx.wav\tsad\tanna\r\n\t\t\r\n", {"separator": "\\t"}),
+        ("path\temotion\tspeaker\nx.wav\tsad\tanna\n", parse_overrides(["separator=\t"])),  # a real tab is blank, so it is guessed
     ],
 )
 def test_a_plain_table_may_be_written_as_spreadsheets_and_people_write_it(table: str, options: dict[str, str], tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def prepare(
         path=path, emotion=emotion, speaker=speaker, group=group, gender=gender, age=age, language=language, split=split, text=text
     )
     columns |= dict(start_s=start_s, stop_s=stop_s, id=id)
-    records = read_csv(source, (), _separator(source) if separator is None else _character(separator))
+    records = read_csv(source, (), _character(separator) if separator else _separator(source))
     if not records:
         raise ValueError(f"{source} holds no rows; wanted a header, and below it a row for each recording")
     have = {name for name in records[0] if name}  # None: cells beyond the header
