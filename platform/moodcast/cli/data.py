@@ -33,8 +33,8 @@ def prepare(
     from moodcast.config import parse_overrides
 
     options = parse_overrides(settings or [])
-    if corpus != "manifest" and out.is_file() and out.samefile(source):
-        raise ValueError(f"{out} is the table that is read, of which a manifest keeps less than all; choose another name for --out")
+    if corpus != "manifest" and not folds and out.is_file() and source.exists() and out.samefile(source):
+        raise ValueError(f"{out} is the table that is read, and a manifest keeps only some of its columns; choose another name for --out")
     rules: list[Rule] = []
     if corpus == "manifest":
         if options:
