@@ -76,7 +76,7 @@ def analyze(
         raise ValueError(f"--rttm tells who speaks in one recording, but {len(files)} came; run analyze once a recording")
     asked = podcast.asked_for(speakers, min_speakers, max_speakers)
     if rttm and (diarizer or asked):
-        what = "--diarizer has nothing to find out" if diarizer else "nothing is asked of the number of speakers"
+        what = "--diarizer has nothing to find out" if diarizer else "--speakers, --min-speakers and --max-speakers have nothing to say"
         raise ValueError(f"--rttm tells who speaks, so that {what}; leave one of them out")
     wanted = formats.parse(kinds)
     refuse_place(out)
@@ -107,13 +107,15 @@ def analyze(
                     max_speakers=max_speakers,
                     on_segment=lambda segment, tell=advance, file=file: tell(segment.stop_s, None, f"listening to {file.name}"),
                 )
-            show.timeline(found)
-            show.written(formats.write(found, out, stem, audio=str(file), formats=wanted))
+            written = formats.write(found, out, stem, audio=str(file), formats=wanted)
         except (ValueError, OSError) as error:
             if options.debug or len(files) == 1:
                 raise
             failed += 1
             fail_on(file, error)
+            continue
+        show.timeline(found)
+        show.written(written)
     if len(files) > 1 or skipped:
         done = len(files) - failed - skipped
         say(f"{done} analysed, {skipped} were in {out} already (--again does them anew), {failed} failed", "summary")
@@ -258,8 +260,9 @@ def simulated_talks(
     many = f"{num} conversation{'' if num == 1 else 's'} of {len(people)} speakers, seed {seed}"
     notes = [f"{many}: who speaks in several of them makes intervals too narrow"]
     chosen = opened.provenance.chosen_on
-    sounds = {row.corpus_speaker for row, mark in zip(rows, marks, strict=True) if mark in set(chosen.fingerprints)}
-    if tuned := sounds | people & {*chosen.speakers, *chosen.groups}:
+    sounds = set(chosen.fingerprints)
+    same = {row.corpus_speaker for row, mark in zip(rows, marks, strict=True) if mark in sounds}
+    if tuned := same | people & {*chosen.speakers, *chosen.groups}:
         notes.append(f"epoch and temperature of the bundle were chosen on {len(tuned)} of these speakers: emotions are found too well")
     if diarizer is None and (known := people & set(moodcast.load(VOICEPRINT).provenance.speakers)):
         notes.append(f"the embedded diarizer was trained on {len(known)} of these speakers: who spoke when is found too well")
