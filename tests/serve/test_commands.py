@@ -109,8 +109,9 @@ def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path, word: 
 def test_a_taken_port_and_a_missing_bundle_are_said_before_ray_starts() -> None:
     with pytest.raises(ValueError, match=r"nowhere is not a bundle"), serving.running(port=serving.free_port(), bundle="nowhere"):
         pytest.fail("it served")
-    with pytest.raises(ValueError, match="--host 300.1.1.1 is no address of this machine"), serving.running(host="300.1.1.1"):
-        pytest.fail("it served")
+    for host in ("300.1.1.1", "203.0.113.7"):  # none at all, and one of nobody's (RFC 5737)
+        with pytest.raises(ValueError, match=f"--host {host} is no address of this machine"), serving.running(host=host):
+            pytest.fail("it served")
     settings = {"diarizer": "owner/pipeline", "port": serving.free_port()}
     with pytest.raises(ValueError, match="MOODCAST_TRUST_CHECKPOINT=true"), serving.running(**settings):
         pytest.fail("it served")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -114,12 +115,10 @@ def check_port(host: str, port: int) -> None:
     """Raises ValueError where nothing can listen on host:port, with a port that is free."""
     try:
         _bind(host, port)
-    except socket.gaierror as error:
-        raise ValueError(
-            f"--host {host} is no address of this machine ({error.strerror}); 127.0.0.1 is, and 0.0.0.0 is all of them"
-        ) from None
     except OSError as error:
         reason = error.strerror or error
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise ValueError(f"--host {host} is no address of this machine ({reason}); 127.0.0.1 is, and 0.0.0.0 is all of them") from None
         raise ValueError(f"cannot listen on {host}:{port} ({reason}); try another one, for example --port {free_port()}") from None
 
 
