@@ -361,7 +361,10 @@ def test_a_hub_that_gives_something_else_than_was_pushed_is_found_out(bundle: Pa
     address, kind = server
     hub.push(bundle, "me/mood", endpoint=address)
     kind.files["model.safetensors"] = kind.files["model.safetensors"][:-1] + b"?"
-    with pytest.raises(ValueError, match="SHA-256 differs"):
+    with pytest.raises(ValueError, match="^me/mood: .*SHA-256 differs"):
+        hub.pull("me/mood", tmp_path / "back", endpoint=address)
+    del kind.files["config.json"]
+    with pytest.raises(ValueError, match="^me/mood is no moodcast bundle"):
         hub.pull("me/mood", tmp_path / "back", endpoint=address)
     assert not (tmp_path / "back").exists()
 

@@ -253,15 +253,15 @@ def _without_header(text: str) -> str:
 def _unpacked(source: Path, into: Path, sha256: str | None, trust: tuple[str, ...], name: str) -> Path:
     """A folder in the Hugging Face form, which people know by `name`, as a bundle, which takes its place only when it could be opened."""
     if not (source / CONFIG).is_file() or not (source / MODEL).is_file():
-        raise ValueError(f"{source} is no moodcast bundle in the Hugging Face form: wanted {CONFIG} and {MODEL}")
+        raise ValueError(f"{name} is no moodcast bundle in the Hugging Face form: wanted {CONFIG} and {MODEL}")
     if (source / CONFIG).stat().st_size > bundles.MAX_SETTINGS_BYTES:
-        raise ValueError(f"{source / CONFIG} is larger than the {bundles.MAX_SETTINGS_BYTES} bytes that settings may have")
+        raise ValueError(f"{CONFIG} of {name} is larger than the {bundles.MAX_SETTINGS_BYTES} bytes that settings may have")
     try:
         settings = json.loads((source / CONFIG).read_text(encoding="utf-8")).get(KEY)
     except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{source / CONFIG} is not a JSON object: {error}") from error
+        raise ValueError(f"{CONFIG} of {name} is not a JSON object: {error}") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"{source / CONFIG} has no {KEY!r}: this model was not pushed by moodcast")
+        raise ValueError(f"{CONFIG} of {name} has no {KEY!r}: this model was not pushed by moodcast")
     if sha256 is not None and not str(settings.get("sha256", "")).startswith(sha256):
         raise ValueError(f"wanted the bundle {sha256}, found {settings.get('sha256')}; nothing was kept")
     with tempfile.TemporaryDirectory(prefix="moodcast-pull-") as place:
