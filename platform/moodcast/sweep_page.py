@@ -101,7 +101,8 @@ def write(found: Mapping[str, Any], path: str | Path) -> Path:
 def verdict(found: Mapping[str, Any]) -> list[str]:
     """What came out, in sentences: each comparison says better, worse, or not certain."""
     arms = {arm["name"]: arm for arm in found["test"]["arms"]}
-    lines = [f"{leak.upper()}: NOT ALL OF THESE SPEAKERS ARE UNSEEN." for leak in found["sweep"].get("leaks", ())]
+    leaks = [leak.partition(":") for leak in found["sweep"].get("leaks", ())]
+    lines = [f"{what.upper()}:{names}. NOT ALL OF THESE SPEAKERS ARE UNSEEN." for what, _, names in leaks]
     for row in found["test"]["differences"]:
         value, low, high = row["uar"]
         against = {"published": "the published settings", "rival": f"the rival sweep ({arms[row['minus']]['what']})"}[row["minus"]]

@@ -363,6 +363,9 @@ def test_a_sweep_that_would_start_from_a_bundle_that_knows_its_test_speakers_is_
     with pytest.raises(ValueError, match=r"has heard 1 of the speakers or dialogues that would be scored \(tiny/s0\)"):
         begun(rows, tmp_path / "sweep", replace(RUN, start_from=str(known)))
     assert not (tmp_path / "sweep").exists()
+    allowed = begun(rows, tmp_path / "allowed", replace_at(replace(RUN, start_from=str(known)), {"train.allow_leaks": True}))
+    said = "leak let through: the bundle that training starts from has heard 1 of these speakers or dialogues (tiny/s0)"
+    assert Ledger(allowed).settings["leaks"] == [said]
 
 
 def test_two_drivers_cannot_work_on_one_sweep(whole: Ledger) -> None:

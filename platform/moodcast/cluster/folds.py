@@ -78,14 +78,19 @@ def cross_validate(
 
 
 def refuse_heard(run: Run, rows: Sequence[Utterance]) -> None:
-    """Raises ValueError where the bundle that training would start from has heard, with labels or without, speakers to be scored."""
-    if run.start_from is None:
-        return
-    if heard := evaluation.trained_speakers(bundles.load(run.start_from, trust_of(run), verify=False), rows):
+    """Raises ValueError where the bundle that training would start from has heard speakers to be scored."""
+    if heard := heard_at_start(run, rows):
         raise ValueError(
             f"start_from={run.start_from} has heard {len(heard)} of the speakers or dialogues that would be scored "
             f"({', '.join(heard[:6])}{', ...' if len(heard) > 6 else ''}); start from a bundle of other corpora"
         )
+
+
+def heard_at_start(run: Run, rows: Sequence[Utterance]) -> list[str]:
+    """The speakers and dialogues of these rows that the bundle has heard, with labels or without, that training would start from."""
+    if run.start_from is None:
+        return []
+    return evaluation.trained_speakers(bundles.load(run.start_from, trust_of(run), verify=False), rows)
 
 
 def load(home: Path, rows: Sequence[Utterance], k: int, seed: int, classes: Sequence[str]) -> list[Fold]:

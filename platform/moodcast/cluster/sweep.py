@@ -25,7 +25,7 @@ from moodcast import audit, augment, config
 from moodcast.cluster import distributed, local, population, search, tracker
 from moodcast.cluster import folder as files
 from moodcast.cluster import ledger as books
-from moodcast.cluster.folds import refuse_heard
+from moodcast.cluster.folds import heard_at_start, refuse_heard
 from moodcast.cluster.job import with_split
 from moodcast.cluster.ledger import Ledger
 from moodcast.cluster.lockstep import usable
@@ -127,6 +127,9 @@ def begin(
     check(run, own, came, plan, adapting=bool(target))
     refuse_heard(run, own if run.train.allow_leaks else [*own, *test])
     leaks = audit.guard(audit.leaks_among([*own, *adapt, *test]), run.train.allow_leaks, ALLOW)
+    if run.train.allow_leaks and (heard := heard_at_start(run, test)):
+        named = f"{len(heard)} of these speakers or dialogues ({', '.join(heard[:6])})"
+        leaks = (*leaks, f"leak let through: the bundle that training starts from has heard {named}")  # no path: bundles travel
     fields = search.fields_of(space, run, fixed)
     if plan.searcher == "pbt":
         population.check(plan, run.train.epochs)
