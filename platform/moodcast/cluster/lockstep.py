@@ -125,7 +125,12 @@ class Lockstep:
 
     def save(self, folder: Path) -> None:
         """The state, whole or not at all. Ranks ask together: each may hold but a part of it."""
-        members = [member.trainer.state() for member in self.members if not self.rank or member.trainer.divided]
+        members = []
+        for member in self.members:
+            if not self.rank:
+                members.append(member.trainer.state())
+            elif member.trainer.divided:
+                member.trainer.state()  # gathered for rank 0, and not kept here
         if self.rank:
             return
         folder.mkdir(parents=True, exist_ok=True)
