@@ -317,7 +317,7 @@ class Slow:
     def work(self, at: str) -> None:
         if at == self.at:
             threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
-            time.sleep(30)
+            time.sleep(60)
 
     def diarize(self, wave: Wave, rate: int, **limits: int | None) -> list[Turn]:
         self.work("diarize")
@@ -332,10 +332,15 @@ class Slow:
 def test_ctrl_c_does_not_wait_for_a_model(
     bundle: Bundle, speechlike: Callable[..., Wave], at: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    gc.collect()  # what tests before this one have left
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a script starts in the background ignores it
     slow, started = Slow(at), time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        podcast.timeline((speechlike(4.0), RATE), bundle, slow, transcriber=slow)
-    assert time.monotonic() - started < 10.0
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            podcast.timeline((speechlike(4.0), RATE), bundle, slow, transcriber=slow)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - started < 30.0
     gc.collect()
     assert caplog.text == ""  # no task was left behind
 

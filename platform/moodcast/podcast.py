@@ -323,8 +323,10 @@ def _run(work: Coroutine[Any, Any, Timeline]) -> Timeline:
     except _Stopped:
         raise KeyboardInterrupt from None
     finally:
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+        try:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
 
 
 class _Stopped(Exception):
