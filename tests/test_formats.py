@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import time
 from pathlib import Path
 
 import audformat
@@ -157,6 +158,12 @@ def test_a_recording_is_done_when_all_its_files_were_made_by_the_same_of_what_it
     assert not formats.is_done(tmp_path, "talk", wanted, sound, {**made_by, "speakers": "num 2"})
 
 
+def aged(folder: Path) -> None:
+    """All files as if written a minute ago: the clocks of some file systems tick more slowly than files are written here."""
+    for path in folder.rglob("*"):
+        os.utime(path, (time.time() - 60, time.time() - 60))
+
+
 @pytest.mark.parametrize("kind", ["csv", "audformat"])
 def test_a_file_of_an_older_analysis_is_not_taken_for_one_of_this(timeline: Timeline, kind: str, tmp_path: Path):
     sound = tmp_path / "talk.wav"
@@ -166,6 +173,7 @@ def test_a_file_of_an_older_analysis_is_not_taken_for_one_of_this(timeline: Time
         for _ in range(2):  # also over older files
             formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=wanted)
             assert formats.is_done(tmp_path, "talk", wanted, sound, made_by)
+            aged(tmp_path)
         formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=("json",))
         assert formats.is_done(tmp_path, "talk", ("json",), sound, made_by)
         assert not formats.is_done(tmp_path, "talk", wanted, sound, made_by)
