@@ -63,6 +63,9 @@ def test_a_table_is_not_overwritten_by_the_manifest_made_of_it(moodcast: Command
     said = moodcast("prepare", "csv", table, "--out", tmp_path / "link.csv")
     assert said.code == 2
     assert "link.csv is the table that is read" in said.err
+    folds = moodcast("prepare", "csv", table, "--out", table, "--folds", "3")
+    assert (folds.code, folds.err) == (0, "")
+    assert (tmp_path / "mine.fold2.csv").is_file()
     assert table.read_text() == written
 
 
