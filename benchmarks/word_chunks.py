@@ -5,13 +5,13 @@
     python benchmarks/word_chunks.py run --folds 2 --most 600 --set train.epochs=20 --out SMALL     # smaller: every line says so
     python benchmarks/word_chunks.py run --smoke --out TRY                   # whether all of it works, not how well
 
-Three corpora. resd: real Russian dialogues with what was really said. synthetic, the positive control: the sound of emodb, words made of
-its phones with their true times, and a text made by code, each word of which names the emotion with probability 0.33 (a text alone
-then says it in about 60 of 100 cases; chosen on simulated texts before anything was trained). emodb, the negative control: its own ten
-sentences, which are the same for every emotion. Arms: each modality alone; fixed pieces; random crops (the paper's proposal); fixed pieces
-with plain modality dropout; both; and, where words have times, exact and centred pieces. Every arm is asked with all shares of words and of
-frames missing; what counts is the mean over the shares. Folds by speaker (resd: by dialogue), never used to choose anything: the last
-epoch counts. The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
+Four corpora. resd: real Russian dialogues with what was really said. synthetic, the positive control: the sound of emodb, words made of
+its phones with their true times, and a text made by code, each word of which names the emotion with probability 0.33 (a text alone then
+says it in about 60 of 100 cases; chosen on simulated texts before anything was trained). emodb and nemo, the negative controls: their own
+sentences, which are the same for every emotion. Arms: each modality alone; fixed pieces; random crops (the paper's proposal); fixed
+pieces with plain modality dropout; both; and, where words have times, exact and centred pieces. Every arm is asked with all shares of
+words and of frames missing; what counts is the mean over the shares. Folds by speaker (resd: by dialogue), never used to choose anything:
+the last epoch counts. The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ def report(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("do", choices=("run", "report"))
-    parser.add_argument("--corpora", nargs="+", choices=sorted(CORPORA), default=["synthetic", "resd", "emodb"])
+    parser.add_argument("--corpora", nargs="+", choices=sorted(CORPORA), default=["synthetic", "resd", "emodb", "nemo"])
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--minutes", type=float, default=0, help="start nothing new after so many; 0 for no limit")
