@@ -101,7 +101,8 @@ def test_columns_and_labels_of_audformat_may_be_named_otherwise(tmp_path: Path) 
 def test_an_audio_folder_of_the_hub_is_read_by_its_metadata_or_its_folders(tmp_path: Path) -> None:
     touch(*(tmp_path / "set" / split / name for split in ("train", "validation") for name in ("a.wav", "b.wav")))
     (tmp_path / "set" / "train" / "metadata.csv").write_text("file_name,emotion,speaker_id,text\na.wav,anger,s1,ja\nb.wav,,s2,\n")
-    (tmp_path / "set" / "validation" / "metadata.jsonl").write_text('{"file_name": "a.wav", "label": "sadness"}\n')
+    said = '{"file_name": "a.wav", "label": "sadness", "text": "ja\u2028nein"}\n'  # a break of a line inside of a text ends no row
+    (tmp_path / "set" / "validation" / "metadata.jsonl").write_text(said, encoding="utf-8")
     rows = prepare("huggingface", tmp_path / "set")
     assert [(row.id, row.emotion, row.speaker, row.split) for row in rows] == [
         ("set/train/a.wav", "angry", "s1", "train"),

@@ -19,7 +19,7 @@ from typing import Any
 from moodcast.corpora._rules import Rule
 from moodcast.corpora._table import canonical, gender, mapping, number, seconds
 from moodcast.corpora.folder import speaker_of
-from moodcast.manifest import Utterance
+from moodcast.manifest import Utterance, read_text
 
 LABELS = "as the corpus"
 EMOTIONS: dict[str, str] = {}
@@ -88,9 +88,9 @@ def _row(
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """Records of a JSONL file, or of one whose lines are an array that was printed over many lines."""
-    text = path.read_text(encoding="utf-8-sig").strip()
+    text = read_text(path).strip()
     try:
-        found = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
+        found = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.split("\n") if line.strip()]
     except ValueError as error:
         raise ValueError(f"{path} is not JSONL ({error})") from None
     return list(found)

@@ -18,7 +18,7 @@ from typing import Any
 from moodcast.corpora._hub import parquet_files, unpacked
 from moodcast.corpora._rules import Rule
 from moodcast.corpora._table import canonical, first, gender, inside, mapping, number, read_csv, recordings_below
-from moodcast.manifest import Utterance
+from moodcast.manifest import Utterance, read_text
 
 LABELS = "as the data set"
 EMOTIONS: dict[str, str] = {}
@@ -95,8 +95,9 @@ def _records(source: Path, unpack: Path | None, name: str) -> Iterator[tuple[Map
 def _metadata(table: Path) -> list[dict[str, Any]]:
     if table.suffix != ".jsonl":
         return list(read_csv(table, ("file_name",), "\t" if table.suffix == ".tsv" else ","))
+    lines = read_text(table).split("\n")
     try:
-        found = [json.loads(line) for line in table.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        found = [json.loads(line) for line in lines if line.strip()]
     except ValueError as error:
         raise ValueError(f"{table} is not JSONL ({error})") from None
     if bad := next(
