@@ -15,7 +15,7 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 
 # Each line: these parts may import what stands beside them, of moodcast. "x.*" is any module below x; a part may always import itself
 # and what lies beside it in the same folder, except in methods/ (no method imports another method).
-FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manifest", "metrics", "labels", "simulate"}
+FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manifest", "metrics", "labels", "simulate", "texts"}
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
 MODEL = FLOOR | TORCH | {"method", "run", "provenance"}
 BUNDLE = MODEL | {"answer", "bundle"}
@@ -27,6 +27,7 @@ MAY: dict[str, set[str]] = {
     "moodcast": set(),
     **{part: set() for part in FLOOR},
     "labels": {"manifest"},
+    "manifest": {"texts"},
     "audio": {"containers"},
     "simulate": {"audio", "chunks", "manifest"},
     **{part: FLOOR for part in TORCH},
@@ -52,7 +53,7 @@ MAY: dict[str, set[str]] = {
     "export": BUNDLE,
     "evaluate": BUNDLE | {"audit", "scores", "baselines", "study"},
     "study": BUNDLE | {"diarize", "timeline", "status"},
-    "diarize": {"manifest"},
+    "diarize": {"texts"},
     "linking": {"voices"},
     "embedded": BUNDLE | {"diarize", "linking"},
     "timeline": BUNDLE | {"page"},

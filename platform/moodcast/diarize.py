@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from moodcast.manifest import read_text
+from moodcast.texts import read_text
 
 Wave = NDArray[np.float32]
 

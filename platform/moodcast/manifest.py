@@ -15,7 +15,6 @@ import os
 import typing
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
+
+from moodcast.texts import open_csv, read_text
 
 
 @dataclass(frozen=True)
@@ -254,24 +255,6 @@ def _check_ids(rows: Sequence[Utterance], where: str) -> None:
         if row.id in seen:
             raise ValueError(f"{where}: the id {row.id!r} comes twice, in rows {seen[row.id]} and {number}; ids must differ")
         seen[row.id] = number
-
-
-def read_text(path: str | Path) -> str:
-    """The text of a file in UTF-8, with a byte order mark or without. Raises ValueError for another encoding."""
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
-
-
-@contextmanager
-def open_csv(path: str | Path, separator: str = ",") -> Iterator[csv.DictReader[str]]:
-    """The records of a CSV file in UTF-8. Raises ValueError, with the line, for quotes that are not doubled or not closed."""
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
-    try:
-        yield reader
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
 
 
 def _records(path: Path) -> Iterable[dict[str, Any]]:

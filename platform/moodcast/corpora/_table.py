@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from moodcast.labels import CLASSES
-from moodcast.manifest import Utterance, open_csv
+from moodcast.manifest import Utterance
+from moodcast.texts import open_csv
 
 SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a", ".aac", ".wma", ".aiff", ".aif", ".webm", ".mp4", ".mkv", ".amr", ".au")
 SYNONYMS = {

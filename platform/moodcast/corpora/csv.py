@@ -15,7 +15,8 @@ from pathlib import Path
 
 from moodcast.corpora._rules import Rule
 from moodcast.corpora._table import canonical, gender, mapping, number, read_csv, seconds
-from moodcast.manifest import Utterance, read_text
+from moodcast.manifest import Utterance
+from moodcast.texts import read_text
 
 LABELS = "as the table"
 EMOTIONS: dict[str, str] = {}

@@ -19,7 +19,8 @@ from typing import Any
 from moodcast.corpora._rules import Rule
 from moodcast.corpora._table import canonical, gender, mapping, number, seconds
 from moodcast.corpora.folder import speaker_of
-from moodcast.manifest import Utterance, read_text
+from moodcast.manifest import Utterance
+from moodcast.texts import read_text
 
 LABELS = "as the corpus"
 EMOTIONS: dict[str, str] = {}

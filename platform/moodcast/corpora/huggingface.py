@@ -18,7 +18,8 @@ from typing import Any
 from moodcast.corpora._hub import parquet_files, unpacked
 from moodcast.corpora._rules import Rule
 from moodcast.corpora._table import canonical, first, gender, inside, mapping, number, read_csv, recordings_below
-from moodcast.manifest import Utterance, read_text
+from moodcast.manifest import Utterance
+from moodcast.texts import read_text
 
 LABELS = "as the data set"
 EMOTIONS: dict[str, str] = {}

@@ -30,9 +30,9 @@ from pydantic import ValidationError
 
 from moodcast import metrics
 from moodcast.diarize import Turn, read_rttm
-from moodcast.manifest import open_csv, read_text
 from moodcast.study import coverage
 from moodcast.study.coverage import Judged, judge, measures
+from moodcast.texts import open_csv, read_text
 from moodcast.timeline import Segment as Row
 from moodcast.timeline import Timeline
 

@@ -1,0 +1,27 @@
+"""Text files that people hand over: in UTF-8, with a byte order mark or without, and tables of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, with a byte order mark or without. Raises ValueError for another encoding."""
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
+
+
+@contextmanager
+def open_csv(path: str | Path, separator: str = ",") -> Iterator[csv.DictReader[str]]:
+    """The records of a CSV file in UTF-8. Raises ValueError, with the line, for quotes that are not doubled or not closed."""
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
+    try:
+        yield reader
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
