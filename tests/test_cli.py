@@ -8,17 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from moodcast.audio import fingerprint, read
 from moodcast.bundle import save
 from moodcast.cli import words
 from moodcast.methods.erm import Erm
-from moodcast.provenance import Provenance
 from moodcast.run import Run, build
-from moodcast.speech import one_thread
 from tests.typed import Command, command
 
 
@@ -202,156 +198,6 @@ def test_predict_takes_the_bundle_that_ships(moodcast: Command, write_wav: Calla
     said = moodcast("predict", "--json", write_wav("voice.wav", speechlike(2.0)))
     assert said.code == 0
     assert sum(json.loads(said.out)["emotions"].values()) == pytest.approx(1, abs=1e-4)
-
-
-def test_analyze_follows_a_given_rttm_and_writes_every_form(
-    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
-) -> None:
-    file = write_wav("talk.wav", speechlike(6.0))
-    turns = tmp_path / "talk.rttm"
-    turns.write_text("SPEAKER talk 1 0.500 2.000 <NA> <NA> anna <NA> <NA>\nSPEAKER talk 1 3.000 2.500 <NA> <NA> ben <NA> <NA>\n")
-    said = moodcast("analyze", file, "--bundle", bundle, "--rttm", turns, "--out", tmp_path / "out")
-    assert said.code == 0, said.err
-    assert "anna" in said.out
-    assert "ben" in said.out
-    written = {path.suffix: path for path in (tmp_path / "out").iterdir()}
-    assert set(written) == {".json", ".csv", ".rttm", ".html"}
-    assert all(str(path) in said.out for path in written.values())
-    rows = json.loads(written[".json"].read_text())["segments"]
-    assert [(row["speaker"], row["start_s"], row["stop_s"]) for row in rows] == [("anna", 0.5, 2.5), ("ben", 3.0, 5.5)]
-
-
-def test_analyze_goes_on_where_it_stopped_and_says_what_it_did(
-    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
-) -> None:
-    good, bad = write_wav("talk.wav", speechlike(3.0)), tmp_path / "notes.wav"
-    bad.write_text("these are words")
-    words = ("--bundle", bundle, "--out", tmp_path / "out", "--formats", "json,vtt")
-    first = moodcast("analyze", good, bad, *words)
-    assert first.code == 1
-    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".vtt"}
-    assert "1 analysed, 0 were in" in first.err
-    assert "1 failed" in first.err
-    assert "0 analysed, 1 were in" in moodcast("analyze", good, *words).err
-    assert "written" in moodcast("analyze", good, *words, "--again").out
-    (tmp_path / "out" / "blocked.vtt").mkdir(parents=True)  # so that one of the files cannot be written
-    blocked = moodcast("analyze", write_wav("blocked.wav", speechlike(2.0)), good, *words)
-    assert (blocked.code, "0 analysed, 1 were in" in blocked.err, "blocked.vtt: Is a directory" in blocked.err) == (1, True, True)
-    assert "written" in moodcast("analyze", good, *words, "--speakers", "2").out  # another question
-    unknown = moodcast("analyze", good, "--bundle", bundle, "--formats", "doc")
-    assert (unknown.code, "textgrid" in unknown.err) == (2, True)
-
-
-def test_analyze_takes_a_pipeline_of_pyannote_only_from_a_maker_who_is_trusted(
-    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], talk: Any, pyannote_folder: Path, tmp_path: Path
-) -> None:
-    file = write_wav("talk.wav", talk)
-    words = ("analyze", file, "--bundle", bundle, "--out", tmp_path / "out", "--formats", "json")
-    refused = moodcast(*words, "--diarizer", pyannote_folder)
-    assert (refused.code, "--trust-checkpoint" in refused.err) == (2, True)
-    with one_thread():
-        said = moodcast(*words, "--diarizer", pyannote_folder, "--trust-checkpoint", "--max-speakers", "3")
-        assert said.code == 0, said.err
-        again = moodcast(*words, "--diarizer", pyannote_folder, "--trust-checkpoint", "--max-speakers", "3")
-    found = json.loads((tmp_path / "out" / "talk.json").read_text())
-    assert found["provenance"]["diarizer"].startswith("pyannote/tiny/")
-    assert any(row["overlap"] for row in found["segments"])
-    assert "1 were in" in again.err
-    assert "written" in moodcast(*words, "--speakers", "1").out  # the embedded one is another question
-    absent = moodcast(*words, "--diarizer", "owner/nothing", "--trust-checkpoint")
-    assert (absent.code, "not on this machine" in absent.err) == (2, True)
-    for odd in (("--rttm", file, "--diarizer", pyannote_folder), ("--trust-checkpoint",), ("--language", "de")):
-        assert moodcast(*words, *odd).code == 2
-
-
-def test_analyze_writes_down_words_and_says_what_it_did_to_answers(
-    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, recognisers: dict[str, Path], tmp_path: Path
-) -> None:
-    file = write_wav("talk.wav", speechlike(6.0))
-    turns = tmp_path / "talk.rttm"
-    turns.write_text("SPEAKER talk 1 0.5 2.0 <NA> <NA> anna <NA> <NA>\nSPEAKER talk 1 3.0 2.5 <NA> <NA> ben <NA> <NA>\n")
-    words = ("analyze", file, "--bundle", bundle, "--rttm", turns, "--out", tmp_path / "out", "--formats", "json,csv,vtt,textgrid,eaf")
-    said = moodcast(*words, "--transcriber", recognisers["ctc"], "--adapt", "--smooth", "median:3", "--min-confidence", "0.99")
-    assert said.code == 0, said.err
-    found = json.loads((tmp_path / "out" / "talk.json").read_text())
-    assert {name: found["provenance"][name] for name in ("adapt", "smooth", "min_confidence")} == {
-        "adapt": "speaker",
-        "smooth": "median:3",
-        "min_confidence": "0.99",
-    }
-    assert [row["status"] for row in found["segments"]] == ["low_confidence"] * 2
-    assert [one["speaker"] for one in found["adaptation"]] == ["anna", "ben"]
-    text = found["segments"][0]["text"]
-    assert text
-    for suffix in (".csv", ".vtt", ".TextGrid", ".eaf"):
-        assert text in (tmp_path / "out" / f"talk{suffix}").read_text()
-    assert moodcast(*words, "--smooth", "mean:3").code == 2
-
-
-def test_the_whole_chain_is_scored_beside_what_the_references_turns_would_buy(
-    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
-) -> None:
-    file = write_wav("talk.wav", speechlike(6.0))
-    (tmp_path / "talk.csv").write_text("start_s,stop_s,speaker,emotion\n0.5,2.5,anna,happy\n3.0,5.5,ben,neutral\n5.5,5.6,ben,Sad\n")
-    told = tmp_path / "new" / "scores.json"
-    said = moodcast("evaluate-podcast", file, "-r", tmp_path, "--bundle", bundle, "--json", told, "--collar", "0.1")
-    assert said.code == 0, said.err
-    assert "small does not know these emotions of the references, and is wrong wherever they are: Sad (0.1 s)" in said.err
-    assert "collar 0.1 s" in said.out
-    assert "reference turns: the right number of speakers in 1 of 1" in said.out
-    found = json.loads(told.read_text())
-    assert found["reference turns"]["rates"]["der"]["rate"] == 0.0
-    assert {"der", "jer", "teer", "steer", "eder"} <= found["predicted turns"]["rates"].keys()
-    assert found["predicted turns"]["conversations"][0]["errors"]["der"]["total_s"] == pytest.approx(4.5, abs=0.25)  # less the collar
-    missing = moodcast("evaluate-podcast", write_wav("other.wav", speechlike(1.0)), "-r", tmp_path, "--bundle", bundle)
-    assert (missing.code, "no reference of other" in missing.err) == (2, True)
-    both = moodcast("evaluate-podcast", file, file, "-r", tmp_path / "talk.csv", "--bundle", bundle)
-    assert (both.code, "is the reference of one recording" in both.err) == (2, True)
-    (tmp_path / "all.uem").write_text("another 1 0.0 3.0\n")
-    unsaid = moodcast("evaluate-podcast", file, "-r", tmp_path, "--bundle", bundle, "--uem", tmp_path / "all.uem")
-    assert (unsaid.code, "does not say what is scored of talk" in unsaid.err) == (2, True)
-
-
-def test_the_chain_is_scored_on_conversations_put_together(
-    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
-) -> None:
-    from moodcast.manifest import Utterance, write_manifest
-
-    rows = []
-    for i in range(12):
-        path = write_wav(f"{i}.wav", speechlike(0.9, seed=i, hz=(110, 220)[i % 2]))
-        emotion = ("angry", "happy", "neutral", "sad")[i // 2 % 4]
-        rows.append(Utterance(f"u{i}", str(path), corpus="toy", speaker=f"s{i % 2}", emotion=emotion, split="test"))
-    write_manifest(rows, tmp_path / "toy.parquet")
-    words = ("evaluate-podcast", "--simulate", "2", "--seconds", "6", "--bundle", bundle)
-    said = moodcast(*words, "--corpus", tmp_path / "toy.parquet", "--json", tmp_path / "scores.json")
-    assert said.code == 0, said.err
-    assert "reference turns: the right number of speakers in 2 of 2, off by 0.000" in said.out
-    assert "2 conversations of 2 speakers, seed 0" in said.err
-    found = json.loads((tmp_path / "scores.json").read_text())
-    kinds = ("predicted turns", "predicted turns, adapted", "trivial", "reference turns", "reference turns, adapted")
-    assert all({"rates", "speakers", "coverage", "conversations"} <= found[kind].keys() for kind in kinds)
-    assert found["reference turns"]["coverage"][0]["coverage"]["value"] > 0.5
-    assert {one["speakers_found"] for one in found["trivial"]["conversations"]} == {1}
-    none = moodcast(*words)
-    assert (none.code, "--corpus" in none.err) == (2, True)
-    run = Run(method=Erm.Config(width=16, channels=4))
-    knows = save(tmp_path / "knows", build(run), run, Provenance(fingerprints=(fingerprint(read(rows[3].path)),)))
-    heard = moodcast(*words[:-1], knows, "--corpus", tmp_path / "toy.parquet")
-    assert (heard.code, "knows was trained on 1 of the recordings it would be scored on, under these or other names: u3" in heard.err) == (
-        2,
-        True,
-    )
-    both = moodcast(*words, "--corpus", tmp_path / "toy.parquet", "--reference", tmp_path)
-    assert (both.code, "leave out recordings" in both.err) == (2, True)
-    neither = moodcast("evaluate-podcast", "--bundle", bundle)
-    assert (neither.code, "--simulate N" in neither.err) == (2, True)
-
-
-def test_one_rttm_cannot_describe_two_recordings(moodcast: Command, bundle: Path) -> None:
-    said = moodcast("analyze", "a.wav", "b.wav", "--bundle", bundle, "--rttm", "a.rttm")
-    assert said.code == 2
-    assert "--rttm" in said.err
 
 
 @pytest.mark.corpora
