@@ -42,13 +42,14 @@ from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.work import provenance_of
 from moodcast.manifest import Utterance
 from moodcast.method import Method
-from moodcast.methods.committee import Committee
+from moodcast.methods.committee import Committee, together
 from moodcast.order import balance_weights
 from moodcast.passes import gather
 from moodcast.run import Run, build
 from moodcast.step import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
+WITHOUT = "without Fisher vectors"
 Indices = NDArray[np.int64]
 Counts = dict[str, dict[str, list[list[int]]]]  # by corpus and speaker, how often each class was answered as which
 
@@ -107,20 +108,35 @@ def trained(run: Run, part: Part) -> Committee:
 
 
 def answered(method: Committee, part: Part) -> dict[str, NDArray[np.float64]]:
-    """Probabilities of each row of the part, in the order of its rows, [N, K]: of the committee and of each network with the statistics."""
+    """Probabilities of each row of the part, in the order of its rows, [N, K].
+
+    Of the committee, of its networks with the statistics, all and each, and of the Fisher vectors alone, where there are any.
+    """
+    num, votes = method.config.networks, method.votes
+    parts_of: dict[str, Sequence[int]] = {
+        "committee": range(len(votes)),
+        WITHOUT: range(num + 1),
+        **{f"network {i}": (i, num) for i in range(num)},
+    }
+    if method.fisher is not None:
+        parts_of["Fisher vectors"] = (num + 1,)
     owners, seconds = part.whole.owners[part.at], part.whole.seconds[part.at]
     _, local = np.unique(owners, return_inverse=True)
 
     def every(batch: Batch) -> Tensor:
         members = [whole for whole, _ in method.members(batch)[0]]
-        alone = [method.together([network, members[-1]]) for network in members[:-1]]
-        return torch.stack([method.together(members), *alone], dim=1)
+        said = [together([members[i] for i in some], [counted_as(i, some) for i in some]) for some in parts_of.values()]
+        return torch.stack(said, dim=1)
 
-    found = gather(method, every, part, 32).double().exp().cpu().numpy() * seconds[:, None, None]  # [stretches, 1 + networks, K]
+    def counted_as(member: int, among: Sequence[int]) -> float:
+        """Its votes; the networks that are asked have one together."""
+        return votes[member] if member >= num else 1.0 / sum(i < num for i in among)
+
+    found = gather(method, every, part, 32).double().exp().cpu().numpy() * seconds[:, None, None]  # [stretches, answers, K]
     merged = np.zeros((int(local.max()) + 1, *found.shape[1:]))
     np.add.at(merged, local, found)
     merged /= merged.sum(axis=-1, keepdims=True)
-    return {name: merged[:, i] for i, name in enumerate(["committee", *(f"network {i}" for i in range(found.shape[1] - 1))])}
+    return {name: merged[:, i] for i, name in enumerate(parts_of)}
 
 
 def one(run: Run, task: str, options: argparse.Namespace) -> dict[str, Any]:

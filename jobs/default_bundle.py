@@ -14,7 +14,7 @@ from moodcast.chunks import ChunkPlan
 from moodcast.cluster.job import main
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
-from moodcast.methods.committee import Committee
+from moodcast.methods.committee import Committee, Fisher
 from moodcast.run import Run, Train
 
 DATA = ("cremad", "emodb", "resd")
@@ -26,7 +26,7 @@ Do not use it to decide about people.
 Corpora: CREMA-D (ODbL), EMO-DB (CC0), RESD (MIT).
 """
 RUN = Run(
-    method=Committee.Config(networks=1),
+    method=Committee.Config(networks=1, fisher=Fisher(gaussians=32)),
     labels=Labels(("angry", "happy", "neutral", "sad")),
     chunks=ChunkPlan(length_s=3.0, hop_s=3.0),
     augment=Augment(crop=Crop(share=1.0, seconds=3.0)),

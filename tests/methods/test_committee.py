@@ -10,7 +10,7 @@ import torch
 
 from moodcast.batch import Batch, collate
 from moodcast.chunks import ChunkPlan
-from moodcast.methods.committee import Committee, merged
+from moodcast.methods.committee import Committee, Fisher, merged
 from moodcast.run import Run, build
 
 RATE = 16_000
@@ -30,6 +30,9 @@ def made(**settings: object) -> Committee:
     return method
 
 
+FISHER = Fisher(gaussians=2, coefficients=4, whitened=6, components=5, landmarks=8)
+
+
 def test_it_has_at_most_a_million_parameters():
     assert 400_000 < sum(p.numel() for p in build(Run(method=Committee.Config(), chunks=PLAN)).parameters()) <= 1_000_000
 
@@ -46,8 +49,34 @@ def test_the_answer_is_the_weighted_mean_of_the_members_log_probabilities():
 
 
 @torch.no_grad()
-def test_a_stretch_of_one_chunk_is_answered_as_its_chunk():
-    answer = made().eval()(batch_of())
+def test_fisher_vectors_vote_beside_the_others_and_are_fitted_before_training():
+    method, batch = made(networks=1, share=0.5, fisher=dataclasses.replace(FISHER, share=0.25)).eval(), batch_of()
+    method.fit_once(View())
+    frames, mask, exist = method._frames(batch)
+    assert method.fisher is not None
+    network, statistics = method.networks[0](frames, mask, exist)[0], method.statistics(method._moments(frames, mask, exist)[0])
+    fisher, _ = method.fisher(frames, mask, exist)
+    wanted = ((network + 0.5 * statistics.log_softmax(-1) + 0.25 * fisher) / 1.75).log_softmax(-1)
+    torch.testing.assert_close(method(batch).emotion, wanted)
+    assert fisher.argmax(1).tolist() == [0, 1]  # the two that it was fitted on
+    assert set(method.losses({"labelled": batch})) == {"classes", "statistics"}
+
+
+def test_fisher_vectors_want_labels():
+    class Unlabelled(View):
+        def features(self, fn):
+            return fn(dataclasses.replace(batch_of(), target=None))
+
+    with pytest.raises(ValueError, match="no target"):
+        made(fisher=FISHER).fit_once(Unlabelled())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("settings", [{}, {"fisher": FISHER}])
+def test_a_stretch_of_one_chunk_is_answered_as_its_chunk(settings: dict[str, object]):
+    method = made(**settings).eval()
+    method.fit_once(View())
+    answer = method(batch_of())
     torch.testing.assert_close(answer.chunk_emotion[0, 0], answer.emotion[0], atol=1e-4, rtol=0)
     assert not torch.allclose(answer.chunk_emotion[1, 0], answer.emotion[1], atol=1e-3)
 
@@ -109,11 +138,12 @@ def test_a_blind_network_does_not_see_the_mean_of_a_band():
 
 
 @torch.no_grad()
-def test_merged_committees_answer_as_the_product_of_theirs():
+@pytest.mark.parametrize("settings", [{}, {"fisher": FISHER}])
+def test_merged_committees_answer_as_the_product_of_theirs(settings: dict[str, object]):
     committees = []
     for seed in range(3):
-        committees.append(made(networks=2, share=0.7).eval())
-        committees[-1].centre.fill_(0.3)
+        committees.append(made(networks=2, share=0.7, **settings).eval())
+        committees[-1].fit_once(View())
         torch.manual_seed(seed)
         for weight in committees[-1].parameters():
             weight.add_(0.1 * torch.randn_like(weight))
@@ -126,11 +156,14 @@ def test_merged_committees_answer_as_the_product_of_theirs():
         torch.testing.assert_close(getattr(whole, name), apart.mean(0).log_softmax(-1), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("other", [{"share": 0.6}, {"share": 0.7, "moved": True}])
-def test_committees_of_another_recipe_are_not_merged(other: dict[str, object]):
-    moved = other.pop("moved", False)
-    mine, theirs = made(share=0.7), made(**other)
-    if moved:
-        theirs.centre.fill_(1.0)
-    with pytest.raises(ValueError, match="same data" if moved else "same settings"):
+def test_committees_of_other_settings_are_not_merged():
+    with pytest.raises(ValueError, match="same settings"):
+        merged([made(share=0.7), made(share=0.6)])
+
+
+@pytest.mark.parametrize("moved", ["centre", "fisher.vectors.means", "fisher.ridge.dual"])
+def test_committees_of_other_data_are_not_merged(moved: str):
+    mine, theirs = made(fisher=FISHER), made(fisher=FISHER)
+    theirs.get_buffer(moved).fill_(1.0)
+    with pytest.raises(ValueError, match="same data"):
         merged([mine, theirs])

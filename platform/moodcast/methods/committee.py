@@ -1,9 +1,10 @@
-"""Committee: convolutional networks over log-mel frames and a classifier of their statistics, trained side by side, answering together.
+"""Committee: convolutional networks over log-mel frames and classifiers of their statistics, trained side by side, answering together.
 
 No single paper. What errs differently is worth more together than what errs alike: networks that start differently and see different
 damage, and a small network over moments of the spectrum, as the classical systems had them (Schuller, Steidl, Batliner, "The INTERSPEECH
-2009 Emotion Challenge"). Their log-probabilities are averaged and normalised (a product of experts: Hinton, Neural Computation 14(8),
-2002, eq. 1, with fixed powers). Every member learns by a cross-entropy of its own, so that none leans on another.
+2009 Emotion Challenge"), and, where asked for, kernel ridge regression on Fisher vectors (nn/fisher.py), which hears undamaged sound, knows
+voices and rooms like those of training best and says little of others. Their log-probabilities are averaged and normalised (a product of
+experts: Hinton, Neural Computation 14(8), 2002, eq. 1, with fixed powers). Every member learns alone, so that none leans on another.
 
 A network is Erm's: convolutions over log-mel, attentive statistics pooling (Okabe et al., Interspeech 2018), masks (SpecAugment, Park et
 al., Interspeech 2019) and damage to log-mel power in training (nn/corrupt.py). About 0.6 M parameters with two networks.
@@ -23,11 +24,14 @@ from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec, View
 from moodcast.nn.corrupt import Damage, damaged
 from moodcast.nn.encoder import ConvEncoder
+from moodcast.nn.fisher import FisherVectors
+from moodcast.nn.kernel import KernelRidge
 from moodcast.nn.moments import moments, num_moments
 from moodcast.nn.pool import AttentivePool
 from moodcast.objectives import classes
 
 SCALE = 3.0  # nats; log-mel power within a stretch has about this standard deviation
+ROWS = 1024  # gradients that are cut to components at a time
 FARTHEST = 10.0  # a moment far outside of training says no more than far
 
 
@@ -39,6 +43,25 @@ class Weights(method.Weights):
     statistics: float = 1.0
 
 
+@dataclass(frozen=True)
+class Fisher:
+    """Kernel ridge regression on Fisher vectors.
+
+    gaussians, coefficients, whitened, components: the sizes of nn/fisher.py; without Gaussians there is no such member. landmarks: how many
+    training stretches it compares with at most. strength: of the ridge. sharpness: what turns its scores into logits. share: its vote
+    beside that of all networks together.
+    """
+
+    gaussians: int = 0
+    coefficients: int = 16
+    whitened: int = 40
+    components: int = 192
+    landmarks: int = 6000
+    strength: float = 1.0
+    sharpness: float = 5.0
+    share: float = 0.5
+
+
 class Committee(Method):
     """B stretches, C chunks, N chunks that exist, T frames, M bands, D width, K classes, F moments."""
 
@@ -48,8 +71,8 @@ class Committee(Method):
 
         networks: how many; share: what the statistics say counts so much of one network's vote times their number, 0.5 for half as much
         as all networks together. hidden, forget: width and dropout of the classifier of moments. blind: the share of each band's mean
-        that is taken away before a network sees it, one for each network in turn, so that they err differently. The rest is
-        as in Erm.
+        that is taken away before a network sees it, one for each network in turn, so that they err differently. fisher: the
+        regression on Fisher vectors; none with 0 Gaussians. The rest is as in Erm.
         """
 
         weights: Weights = Weights()
@@ -67,6 +90,7 @@ class Committee(Method):
         hide_s: float = 0.3
         smoothing: float = 0.1
         damage: Damage = Damage(noise_share=0.3, echo_share=0.2, band_share=0.1)
+        fisher: Fisher = Fisher()
 
     config: Config
     centre: Tensor
@@ -85,21 +109,25 @@ class Committee(Method):
         self.statistics = nn.Sequential(
             nn.Linear(size, config.hidden), nn.GELU(), nn.Dropout(config.forget), nn.Linear(config.hidden, len(spec.classes))
         )
+        self.fisher: FisherHead | None = FisherHead(config, len(spec.classes)) if config.fisher.gaussians else None
 
     def forward(self, batch: Batch) -> Prediction:
         """emotion [B, K], chunk_emotion [B, C, K]; embedding [B, D']: the networks' pooled statistics and the moments."""
         members, pooled = self.members(batch)
-        emotion = self.together([whole for whole, _ in members])
-        chunk_emotion = self.together([parts for _, parts in members])
+        emotion = together([whole for whole, _ in members], self.votes)
+        chunk_emotion = together([parts for _, parts in members], self.votes)
         return Prediction(emotion, chunk_emotion, embedding=pooled)
 
     def members(self, batch: Batch) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """What each says alone, networks first, the statistics last: log-probabilities [B, K] and [B, C, K]; their embedding [B, D']."""
+        """What each says alone, networks first, then the statistics: log-probabilities [B, K] and [B, C, K]; their embedding [B, D']."""
         frames, mask, exist = self._frames(batch)
         found = [network(frames, mask, exist) for network in self.networks]
         whole, parts = self._moments(frames, mask, exist)
-        statistics = (self.statistics(whole).log_softmax(-1), self.statistics(parts).log_softmax(-1))
-        return [*((a, b) for a, b, _ in found), statistics], torch.cat([*(pooled for _, _, pooled in found), whole], dim=-1)
+        said = [(a, b) for a, b, _ in found]
+        said.append((self.statistics(whole).log_softmax(-1), self.statistics(parts).log_softmax(-1)))
+        if self.fisher is not None:
+            said.append(self.fisher(frames, mask, exist))
+        return said, torch.cat([*(pooled for _, _, pooled in found), whole], dim=-1)
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """classes and statistics: cross-entropy of each member against the target distribution, weighted by utterance."""
@@ -115,8 +143,15 @@ class Committee(Method):
         return {"classes": torch.stack(terms).mean(), "statistics": statistics}
 
     def fit_once(self, view: View) -> None:
-        """Centre and scale of the moments."""
+        """Centre and scale of the moments; Fisher vectors and the regression on them."""
         self.take_statistics(view)
+        if self.fisher is not None:
+            vectors = self.fisher.vectors
+            vectors.fit_mixture(view.features(lambda batch: vectors.drawn(*self._frames(batch))))
+            gradients = view.features(lambda batch: vectors.gradients(*self._frames(batch))[0].half())
+            vectors.fit_components(gradients)
+            found = torch.cat([vectors.cut(part.float()) for part in torch.split(gradients, ROWS)])
+            self.fisher.ridge.fit(found, view.features(weighted_targets))
 
     def take_statistics(self, view: View) -> bool:
         """Centre and scale of the moments, for which no label is needed."""
@@ -147,10 +182,17 @@ class Committee(Method):
         whole, parts = moments(frames, mask, exist)
         return tuple(((found - self.centre) / self.scale).clamp(-FARTHEST, FARTHEST) for found in (whole, parts))  # type: ignore[return-value]
 
-    def together(self, members: list[Tensor]) -> Tensor:
-        """Log-probabilities [..., K] of the members, the statistics' last, as one: the networks' mean and `share` times the statistics."""
-        share = self.config.share
-        return ((torch.stack(members[:-1]).mean(0) + share * members[-1]) / (1.0 + share)).log_softmax(-1)
+    @property
+    def votes(self) -> list[float]:
+        """How much each of `members` counts: 1 for all networks together."""
+        votes = [1.0 / len(self.networks)] * len(self.networks) + [self.config.share]
+        return votes if self.fisher is None else [*votes, self.config.fisher.share]
+
+
+def together(members: Sequence[Tensor], votes: Sequence[float]) -> Tensor:
+    """Log-probabilities [..., K] of members as one: their mean, each counted as often as it has votes, normalised."""
+    said = sum(vote * member for vote, member in zip(votes, members, strict=True))
+    return (torch.as_tensor(said) / sum(votes)).log_softmax(-1)
 
 
 class Network(nn.Module):
@@ -172,6 +214,29 @@ class Network(nn.Module):
         return self.head(whole).log_softmax(-1), self.head(parts).log_softmax(-1), whole
 
 
+class FisherHead(nn.Module):
+    """Regression on Fisher vectors. [N, T, M], [N, T], [B, C] -> log-probabilities [B, K] and [B, C, K]."""
+
+    def __init__(self, config: Committee.Config, num_classes: int) -> None:
+        super().__init__()
+        sizes = config.fisher
+        self.sharpness = sizes.sharpness
+        self.vectors = FisherVectors(config.num_mels, sizes.coefficients, sizes.whitened, sizes.gaussians, sizes.components)
+        self.ridge = KernelRidge(sizes.components, num_classes, sizes.landmarks, sizes.strength)
+
+    def forward(self, frames: Tensor, mask: Tensor, exist: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        whole, parts = ((self.sharpness * self.ridge(found)).log_softmax(-1) for found in self.vectors(frames, mask, exist))
+        return whole, parts
+
+
+def weighted_targets(batch: Batch) -> Tensor:
+    """Target distribution and weight of each stretch, [B, K + 1]. Raises ValueError where the batch has none."""
+    if batch.target is None or batch.weight is None:
+        raise ValueError("this batch has no target: collate it with labels and rows")
+    return torch.cat([batch.target, batch.weight[:, None]], dim=1)
+
+
 @torch.no_grad()
 def merged(committees: Sequence[Committee]) -> Committee:
     """One committee that answers as several of the same settings do together: the normalised product of theirs, each to the power 1/N.
@@ -181,11 +246,16 @@ def merged(committees: Sequence[Committee]) -> Committee:
     """
     first = committees[0]
     config = first.config
+    fisher = None if first.fisher is None else first.fisher.state_dict()
     for other in committees[1:]:
         if other.config != config:
             raise ValueError(f"wanted committees of the same settings, got {config} and {other.config}")
         if not (torch.allclose(other.centre, first.centre, atol=1e-4) and torch.allclose(other.scale, first.scale, rtol=1e-4)):
             raise ValueError("centre and scale of the moments differ: these committees were not trained on the same data")
+        if fisher is not None and other.fisher is not None:
+            for name, value in other.fisher.state_dict().items():
+                if not torch.allclose(value.float(), fisher[name].float(), rtol=1e-2, atol=1e-3):
+                    raise ValueError(f"{name} of the Fisher vectors differs: these committees were not trained on the same data")
     num = len(committees)
     own = [cast(Network, network) for committee in committees for network in committee.networks]
     wide = replace(config, networks=len(own), hidden=num * config.hidden, blind=tuple(network.blind for network in own))
@@ -193,6 +263,8 @@ def merged(committees: Sequence[Committee]) -> Committee:
     whole.log_mel.load_state_dict(first.log_mel.state_dict())
     whole.centre.copy_(first.centre)
     whole.scale.copy_(first.scale)
+    if whole.fisher is not None and fisher is not None:
+        whole.fisher.load_state_dict(fisher)
     for mine, theirs in zip(whole.networks, own, strict=True):
         mine.load_state_dict(theirs.state_dict())
     into, out = linears(whole)

@@ -1,0 +1,69 @@
+"""Kernel ridge regression of classes on unit vectors, in closed form.
+
+Saunders, Gammerman and Vovk, "Ridge Regression Learning Algorithm in Dual Variables", ICML 1998; with fewer landmarks than rows it is the
+subset of regressors of Smola and Scholkopf, "Sparse Greedy Matrix Approximation for Machine Learning", ICML 2000. The kernel is Gaussian,
+exp(-|a - b|^2), so that whatever is far from all landmarks has scores near zero: it is not answered.
+
+Shapes: S rows, R components, L landmarks, K classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.linalg import solve  # type: ignore[import-untyped]
+from torch import Tensor, nn
+
+BLOCK = 2048  # rows whose kernel is held at a time
+JITTER = 1e-6  # of the kernel's diagonal, 1
+
+
+class KernelRidge(nn.Module):
+    """`forward(vectors [..., R])` gives scores [..., K]: about 1 - 1 / K for a class that is certain, 0 where nothing is known."""
+
+    landmarks: Tensor
+    dual: Tensor
+
+    def __init__(self, components: int, num_classes: int, landmarks: int, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+        self.register_buffer("landmarks", torch.zeros(landmarks, components, dtype=torch.float16))
+        self.register_buffer("dual", torch.zeros(landmarks, num_classes))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """See the class."""
+        return gaussian(vectors, self.landmarks) @ self.dual
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor, weighted_targets: Tensor) -> None:
+        """From vectors [S, R], target distributions and weights [S, K + 1]; classes count alike.
+
+        Landmarks are all rows, or drawn from them where there are more.
+        """
+        target, weight = weighted_targets[:, :-1].double(), weighted_targets[:, -1].double()
+        mass = (target * weight[:, None]).sum(0).clamp_min(1e-12)
+        weight = weight * (target / mass).sum(1)
+        weight = weight / weight.mean()
+        num = min(len(vectors), len(self.landmarks))
+        chosen = np.sort(np.random.default_rng(0).choice(len(vectors), num, replace=False))
+        self.landmarks.zero_()
+        self.landmarks[:num] = vectors[torch.from_numpy(chosen).to(vectors.device)].half()
+        kept = self.landmarks[:num]
+        against = torch.zeros(num, num, dtype=torch.float64)
+        wanted = torch.zeros(num, target.shape[1], dtype=torch.float64)
+        for rows in torch.split(torch.arange(len(vectors), device=vectors.device), BLOCK):
+            kernel = gaussian(vectors[rows], kept).double()
+            weighed = weight[rows, None] * kernel
+            against += (kernel.T @ weighed).cpu()
+            wanted += (weighed.T @ (target[rows] - 1.0 / target.shape[1])).cpu()
+        among = gaussian(kept.float(), kept).double().cpu()
+        ridge = against + self.strength * among + JITTER * torch.eye(num, dtype=torch.float64)
+        self.dual.zero_()
+        self.dual[:num] = torch.from_numpy(solve(ridge.numpy(), wanted.numpy(), assume_a="pos")).float().to(self.dual.device)
+
+
+def gaussian(vectors: Tensor, landmarks: Tensor) -> Tensor:
+    """exp(-|a - b|^2) of vectors [..., R] and landmarks [L, R], [..., L]."""
+    landmarks = landmarks.to(vectors.dtype)
+    apart = vectors.square().sum(-1, keepdim=True) - 2.0 * vectors @ landmarks.T + landmarks.square().sum(-1)
+    return (-apart).exp()
