@@ -1,7 +1,8 @@
 """The bundle that ships with moodcast: four emotions in three languages, every class of every corpus drawn equally often.
 
 Everybody is trained on: how good the recipe is, benchmarks/default_bundle.py tells over speaker folds, and
-benchmarks/ship_default_bundle.py makes the bundle that ships, of several seeds, with the folds' scores and calibration.
+benchmarks/ship_default_bundle.py makes the bundle that ships, of several seeds, with the folds' scores and calibration. The third bundle,
+which ships until three seeds of the folds are answered, is of this recipe without Fisher vectors (docs/log.md, 2026-11-21).
 
     python -m jobs.default_bundle cremad.parquet emodb.parquet resd.parquet --name default
     python benchmarks/ship_default_bundle.py runs/default/bundle --answers ANSWERS

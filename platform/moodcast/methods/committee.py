@@ -150,7 +150,7 @@ class Committee(Method):
             vectors.fit_mixture(view.features(lambda batch: vectors.drawn(*self._frames(batch))))
             gradients = view.features(lambda batch: vectors.gradients(*self._frames(batch))[0].half())
             vectors.fit_components(gradients)
-            found = torch.cat([vectors.cut(part.float()) for part in torch.split(gradients, ROWS)])
+            found = torch.cat([vectors.cut(part.to(vectors.middle)) for part in torch.split(gradients, ROWS)])
             self.fisher.ridge.fit(found, view.features(weighted_targets))
 
     def take_statistics(self, view: View) -> bool:

@@ -40,7 +40,8 @@ class KernelRidge(nn.Module):
 
         Landmarks are all rows, or drawn from them where there are more.
         """
-        target, weight = weighted_targets[:, :-1].double(), weighted_targets[:, -1].double()
+        given = weighted_targets.to(vectors.device, torch.float64)
+        target, weight = given[:, :-1], given[:, -1]
         mass = (target * weight[:, None]).sum(0).clamp_min(1e-12)
         weight = weight * (target / mass).sum(1)
         weight = weight / weight.mean()
