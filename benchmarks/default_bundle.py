@@ -17,6 +17,7 @@ MOODCAST_CORPORA, or shared/corpora beside the repository, holds it. ship_defaul
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shlex
@@ -115,11 +116,10 @@ def answered(method: Committee, part: Part) -> dict[str, NDArray[np.float64]]:
     num, votes = method.config.networks, method.votes
     parts_of: dict[str, Sequence[int]] = {
         "committee": range(len(votes)),
-        WITHOUT: range(num + 1),
         **{f"network {i}": (i, num) for i in range(num)},
     }
     if method.fisher is not None:
-        parts_of["Fisher vectors"] = (num + 1,)
+        parts_of |= {WITHOUT: range(num + 1), "Fisher vectors": (num + 1,)}
     owners, seconds = part.whole.owners[part.at], part.whole.seconds[part.at]
     _, local = np.unique(owners, return_inverse=True)
 
@@ -158,8 +158,15 @@ def one(run: Run, task: str, options: argparse.Namespace) -> dict[str, Any]:
         left = (home == task) if task in HEARD else (fold_of == int(task))
         method = trained(run, Part(heard, np.flatnonzero(~left)))
         test = Part(heard, np.flatnonzero(left))
-    record: dict[str, Any] = {"task": task, "seed": run.train.seed, "minutes": round((time.monotonic() - started) / 60, 1)}
+    minutes = round((time.monotonic() - started) / 60, 1)
+    record: dict[str, Any] = {"task": task, "seed": run.train.seed, "recipe": recipe_of(run), "minutes": minutes}
     return record if test is None else {**record, **scored(run, method, test, task, options)}
+
+
+def recipe_of(run: Run) -> str:
+    """Which settings these are, whatever the seed: rows and answers of others are not mixed with them."""
+    told = config.to_dict(config.replace_at(run, {"train.seed": 0, "train.threads": 0}))
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def available(run: Run) -> list[Utterance]:
@@ -174,7 +181,8 @@ def scored(run: Run, method: Committee, test: Part, task: str, options: argparse
     if options.answers:
         options.answers.mkdir(parents=True, exist_ok=True)
         ids = np.array([row.id for row in rows])
-        np.savez(options.answers / f"{task}-{run.train.seed}.npz", ids=ids, **{name: p.astype(np.float32) for name, p in given.items()})
+        kept = {name: p.astype(np.float32) for name, p in given.items()}
+        np.savez(options.answers / f"{task}-{run.train.seed}.npz", ids=ids, recipe=np.array(recipe_of(run)), **kept)
     counts = {name: counted(run, rows, p.argmax(1)) for name, p in given.items()}
     return {"counts": counts.pop("committee"), "alone": counts}
 
@@ -219,7 +227,7 @@ def at_home(found: NDArray[np.float64], truth: Indices, home: NDArray[np.str_], 
 def run_all(options: argparse.Namespace) -> None:
     """Each run in a process of its own, --jobs at once."""
     made = records(options.out) if options.out.is_file() else []
-    if other := sorted({str(r["command"]) for r in made if r["seed"] is not None and r["command"] != command_of(options)}):
+    if other := sorted({str(r.get("recipe")) for r in made if r["seed"] is not None} - {recipe_of(settings(options))}):
         raise SystemExit(f"{options.out} holds runs of another recipe ({other[0]}); name another file with --out")
     done = {(r["task"], r["seed"]) for r in made}
     wanted = [(task, seed) for seed in options.seeds for task in options.tasks if (task, seed) not in done]

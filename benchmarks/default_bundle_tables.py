@@ -71,8 +71,8 @@ def mean_uar(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 def members(known: list[dict[str, Any]]) -> list[str]:
     """Each network alone with the statistics, on the folds."""
     rows = [r for r in known if r.get("alone") and r["task"] != REFIT]
-    names = sorted({(r["seed"], name) for r in rows for name in r["alone"]})
-    if all(len(r["alone"]) == 1 for r in rows):
+    names = sorted({(r["seed"], name) for r in rows for name in r["alone"] if name.startswith("network")})
+    if all(name == "network 0" for _, name in names):
         return []  # there is only one
     lines = [
         "One network with the statistics, other speakers, UAR in %:",

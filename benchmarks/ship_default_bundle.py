@@ -104,6 +104,8 @@ def of_folds(run: Run, seeds: Sequence[int], folder: Path) -> scores.Answers:
     given: list[NDArray[np.float64]] = []
     for fold in range(tables.FOLDS):
         parts = [np.load(folder / f"{fold}-{seed}.npz", allow_pickle=False) for seed in seeds]
+        if other := {str(part["recipe"]) for part in parts if "recipe" in part} - {recipe.recipe_of(RUN)}:
+            raise SystemExit(f"{folder}: fold {fold} was answered by another recipe, {other.pop()}; `run` with another --answers")
         if any((part["ids"] != parts[0]["ids"]).any() for part in parts):
             raise SystemExit(f"{folder}: the seeds answered other recordings in fold {fold}")
         known += [rows[str(key)] for key in parts[0]["ids"]]

@@ -24,6 +24,7 @@ Limits: acted speech in English, German and Russian, recorded in rooms with litt
 (CREMA-D, EMO-DB, RESD), not what anyone felt. Other languages, spontaneous speech, children and sick voices are outside of what was
 tested. The resd split is by dialogue; its actors recur in other dialogues under other names, so its score is not one for new speakers.
 Do not use it to decide about people.
+Inside is one vector of 192 numbers for each training stretch (Fisher vectors, cut to components), with which it compares what it hears.
 Corpora: CREMA-D (ODbL), EMO-DB (CC0), RESD (MIT).
 """
 RUN = Run(

@@ -62,6 +62,31 @@ def test_fisher_vectors_vote_beside_the_others_and_are_fitted_before_training():
     assert set(method.losses({"labelled": batch})) == {"classes", "statistics"}
 
 
+@torch.no_grad()
+def test_what_is_silent_is_answered_by_the_others():
+    method = made(networks=1, fisher=FISHER).eval()
+    method.fit_once(View())
+    assert method.fisher is not None
+    frames, mask, exist = method._frames(batch_of())
+    frames[1] = -30.0  # the first second of the second stretch
+    _, parts = method.fisher(frames, mask, exist)
+    torch.testing.assert_close(parts[1, 0].exp(), torch.full((4,), 0.25))
+    assert parts[1, 1].exp().max() > 0.26
+
+
+def test_sounds_of_few_kinds_can_be_fitted():
+    class Tones(View):
+        def features(self, fn):
+            tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32)
+            tone[8000:8400] = 0.9
+            batch = collate([tone, tone[:12000]], PLAN, RATE)
+            return fn(dataclasses.replace(batch, target=torch.eye(4)[:2], weight=torch.ones(2)))
+
+    method = made(networks=1, fisher=dataclasses.replace(FISHER, gaussians=8))
+    method.fit_once(Tones())
+    assert all(value.isfinite().all() for value in method.state_dict().values())
+
+
 def test_fisher_vectors_want_labels():
     class Unlabelled(View):
         def features(self, fn):

@@ -81,6 +81,7 @@ def test_padding_moves_nothing_and_what_is_silent_has_no_vector():
     silent, one = torch.full((1, 10, BANDS), -20.0), torch.ones(1, 1, dtype=torch.bool)
     whole, _ = vectors.gradients(silent, torch.ones(1, 10, dtype=torch.bool), one)
     assert not whole.any()
+    assert not vectors(silent, torch.ones(1, 10, dtype=torch.bool), one)[0].any()
     assert vectors(frames, mask, exist)[0].norm(dim=-1).tolist() == pytest.approx([1.0, 1.0])
 
 
@@ -128,6 +129,21 @@ def test_components_are_the_directions_in_which_unit_vectors_differ_most():
     assert (cut[0, 0] * cut[-1, 0]) < -0.9
 
 
-def test_more_directions_than_there_are_are_refused():
-    with pytest.raises(ValueError, match="9 dimensions, got whitened=10"):
-        FisherVectors(BANDS, COEFFICIENTS, 10, GAUSSIANS, 2)
+def test_components_that_there_are_not_stay_empty():
+    vectors = FisherVectors(BANDS, COEFFICIENTS, 2, 1, components=30)
+    vectors.fit_components(torch.randn(50, 4))
+    assert vectors.basis[:, :4].any(0).all()
+    assert not vectors.basis[:, 4:].any()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((COEFFICIENTS, 10, GAUSSIANS, 2), "9 dimensions, got whitened=10"),
+        ((BANDS + 1, WHITENED, GAUSSIANS, 2), "8 bands have no more than 8 cosine coefficients, got 9"),
+        ((COEFFICIENTS, WHITENED, -1, 2), "sizes are 1 at least, got .* gaussians=-1"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(sizes: tuple[int, int, int, int], message: str):
+    with pytest.raises(ValueError, match=message):
+        FisherVectors(BANDS, *sizes)

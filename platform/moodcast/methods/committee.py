@@ -2,9 +2,9 @@
 
 No single paper. What errs differently is worth more together than what errs alike: networks that start differently and see different
 damage, and a small network over moments of the spectrum, as the classical systems had them (Schuller, Steidl, Batliner, "The INTERSPEECH
-2009 Emotion Challenge"), and, where asked for, kernel ridge regression on Fisher vectors (nn/fisher.py), which hears undamaged sound, knows
-voices and rooms like those of training best and says little of others. Their log-probabilities are averaged and normalised (a product of
-experts: Hinton, Neural Computation 14(8), 2002, eq. 1, with fixed powers). Every member learns alone, so that none leans on another.
+2009 Emotion Challenge"), and, where asked for, kernel ridge regression on Fisher vectors (nn/fisher.py), which hears undamaged sound and is
+best where rooms and microphones are those of training. Their log-probabilities are averaged and normalised (a product of experts: Hinton,
+Neural Computation 14(8), 2002, eq. 1, with fixed powers). Every member learns alone, so that none leans on another.
 
 A network is Erm's: convolutions over log-mel, attentive statistics pooling (Okabe et al., Interspeech 2018), masks (SpecAugment, Park et
 al., Interspeech 2019) and damage to log-mel power in training (nn/corrupt.py). About 0.6 M parameters with two networks.
@@ -28,6 +28,7 @@ from moodcast.nn.fisher import FisherVectors
 from moodcast.nn.kernel import KernelRidge
 from moodcast.nn.moments import moments, num_moments
 from moodcast.nn.pool import AttentivePool
+from moodcast.nn.ranks import of_first_rank
 from moodcast.objectives import classes
 
 SCALE = 3.0  # nats; log-mel power within a stretch has about this standard deviation
@@ -48,8 +49,9 @@ class Fisher:
     """Kernel ridge regression on Fisher vectors.
 
     gaussians, coefficients, whitened, components: the sizes of nn/fisher.py; without Gaussians there is no such member. landmarks: how many
-    training stretches it compares with at most. strength: of the ridge. sharpness: what turns its scores into logits. share: its vote
-    beside that of all networks together.
+    training stretches it compares with at most, a vector of each of which travels in the bundle. strength: of the ridge. sharpness: what
+    turns its scores into logits. share: its vote beside that of all networks together. It is fitted before the first epoch: whoever goes
+    on from there changes sharpness and share alone.
     """
 
     gaussians: int = 0
@@ -148,8 +150,10 @@ class Committee(Method):
         if self.fisher is not None:
             vectors = self.fisher.vectors
             vectors.fit_mixture(view.features(lambda batch: vectors.drawn(*self._frames(batch))))
-            gradients = view.features(lambda batch: vectors.gradients(*self._frames(batch))[0].half())
+            of_first_rank(vectors.buffers())  # what ranks gather next is of one mixture
+            gradients = view.features(lambda batch: nn.functional.normalize(vectors.gradients(*self._frames(batch))[0], dim=-1).half())
             vectors.fit_components(gradients)
+            of_first_rank(vectors.buffers())
             found = torch.cat([vectors.cut(part.to(vectors.middle)) for part in torch.split(gradients, ROWS)])
             self.fisher.ridge.fit(found, view.features(weighted_targets))
 

@@ -38,6 +38,10 @@ class FisherVectors(nn.Module):
     def __init__(self, num_mels: int, coefficients: int = 16, whitened: int = 40, gaussians: int = 64, components: int = 256) -> None:
         super().__init__()
         size = coefficients * (1 + len(LAGS))
+        if min(coefficients, whitened, gaussians, components) < 1:
+            raise ValueError(f"sizes are 1 at least, got {coefficients=}, {whitened=}, {gaussians=}, {components=}")
+        if coefficients > num_mels:
+            raise ValueError(f"{num_mels} bands have no more than {num_mels} cosine coefficients, got {coefficients}")
         if whitened > size:
             raise ValueError(f"{coefficients} coefficients and their slopes have {size} dimensions, got whitened={whitened}")
         self.gaussians, self.components = gaussians, components
@@ -66,9 +70,10 @@ class FisherVectors(nn.Module):
         return self.cut(whole), self.cut(parts)
 
     def cut(self, gradients: Tensor) -> Tensor:
-        """Gradients [..., 2 G P] -> principal components of unit length [..., R], zero where there is no gradient."""
+        """Gradients [..., 2 G P] -> principal components of unit length [..., R], zero where nothing was loud."""
         unit = nn.functional.normalize(gradients, dim=-1)
-        return nn.functional.normalize((unit - self.middle) @ self.basis, dim=-1)
+        heard = (unit != 0).any(-1, keepdim=True)
+        return nn.functional.normalize((unit - self.middle) @ self.basis, dim=-1) * heard
 
     def gradients(self, frames: Tensor, mask: Tensor, exist: Tensor) -> tuple[Tensor, Tensor]:
         """Signed square roots of the gradients to means and deviations, of stretches [B, 2 G P], of chunks [B, C, 2 G P]."""
@@ -127,12 +132,11 @@ class FisherVectors(nn.Module):
     @torch.no_grad()
     def fit_mixture(self, drawn: Tensor) -> None:
         """Whitening and mixture from what `drawn` gave of every training stretch, [S, DRAWN, D]."""
-        found = drawn.flatten(0, 1).double().cpu().numpy()
+        found = drawn.flatten(0, 1).cpu().numpy()
         found = found[np.isfinite(found).all(1)]
         if len(found) < 2 * self.gaussians:
             raise ValueError(f"a mixture of {self.gaussians} wants {2 * self.gaussians} loud frames at least, got {len(found)}")
-        if len(found) > MOST:
-            found = found[np.random.default_rng(0).choice(len(found), MOST, replace=False)]
+        found = some(found, MOST).astype(np.float64)
         self.centre.copy_(torch.from_numpy(found.mean(0)))
         scale = found.std(0).clip(1e-6)
         values, vectors = np.linalg.eigh(np.cov((found / scale).T))
@@ -149,13 +153,17 @@ class FisherVectors(nn.Module):
         """Principal components from the gradients of every training stretch, [S, 2 G P]."""
         from sklearn.decomposition import PCA  # type: ignore[import-untyped]
 
-        unit = nn.functional.normalize(gradients.float(), dim=-1).cpu().numpy()
-        if len(unit) > ROWS:
-            unit = unit[np.random.default_rng(0).choice(len(unit), ROWS, replace=False)]
-        found = PCA(min(self.components, len(unit)), svd_solver="randomized", random_state=0).fit(unit)
+        drawn = torch.from_numpy(some(gradients.cpu().numpy(), ROWS)).float()
+        unit = nn.functional.normalize(drawn, dim=-1).numpy()
+        found = PCA(min(self.components, *unit.shape), svd_solver="randomized", random_state=0).fit(unit)
         self.middle.copy_(torch.from_numpy(found.mean_))
         self.basis.zero_()
         self.basis[:, : found.n_components_] = torch.from_numpy(found.components_.T)
+
+
+def some(rows: NDArray[Any], most: int) -> NDArray[Any]:
+    """The rows, or as many as are wanted at most, drawn from them."""
+    return rows if len(rows) <= most else rows[np.random.default_rng(0).choice(len(rows), most, replace=False)]
 
 
 def fitted(white: NDArray[np.float64], gaussians: int) -> Any:

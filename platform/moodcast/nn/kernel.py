@@ -1,8 +1,8 @@
 """Kernel ridge regression of classes on unit vectors, in closed form.
 
 Saunders, Gammerman and Vovk, "Ridge Regression Learning Algorithm in Dual Variables", ICML 1998; with fewer landmarks than rows it is the
-subset of regressors of Smola and Scholkopf, "Sparse Greedy Matrix Approximation for Machine Learning", ICML 2000. The kernel is Gaussian,
-exp(-|a - b|^2), so that whatever is far from all landmarks has scores near zero: it is not answered.
+subset of regressors of Smola and Bartlett, "Sparse Greedy Gaussian Process Regression", NIPS 2000. The kernel is Gaussian, exp(-|a - b|^2):
+1 for equal vectors, 0.14 for orthogonal ones. Being far from all landmarks, it says less, not nothing.
 
 Shapes: S rows, R components, L landmarks, K classes.
 """
@@ -19,7 +19,7 @@ JITTER = 1e-6  # of the kernel's diagonal, 1
 
 
 class KernelRidge(nn.Module):
-    """`forward(vectors [..., R])` gives scores [..., K]: about 1 - 1 / K for a class that is certain, 0 where nothing is known."""
+    """`forward(vectors [..., R])` gives scores [..., K]: about 1 - 1 / K for a class that is certain, 0 for a vector of zeros."""
 
     landmarks: Tensor
     dual: Tensor
@@ -32,7 +32,7 @@ class KernelRidge(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """See the class."""
-        return gaussian(vectors, self.landmarks) @ self.dual
+        return gaussian(vectors, self.landmarks) @ self.dual * (vectors != 0).any(-1, keepdim=True)
 
     @torch.no_grad()
     def fit(self, vectors: Tensor, weighted_targets: Tensor) -> None:
@@ -40,7 +40,7 @@ class KernelRidge(nn.Module):
 
         Landmarks are all rows, or drawn from them where there are more.
         """
-        given = weighted_targets.to(vectors.device, torch.float64)
+        vectors, given = vectors.double(), weighted_targets.to(vectors.device, torch.float64)
         target, weight = given[:, :-1], given[:, -1]
         mass = (target * weight[:, None]).sum(0).clamp_min(1e-12)
         weight = weight * (target / mass).sum(1)
@@ -53,11 +53,11 @@ class KernelRidge(nn.Module):
         against = torch.zeros(num, num, dtype=torch.float64)
         wanted = torch.zeros(num, target.shape[1], dtype=torch.float64)
         for rows in torch.split(torch.arange(len(vectors), device=vectors.device), BLOCK):
-            kernel = gaussian(vectors[rows], kept).double()
+            kernel = gaussian(vectors[rows], kept)
             weighed = weight[rows, None] * kernel
             against += (kernel.T @ weighed).cpu()
             wanted += (weighed.T @ (target[rows] - 1.0 / target.shape[1])).cpu()
-        among = gaussian(kept.float(), kept).double().cpu()
+        among = gaussian(kept.double(), kept).cpu()
         ridge = against + self.strength * among + JITTER * torch.eye(num, dtype=torch.float64)
         self.dual.zero_()
         self.dual[:num] = torch.from_numpy(solve(ridge.numpy(), wanted.numpy(), assume_a="pos")).float().to(self.dual.device)

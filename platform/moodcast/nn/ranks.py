@@ -1,9 +1,11 @@
-"""Losses that compare utterances with each other, when a batch is spread over ranks: each rank sees everybody's embeddings.
+"""What ranks tell each other: in losses that compare utterances each sees everybody's embeddings; what is fitted is the first one's.
 
 Without it two ranks would compare within halves of a batch and learn something else than one rank does. Shapes: R rows of a rank, W ranks.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
@@ -30,6 +32,13 @@ def everybody(values: Tensor) -> Tensor:
     dist.all_gather(parts, values.detach().contiguous())
     parts[dist.get_rank()] = values
     return torch.cat(parts)
+
+
+def of_first_rank(values: Iterable[Tensor]) -> None:
+    """Each value becomes what rank 0 has, in place. Every rank must call it, with values of the same shapes in the same order."""
+    if num_ranks() > 1:
+        for value in values:
+            dist.broadcast(value, src=0)
 
 
 def shared(term: Tensor) -> Tensor:
