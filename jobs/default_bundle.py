@@ -1,8 +1,7 @@
 """The bundle that ships with moodcast: four emotions in three languages, every class of every corpus drawn equally often.
 
 Everybody is trained on: how good the recipe is, benchmarks/default_bundle.py tells over speaker folds, and
-benchmarks/ship_default_bundle.py makes the bundle that ships, of several seeds, with the folds' scores and calibration. The third bundle,
-which ships until three seeds of the folds are answered, is of this recipe without Fisher vectors (docs/log.md, 2026-11-21).
+benchmarks/ship_default_bundle.py makes the bundle that ships, of several seeds, with the folds' scores and calibration.
 
     python -m jobs.default_bundle cremad.parquet emodb.parquet resd.parquet --name default
     python benchmarks/ship_default_bundle.py runs/default/bundle --answers ANSWERS
@@ -15,7 +14,7 @@ from moodcast.chunks import ChunkPlan
 from moodcast.cluster.job import main
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
-from moodcast.methods.committee import Committee, Fisher
+from moodcast.methods.committee import Committee
 from moodcast.run import Run, Train
 
 DATA = ("cremad", "emodb", "resd")
@@ -24,11 +23,10 @@ Limits: acted speech in English, German and Russian, recorded in rooms with litt
 (CREMA-D, EMO-DB, RESD), not what anyone felt. Other languages, spontaneous speech, children and sick voices are outside of what was
 tested. The resd split is by dialogue; its actors recur in other dialogues under other names, so its score is not one for new speakers.
 Do not use it to decide about people.
-Inside is one vector of 192 numbers for each training stretch (Fisher vectors, cut to components), with which it compares what it hears.
 Corpora: CREMA-D (ODbL), EMO-DB (CC0), RESD (MIT).
 """
 RUN = Run(
-    method=Committee.Config(networks=1, fisher=Fisher(gaussians=32)),
+    method=Committee.Config(networks=1),
     labels=Labels(("angry", "happy", "neutral", "sad")),
     chunks=ChunkPlan(length_s=3.0, hop_s=3.0),
     augment=Augment(crop=Crop(share=1.0, seconds=3.0)),
