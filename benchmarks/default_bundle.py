@@ -227,8 +227,9 @@ def at_home(found: NDArray[np.float64], truth: Indices, home: NDArray[np.str_], 
 def run_all(options: argparse.Namespace) -> None:
     """Each run in a process of its own, --jobs at once."""
     made = records(options.out) if options.out.is_file() else []
-    if other := sorted({str(r.get("recipe")) for r in made if r["seed"] is not None} - {recipe_of(settings(options))}):
-        raise SystemExit(f"{options.out} holds runs of another recipe ({other[0]}); name another file with --out")
+    ours = (command_of(options), recipe_of(settings(options)))
+    if other := sorted({(str(r["command"]), str(r.get("recipe"))) for r in made if r["seed"] is not None} - {ours}):
+        raise SystemExit(f"{options.out} holds runs of another recipe ({', '.join(other[0])}); name another file with --out")
     done = {(r["task"], r["seed"]) for r in made}
     wanted = [(task, seed) for seed in options.seeds for task in options.tasks if (task, seed) not in done]
     run = settings(options)

@@ -33,9 +33,9 @@ FLOOR = 1e-3  # of a whitened direction's variance
 
 
 class FisherVectors(nn.Module):
-    """`forward` gives unit vectors of stretches and of chunks; `fit` makes mixture and components from training frames, without labels."""
+    """`forward` gives unit vectors of stretches and of chunks; `fit_mixture`, then `fit_components`, make them, without labels."""
 
-    def __init__(self, num_mels: int, coefficients: int = 16, whitened: int = 40, gaussians: int = 64, components: int = 256) -> None:
+    def __init__(self, num_mels: int, coefficients: int, whitened: int, gaussians: int, components: int) -> None:
         super().__init__()
         size = coefficients * (1 + len(LAGS))
         if min(coefficients, whitened, gaussians, components) < 1:
