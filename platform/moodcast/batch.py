@@ -45,6 +45,12 @@ class Batch:
         """B, the number of stretches."""
         return self.chunks.shape[0]
 
+    def weighted_targets(self) -> Tensor:
+        """Target distribution and weight of each stretch, [B, K + 1]. Raises ValueError where the batch has none."""
+        if self.target is None or self.weight is None:
+            raise ValueError("this batch has no target: collate it with labels and rows")
+        return torch.cat([self.target, self.weight[:, None]], dim=1)
+
     def parts(self, count: int) -> list[Batch]:
         """The stretches in `count` batches one after the other, of equal size where that is possible; fewer where there are fewer."""
         sizes = [len(part) for part in torch.arange(self.size).tensor_split(count)]

@@ -10,7 +10,7 @@ import torch
 
 from moodcast.batch import Batch, collate
 from moodcast.chunks import ChunkPlan
-from moodcast.methods.committee import Committee, Fisher, merged
+from moodcast.methods.committee import Committee, FisherMember, merged
 from moodcast.run import Run, build
 
 RATE = 16_000
@@ -30,7 +30,7 @@ def made(**settings: object) -> Committee:
     return method
 
 
-FISHER = Fisher(gaussians=2, coefficients=4, whitened=6, components=5, landmarks=8)
+FISHER = FisherMember(gaussians=2, coefficients=4, whitened=6, components=5, landmarks=8)
 
 
 def test_it_has_at_most_a_million_parameters():
@@ -170,7 +170,7 @@ def test_merged_committees_answer_as_the_product_of_theirs(settings: dict[str, o
         committees.append(made(networks=2, share=0.7, **settings).eval())
         committees[-1].fit_once(View())
         torch.manual_seed(seed)
-        for weight in committees[-1].parameters():
+        for weight in (p for p in committees[-1].parameters() if p.requires_grad):
             weight.add_(0.1 * torch.randn_like(weight))
     batch = batch_of()
     answers = [committee(batch) for committee in committees]
@@ -189,6 +189,6 @@ def test_committees_of_other_settings_are_not_merged():
 @pytest.mark.parametrize("moved", ["centre", "fisher.vectors.means", "fisher.ridge.dual"])
 def test_committees_of_other_data_are_not_merged(moved: str):
     mine, theirs = made(fisher=FISHER), made(fisher=FISHER)
-    theirs.get_buffer(moved).fill_(1.0)
+    theirs.state_dict()[moved].fill_(1.0)
     with pytest.raises(ValueError, match="same data"):
         merged([mine, theirs])

@@ -24,15 +24,12 @@ from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec, View
 from moodcast.nn.corrupt import Damage, damaged
 from moodcast.nn.encoder import ConvEncoder
-from moodcast.nn.fisher import FisherVectors
-from moodcast.nn.kernel import KernelRidge
+from moodcast.nn.fisher_regression import FisherRegression, FisherSettings
 from moodcast.nn.moments import moments, num_moments
 from moodcast.nn.pool import AttentivePool
-from moodcast.nn.ranks import of_first_rank
 from moodcast.objectives import classes
 
 SCALE = 3.0  # nats; log-mel power within a stretch has about this standard deviation
-ROWS = 1024  # gradients that are cut to components at a time
 FARTHEST = 10.0  # a moment far outside of training says no more than far
 
 
@@ -45,22 +42,10 @@ class Weights(method.Weights):
 
 
 @dataclass(frozen=True)
-class Fisher:
-    """Kernel ridge regression on Fisher vectors.
-
-    gaussians, coefficients, whitened, components: the sizes of nn/fisher.py; without Gaussians there is no such member. landmarks: how many
-    training stretches it compares with at most, a vector of each of which travels in the bundle. strength: of the ridge. sharpness: what
-    turns its scores into logits. share: its vote beside that of all networks together. It is fitted before the first epoch: whoever goes
-    on from there changes sharpness and share alone.
-    """
+class FisherMember(FisherSettings):
+    """As in nn/fisher_regression.py; without Gaussians there is no such member. share: its vote beside that of all networks together."""
 
     gaussians: int = 0
-    coefficients: int = 16
-    whitened: int = 40
-    components: int = 192
-    landmarks: int = 6000
-    strength: float = 1.0
-    sharpness: float = 5.0
     share: float = 0.5
 
 
@@ -92,7 +77,7 @@ class Committee(Method):
         hide_s: float = 0.3
         smoothing: float = 0.1
         damage: Damage = Damage(noise_share=0.3, echo_share=0.2, band_share=0.1)
-        fisher: Fisher = Fisher()
+        fisher: FisherMember = FisherMember()
 
     config: Config
     centre: Tensor
@@ -111,7 +96,9 @@ class Committee(Method):
         self.statistics = nn.Sequential(
             nn.Linear(size, config.hidden), nn.GELU(), nn.Dropout(config.forget), nn.Linear(config.hidden, len(spec.classes))
         )
-        self.fisher: FisherHead | None = FisherHead(config, len(spec.classes)) if config.fisher.gaussians else None
+        self.fisher: FisherRegression | None = None
+        if config.fisher.gaussians:
+            self.fisher = FisherRegression(config.num_mels, config.fisher, len(spec.classes)).requires_grad_(False)
 
     def forward(self, batch: Batch) -> Prediction:
         """emotion [B, K], chunk_emotion [B, C, K]; embedding [B, D']: the networks' pooled statistics and the moments."""
@@ -148,14 +135,8 @@ class Committee(Method):
         """Centre and scale of the moments; Fisher vectors and the regression on them."""
         self.take_statistics(view)
         if self.fisher is not None:
-            vectors = self.fisher.vectors
-            vectors.fit_mixture(view.features(lambda batch: vectors.drawn(*self._frames(batch))))
-            of_first_rank(vectors.buffers())  # what ranks gather next is of one mixture
-            gradients = view.features(lambda batch: nn.functional.normalize(vectors.gradients(*self._frames(batch))[0], dim=-1).half())
-            vectors.fit_components(gradients)
-            of_first_rank(vectors.buffers())
-            found = torch.cat([vectors.cut(part.to(vectors.middle)) for part in torch.split(gradients, ROWS)])
-            self.fisher.ridge.fit(found, view.features(weighted_targets))
+            targets = view.features(Batch.weighted_targets)
+            self.fisher.fit(lambda fn: view.features(lambda batch: fn(*self._frames(batch))), targets)
 
     def take_statistics(self, view: View) -> bool:
         """Centre and scale of the moments, for which no label is needed."""
@@ -216,29 +197,6 @@ class Network(nn.Module):
         encoded, mask = self.encoder(frames / SCALE, mask)
         whole, parts = self.pool(encoded, mask, exist)
         return self.head(whole).log_softmax(-1), self.head(parts).log_softmax(-1), whole
-
-
-class FisherHead(nn.Module):
-    """Regression on Fisher vectors. [N, T, M], [N, T], [B, C] -> log-probabilities [B, K] and [B, C, K]."""
-
-    def __init__(self, config: Committee.Config, num_classes: int) -> None:
-        super().__init__()
-        sizes = config.fisher
-        self.sharpness = sizes.sharpness
-        self.vectors = FisherVectors(config.num_mels, sizes.coefficients, sizes.whitened, sizes.gaussians, sizes.components)
-        self.ridge = KernelRidge(sizes.components, num_classes, sizes.landmarks, sizes.strength)
-
-    def forward(self, frames: Tensor, mask: Tensor, exist: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
-        whole, parts = ((self.sharpness * self.ridge(found)).log_softmax(-1) for found in self.vectors(frames, mask, exist))
-        return whole, parts
-
-
-def weighted_targets(batch: Batch) -> Tensor:
-    """Target distribution and weight of each stretch, [B, K + 1]. Raises ValueError where the batch has none."""
-    if batch.target is None or batch.weight is None:
-        raise ValueError("this batch has no target: collate it with labels and rows")
-    return torch.cat([batch.target, batch.weight[:, None]], dim=1)
 
 
 @torch.no_grad()

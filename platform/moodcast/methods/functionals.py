@@ -123,10 +123,8 @@ class Functionals(Method):
         return True
 
     def _with_targets(self, batch: Batch) -> Tensor:
-        if batch.target is None or batch.weight is None:
-            raise ValueError("this batch has no target: collate it with labels and rows")
         given = self.frozen(batch) if batch.frozen is None else batch.frozen
-        return torch.cat([given[:, 0], batch.target, batch.weight[:, None]], dim=1)
+        return torch.cat([given[:, 0], batch.weighted_targets()], dim=1)
 
     def _stretches(self, batch: Batch) -> list[NDArray[np.float32]]:
         """The samples of each stretch, put together from its chunks."""

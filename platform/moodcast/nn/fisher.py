@@ -33,7 +33,10 @@ FLOOR = 1e-3  # of a whitened direction's variance
 
 
 class FisherVectors(nn.Module):
-    """`forward` gives unit vectors of stretches and of chunks; `fit_mixture`, then `fit_components`, make them, without labels."""
+    """`forward` gives unit vectors of stretches and of chunks; `fit_mixture`, then `fit_components`, make them, without labels.
+
+    Unfitted, all Gaussians are alike and the components are drawn at random.
+    """
 
     def __init__(self, num_mels: int, coefficients: int, whitened: int, gaussians: int, components: int) -> None:
         super().__init__()
@@ -53,7 +56,8 @@ class FisherVectors(nn.Module):
         self.register_buffer("means", torch.zeros(gaussians, whitened))
         self.register_buffer("deviations", torch.ones(gaussians, whitened))
         self.register_buffer("middle", torch.zeros(2 * gaussians * whitened))
-        self.register_buffer("basis", torch.zeros(2 * gaussians * whitened, components))
+        basis = np.random.default_rng(0).standard_normal((2 * gaussians * whitened, components))
+        self.register_buffer("basis", torch.from_numpy(basis).float())
 
     centre: Tensor
     cosines: Tensor

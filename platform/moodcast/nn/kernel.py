@@ -16,19 +16,24 @@ from torch import Tensor, nn
 
 BLOCK = 2048  # rows whose kernel is held at a time
 JITTER = 1e-6  # of the kernel's diagonal, 1
+DRAWN = 0.01  # standard deviation of a weight before the fit
 
 
 class KernelRidge(nn.Module):
-    """`forward(vectors [..., R])` gives scores [..., K]: about 1 - 1 / K for a class that is certain, 0 for a vector of zeros."""
+    """`forward(vectors [..., R])` gives scores [..., K]: about 1 - 1 / K for a class that is certain, 0 for a vector of zeros.
+
+    `fit` finds the weights of the landmarks, and nothing trains them after that. Unfitted, both are drawn at random.
+    """
 
     landmarks: Tensor
-    dual: Tensor
 
     def __init__(self, components: int, num_classes: int, landmarks: int, strength: float) -> None:
         super().__init__()
         self.strength = strength
-        self.register_buffer("landmarks", torch.zeros(landmarks, components, dtype=torch.float16))
-        self.register_buffer("dual", torch.zeros(landmarks, num_classes))
+        drawn = np.random.default_rng(0)
+        found = torch.from_numpy(drawn.standard_normal((landmarks, components)))
+        self.register_buffer("landmarks", nn.functional.normalize(found, dim=-1).half())
+        self.dual = nn.Parameter(torch.from_numpy(DRAWN * drawn.standard_normal((landmarks, num_classes))).float())
 
     def forward(self, vectors: Tensor) -> Tensor:
         """See the class."""
@@ -61,6 +66,7 @@ class KernelRidge(nn.Module):
         ridge = against + self.strength * among + JITTER * torch.eye(num, dtype=torch.float64)
         self.dual.zero_()
         self.dual[:num] = torch.from_numpy(solve(ridge.numpy(), wanted.numpy(), assume_a="pos")).float().to(self.dual.device)
+        self.dual.requires_grad_(False)
 
 
 def gaussian(vectors: Tensor, landmarks: Tensor) -> Tensor:

@@ -1,0 +1,11 @@
+"""Ranges for jobs/fisher: how finely the mixture describes speech, and how strongly the regression is held back."""
+
+from __future__ import annotations
+
+from ray import tune
+
+SPACE = {
+    "method.gaussians": tune.choice([16, 32, 64]),
+    "method.strength": tune.loguniform(0.1, 10.0),
+    "method.sharpness": tune.uniform(3.0, 8.0),
+}
