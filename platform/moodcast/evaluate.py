@@ -107,7 +107,6 @@ def answer(
     probabilities, attributes = _answered(bundle, store, [row.text for row in rows], progress)
     labels = bundle.run.labels
     truth = np.array([bundle.classes.index(str(labels.name(row))) for row in rows], dtype=np.int64)
-    wanted = [[(row.attributes or {}).get(name, np.nan) for name in labels.attributes] for row in rows]
     return Answers(
         classes=bundle.classes,
         rows=tuple(rows),
@@ -116,7 +115,7 @@ def answer(
         votes=votes_of(labels, rows),
         attribute_names=labels.attributes,
         attributes=attributes,
-        attribute_truth=np.array(wanted, dtype=np.float64) if attributes is not None else None,
+        attribute_truth=np.array([labels.values(row) for row in rows]) if attributes is not None else None,
     )
 
 

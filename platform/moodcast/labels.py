@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -30,6 +31,8 @@ class Labels:
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
             raise ValueError(f"classes must be at least two different names, got {self.classes}")
+        if len(set(self.attributes)) != len(self.attributes):
+            raise ValueError(f"attributes must be different names, got {self.attributes}")
 
     def target(self, row: Utterance) -> list[float] | None:
         """A distribution over `classes` (sums to 1), or None where this utterance says nothing about them."""
@@ -41,19 +44,30 @@ class Labels:
             return [count / total for count in counts] if total > 0 else None
         return self._one_hot(row.emotion)
 
+    def values(self, row: Utterance) -> list[float]:
+        """The attributes of an utterance in the order of `attributes`, NaN where one is not known."""
+        return [(row.attributes or {}).get(name, math.nan) for name in self.attributes]
+
     def name(self, row: Utterance) -> str | None:
         """The reference class of an utterance for scoring (never the votes), or None."""
         name = row.corpus_speaker if self.source == "speaker" else row.emotion
         return name if name in self.classes else None
 
     def check(self, train: Iterable[Utterance], came: Iterable[Utterance]) -> None:
-        """Raises ValueError where no row to train on has a class, with the labels of the rows that came; votes may do without."""
+        """Raises ValueError where no row to train on has a class (votes may do without) or an attribute, with those that came."""
+        train, came = list(train), list(came)
         seen = {self.name(row) for row in train}
         if self.source != "votes" and (missing := [name for name in self.classes if name not in seen]):
             there = ", ".join(sorted({row.emotion for row in came if row.emotion})) or "none"
             raise ValueError(
                 f"no training utterance of {', '.join(missing)}; labels that came: {there}. Choose of them with labels.classes=A,B,..., "
                 "or have them called otherwise: `moodcast prepare csv TABLE --out NEW labels=THEIRS:OURS,...`"
+            )
+        rated = {name for row in train for name in row.attributes or ()}
+        if unrated := [name for name in self.attributes if name not in rated]:
+            there = ", ".join(sorted({name for row in came for name in row.attributes or ()})) or "none"
+            raise ValueError(
+                f"no training utterance has {', '.join(unrated)}; attributes that came: {there}. Choose of them with labels.attributes"
             )
 
     def keep(self, rows: Iterable[Utterance]) -> list[Utterance]:

@@ -61,7 +61,8 @@ class Method(nn.Module):
     """Base of all methods; see the module docstring. Optional hooks do nothing by default.
 
     streams: the batches that `losses` gets, by name. ("labelled",) for most; ("source", "target") for methods that also hear a target,
-    whose batches bring no labels (target and weight are None); ("target",) for those that begin with trained weights and hear nothing else.
+    whose batches bring no labels (target, weight and attributes are None); ("target",) for those that begin with trained weights and hear
+    nothing else. answers_attributes: whether a run may name some.
     """
 
     @dataclass(frozen=True)
@@ -71,10 +72,13 @@ class Method(nn.Module):
         weights: Weights = Weights()
 
     inputs: ClassVar[tuple[str, ...]] = ("waves",)
+    answers_attributes: ClassVar[bool] = False
     streams: ClassVar[tuple[str, ...]] = ("labelled",)
 
     def __init__(self, config: Any, spec: Spec) -> None:
         super().__init__()
+        if spec.attributes and not self.answers_attributes:
+            raise ValueError(f"{type(self).__name__} answers no attributes; leave labels.attributes empty, or take a method that does: erm")
         self.config = config
         self.spec = spec
 

@@ -19,7 +19,7 @@ from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.provenance import AdaptedTo, Provenance
 from moodcast.run import build
-from moodcast.scores import Report
+from moodcast.scores import Report, concordance
 from tests.cluster.tiny import CLASSES, tiny_corpus, tiny_run
 
 pytestmark = pytest.mark.ray
@@ -156,9 +156,25 @@ def test_a_fold_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     )
     folds._write(tmp_path / "fold0.npz", fold)
     back = folds._read(tmp_path / "fold0.npz")
+    assert back.attributes is None
     assert (back.ids, back.what, back.sha256, back.leaks) == (fold.ids, fold.what, "ab", ("leak",))
     np.testing.assert_array_equal(back.probabilities, fold.probabilities)
     np.testing.assert_array_equal(back.guesses["majority"], [0, 1])
+
+
+def test_attributes_of_all_folds_are_scored_together(tmp_path: Path) -> None:
+    level = np.linspace(0.1, 0.9, 6)
+    rows = [Utterance(id=str(i), path="-", speaker=str(i), emotion=CLASSES[i % 2], attributes={"arousal": level[i]}) for i in range(6)]
+    blank = Fold((), np.eye(2), np.full(2, 0.5), np.full(2, np.nan), {}, {}, "ab", ())
+    parts = [tuple(range(3, 6)), tuple(range(3))]  # not in the order of the rows
+    done = []
+    for at in parts:
+        fold = replace(blank, ids=tuple(map(str, at)), probabilities=np.full((3, 2), 0.5), attributes=level[list(at), None])
+        folds._write(tmp_path / "fold.npz", fold)
+        done.append(folds._read(tmp_path / "fold.npz"))
+    run = replace(tiny_run(), labels=Labels(CLASSES, attributes=("arousal",)))
+    assert concordance(folds.pooled(rows, run, done))["arousal"].value == pytest.approx(1.0)
+    assert concordance(folds.pooled(rows, run, [done[0], replace(done[1], attributes=None)])) == {}
 
 
 def test_folds_that_would_start_from_a_bundle_that_knows_their_speakers_are_refused(

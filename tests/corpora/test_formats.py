@@ -157,6 +157,14 @@ def test_a_plain_table_is_read_by_the_columns_that_are_named(tmp_path: Path) -> 
     assert {(row.language, row.corpus, Path(row.path).parent) for row in rows} == {("de", "mine", tmp_path)}
 
 
+def test_ratings_of_a_plain_table_are_taken_as_attributes_in_0_to_1(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("path,emotion,V,act\nx.wav,sad,1,7\ny.wav,sad,4,\nz.wav,sad,,NaN\n")
+    rows = read("csv", tmp_path / "mine.csv", {"attributes": "valence:V,arousal:act", "scale": "1:7"})
+    assert [row.attributes for row in rows] == [{"valence": 0.0, "arousal": 1.0}, {"valence": 0.5}, None]
+    assert read("csv", tmp_path / "mine.csv", {})[0].attributes is None
+    assert read("csv", tmp_path / "mine.csv", {"attributes": "arousal:V", "scale": "-4:4"})[0].attributes == {"arousal": 0.625}
+
+
 @pytest.mark.parametrize("separator", [",", "\t", "|"])
 def test_what_a_plain_table_does_not_say_may_be_said_for_all_its_rows(separator: str, tmp_path: Path) -> None:
     cells = (("path", "id", "group", "gender", "age", "split", "text"), ("x.wav", "7", "talk", "W", "31", "Validation", "ja"))

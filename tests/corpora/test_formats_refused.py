@@ -97,6 +97,12 @@ def test_lines_of_another_kind_are_refused_with_their_number(line: str, tmp_path
         ("path,text,speaker\nx.wav,well, yes,anna\n", {}, "row 1 of the table has more cells than the header"),
         ('path,text\nx.wav,"ja\ny.wav,nein\n', {}, "line 3: unexpected end of data; a quote inside of a quoted text is written twice"),
         ("path,emotion\nx.wav,sad\n", {"separator": "tab"}, "separator='tab': wanted one character"),
+        ("path,V\nx.wav,1\n", {"attributes": "valence"}, "attributes='valence': 'valence' says no column; write attributes=NAME:COLUMN"),
+        ("path,V\nx.wav,1\n", {"attributes": "valence:val"}, "no column for attributes=valence:val; it has V, path"),
+        ("path,V\nx.wav,3\n", {"attributes": "valence:V"}, "row 1 of the table: valence is '3', wanted a number from 0 to 1; say scale="),
+        ("path,V\nx.wav,high\n", {"attributes": "valence:V"}, "valence is 'high', wanted a number"),
+        ("path,V\nx.wav,3\n", {"attributes": "valence:V", "scale": "7:1"}, "scale=7:1: wanted the least and the most"),
+        ("path,V\nx.wav,3\n", {"attributes": "valence:V", "scale": "7"}, "scale=7: wanted the least and the most"),
     ],
 )
 def test_a_plain_table_that_does_not_fit_is_refused(table: str, options: dict[str, str], said: str, tmp_path: Path) -> None:

@@ -63,6 +63,18 @@ def test_cremad_can_be_labelled_by_its_listeners(cremad: Path) -> None:
         read("cremad", cremad, {"labels": "heard"})
 
 
+def test_cremad_has_attributes_made_of_its_votes_where_they_are_asked_for(cremad: Path) -> None:
+    first, second = read("cremad", cremad, {"attributes": "votes"})
+    assert first.attributes is not None
+    assert second.attributes is not None
+    assert first.attributes["valence"] == pytest.approx(0.5 + (6 * -0.51 + 2 * -0.60) / 9 / 2)  # and a vote for neutral
+    assert second.attributes["arousal"] == pytest.approx((0.5 + 0.51 / 2 + 0.5) / 2)
+    assert set(first.attributes) == {"valence", "arousal", "dominance"}
+    assert prepare("cremad", cremad)[0].attributes is None
+    with pytest.raises(ValueError, match="attributes=rated; wanted .* attributes=none or votes"):
+        read("cremad", cremad, {"attributes": "rated"})
+
+
 def test_cremad_is_read_as_its_owner_publishes_it(cremad: Path) -> None:
     ours = prepare("cremad", cremad)
     (cremad / "manifest.csv").unlink()

@@ -33,7 +33,10 @@ ABOUT = "folds.json"
 
 @dataclass(frozen=True)
 class Fold:
-    """What one fold answered to its own speakers (`ids`); baselines by name; prior and train votes [K] of what it was trained on."""
+    """What one fold answered to its own speakers (`ids`); baselines by name; prior and train votes [K] of what it was trained on.
+
+    attributes [N, A], where the recipe answers some.
+    """
 
     ids: tuple[str, ...]
     probabilities: Floats
@@ -43,6 +46,7 @@ class Fold:
     what: dict[str, str]
     sha256: str
     leaks: tuple[str, ...]
+    attributes: Floats | None = None
 
 
 def cross_validate(
@@ -156,7 +160,12 @@ def pooled(rows: Sequence[Utterance], run: Run, done: Sequence[Fold]) -> Answers
     known = [row for row in rows if row.id in scored]
     truth = np.array([labels.classes.index(str(labels.name(row))) for row in known], dtype=np.int64)
     blank = Answers(labels.classes, tuple(known), truth, np.zeros((len(known), len(labels.classes))), evaluation.votes_of(labels, known))
-    return replace(blank, probabilities=_in_order(blank, done, [fold.probabilities for fold in done]))
+    whole = replace(blank, probabilities=_in_order(blank, done, [fold.probabilities for fold in done]))
+    rated = [fold.attributes for fold in done if fold.attributes is not None]
+    if len(rated) < len(done):
+        return whole
+    wanted = np.array([labels.values(row) for row in known])
+    return replace(whole, attribute_names=labels.attributes, attributes=_in_order(blank, done, rated), attribute_truth=wanted)
 
 
 def _in_order(answers: Answers, done: Sequence[Fold], values: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -203,13 +212,16 @@ def _fold(run: Run, rows: list[Utterance], home: Path, test: int, workers: int, 
         what={found.name: found.what for found in besides},
         sha256=bundle.sha256,
         leaks=bundle.provenance.leaks,
+        attributes=answers.attributes,
     )
     _write(kept, fold)
     return fold
 
 
 def _write(path: Path, fold: Fold) -> None:
-    arrays = {f"guess:{name}": guess for name, guess in fold.guesses.items()}
+    arrays: dict[str, NDArray[Any]] = {f"guess:{name}": guess for name, guess in fold.guesses.items()}
+    if fold.attributes is not None:
+        arrays["attributes"] = fold.attributes
     told = json.dumps({"what": fold.what, "sha256": fold.sha256, "leaks": fold.leaks})
     half = path.with_name(f".{path.name}")
     with half.open("wb") as file:
@@ -238,6 +250,7 @@ def _read(path: Path) -> Fold:
             what=told["what"],
             sha256=told["sha256"],
             leaks=tuple(told["leaks"]),
+            attributes=found["attributes"] if "attributes" in found.files else None,
         )
 
 

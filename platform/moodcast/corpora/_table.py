@@ -121,11 +121,11 @@ def canonical(label: str | None, own: Mapping[str, str] | None = None) -> str | 
     return name
 
 
-def mapping(text: str | None) -> dict[str, str]:
-    """`"0:angry,1:sad"` as a dictionary. Raises ValueError for a part without a colon."""
+def mapping(text: str | None, option: str = "labels", wanted: str = "class", form: str = "THEIRS:OURS") -> dict[str, str]:
+    """`"0:angry,1:sad"` as a dictionary. Raises ValueError for a part without a colon, in the words of the option that it came with."""
     parts = [part.partition(":") for part in (text or "").split(",") if part.strip()]
     if bad := [name for name, colon, _ in parts if not colon]:
-        raise ValueError(f"labels={text!r}: {bad[0]!r} says no class; write labels=THEIRS:OURS,THEIRS:OURS")
+        raise ValueError(f"{option}={text!r}: {bad[0]!r} says no {wanted}; write {option}={form},{form}")
     return {name.strip(): value.strip() for name, _, value in parts}
 
 

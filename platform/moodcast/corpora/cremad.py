@@ -7,7 +7,9 @@ Contents License 1.0.
 Layout: the owner's AudioWAV/, VideoDemographics.csv and processedResults/tabulatedVotes.csv; or manifest.csv, the two tables and audio/.
 Labels: intended: `emotion` is the emotion the actor was asked for; `votes` are how often raters who only heard the voice chose each class
 (the two agree in 42 % of the clips, ties counted as wrong: say which one you train on). With labels=voted, `emotion` is the voters' first
-choice, and clips with a tie have none. votes=voice, face or both says who voted. Splits: there is no official one; ours is by actor.
+choice, and clips with a tie have none. votes=voice, face or both says who voted. attributes=votes gives valence, arousal and dominance,
+which nobody rated: each vote counts as what its class has in Russell and Mehrabian's table, -1 to 1 as 0 to 1. Splits: there is no
+official one; ours is by actor.
 """
 
 from __future__ import annotations
@@ -23,6 +25,12 @@ LABELS = "intended"
 EMOTIONS = {"anger": "angry", "disgust": "disgust", "fear": "fear", "happy": "happy", "neutral": "neutral", "sad": "sad"}
 CODES = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 VOTES = {"A": "angry", "D": "disgust", "F": "fear", "H": "happy", "N": "neutral", "S": "sad"}
+# Valence, arousal, dominance: Russell and Mehrabian, "Evidence for a Three-Factor Theory of Emotions", J. Research in Personality 11, 1977.
+AFFECT = {
+    **{"angry": (-0.51, 0.59, 0.25), "disgust": (-0.60, 0.35, 0.11), "fear": (-0.64, 0.60, -0.43)},
+    **{"happy": (0.81, 0.51, 0.46), "neutral": (0.0, 0.0, 0.0), "sad": (-0.63, -0.27, -0.33)},
+}
+ATTRIBUTES = ("valence", "arousal", "dominance")
 QUERIES = {"voice": "1", "face": "2", "both": "3"}  # first digit of a row number of tabulatedVotes.csv
 TEXTS = {
     "DFA": "Don't forget a jacket",
@@ -66,10 +74,11 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def prepare(source: Path, *, labels: str = "intended", votes: str = "voice") -> list[Utterance]:
+def prepare(source: Path, *, labels: str = "intended", votes: str = "voice", attributes: str = "none") -> list[Utterance]:
     """One row a clip. Raises ValueError where the folder lacks a table, or a table lacks a clip or an actor."""
-    if labels not in ("intended", "voted") or votes not in QUERIES:
-        raise ValueError(f"labels={labels} votes={votes}; wanted labels=intended or voted, and votes=voice, face or both")
+    if labels not in ("intended", "voted") or votes not in QUERIES or attributes not in ("none", "votes"):
+        got = f"labels={labels} votes={votes} attributes={attributes}"
+        raise ValueError(f"{got}; wanted labels=intended or voted, votes=voice, face or both, and attributes=none or votes")
     actors = {row["ActorID"]: row for row in read_csv(source / "VideoDemographics.csv", ("ActorID", "Age", "Sex"))}
     nested = source / "processedResults" / "tabulatedVotes.csv"
     counts = {
@@ -83,7 +92,8 @@ def prepare(source: Path, *, labels: str = "intended", votes: str = "voice") -> 
         if clip not in counts or row.speaker not in actors:
             raise ValueError(f"{clip} by actor {row.speaker} has no {votes} votes or no demographics in {source}; take the complete tables")
         about = actors[row.speaker]
-        row = replace(row, age=float(about["Age"]), gender=about["Sex"].lower(), votes=counts[clip])
+        rated = _affect(counts[clip]) if attributes == "votes" else None
+        row = replace(row, age=float(about["Age"]), gender=about["Sex"].lower(), votes=counts[clip], attributes=rated)
         rows.append(replace(row, emotion=_first(counts[clip])) if labels == "voted" else row)
     return rows
 
@@ -108,6 +118,12 @@ def _owner(source: Path) -> list[Utterance]:
             )
         )
     return rows
+
+
+def _affect(counts: dict[str, float]) -> dict[str, float]:
+    """Mean of what the voted classes have in AFFECT, each as often as it was voted for, in [0, 1]."""
+    total = sum(counts.values())
+    return {name: 0.5 + sum(AFFECT[word][at] * count for word, count in counts.items()) / total / 2 for at, name in enumerate(ATTRIBUTES)}
 
 
 def _first(counts: dict[str, float]) -> str | None:

@@ -4,13 +4,16 @@ Source: your own. Terms: yours.
 
 Layout: a table with a header; FIELD=COLUMN says which column holds a field of a manifest (path, emotion, speaker, group, gender, age,
 language, split, text, start_s, stop_s, id; default: a column of the same name, large letters or small), and corpus=NAME, language=CODE or
-emotion=CLASS a value for all rows where there is no such column. Paths are relative to the table, or to audio=FOLDER. Labels: as the table
-has them; labels=THEIRS:OURS,... maps its names. Splits: the table's, where it has a column of them; else ours, by speaker or group.
+emotion=CLASS a value for all rows where there is no such column. attributes=NAME:COLUMN,... takes ratings (attributes=valence:V,arousal:A)
+with scale=LEAST:MOST, what a rating can be (scale=1:7; default 0:1), which become 0 and 1. Paths are relative to the table, or to
+audio=FOLDER. Labels: as the table has them; labels=THEIRS:OURS,... maps its names. Splits: the table's, where it has a column of them;
+else ours, by speaker or group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from moodcast.corpora._rules import Rule
@@ -44,6 +47,8 @@ def prepare(
     audio: str | None = None,
     labels: str | None = None,
     separator: str | None = None,
+    attributes: str | None = None,
+    scale: str = "0:1",
 ) -> list[Utterance]:
     """One row a line. Raises ValueError for a table or a column that is missing, or a label that means no class."""
     if not source.is_file():
@@ -58,7 +63,9 @@ def prepare(
     have = {name for name in records[0] if name}  # None: cells beyond the header
     by_word = {name.lower(): name for name in sorted(have)}
     columns |= {name: by_word[name] for name, column in columns.items() if column == name and name not in have and name in by_word}
+    rated, ends = mapping(attributes, "attributes", "column", "NAME:COLUMN"), _ends(scale)
     asked = [f"{name}={column}" for name, column in columns.items() if column not in have and column != name and name not in CONSTANT]
+    asked += [f"attributes={name}:{column}" for name, column in rated.items() if column not in have]
     if asked:
         raise ValueError(f"{source} has no column for {', '.join(asked)}; it has {', '.join(sorted(have))}")
     if columns["path"] not in have:
@@ -67,7 +74,7 @@ def prepare(
     root = Path(audio) if audio else source.absolute().parent
     name = corpus or source.stem
     return [
-        _row(record, columns, constants, root, name, mapping(labels), line)
+        replace(_row(record, columns, constants, root, name, mapping(labels), line), attributes=_ratings(record, rated, ends, line))
         for line, record in enumerate(records, start=1)
         if _filled(record.values())  # spreadsheets write empty rows below the last
     ]
@@ -111,6 +118,31 @@ def _row(
         emotion=emotion,
         text=cell("text"),
     )
+
+
+def _ratings(record: dict[str, str], columns: dict[str, str], ends: tuple[float, float], line: int) -> dict[str, float] | None:
+    """The ratings that a row has, in [0, 1]. Raises ValueError for one that is no number on the scale."""
+    least, most = ends
+    found = {}
+    for name, column in columns.items():
+        cell = (record.get(column) or "").strip()
+        if cell.lower() in ("", "nan", "none"):
+            continue
+        value = number(cell)
+        if value is None or not least <= value <= most:
+            raise ValueError(
+                f"row {line} of the table: {name} is {cell!r}, wanted a number from {least:g} to {most:g}; say scale=LEAST:MOST"
+            )
+        found[name] = (value - least) / (most - least)
+    return found or None
+
+
+def _ends(scale: str) -> tuple[float, float]:
+    """The least and the most that a rating can be. Raises ValueError for anything but two numbers, the first the smaller one."""
+    least, most = (number(word) for word in scale.partition(":")[::2])
+    if least is None or most is None or not least < most:
+        raise ValueError(f"scale={scale}: wanted the least and the most that a rating can be, such as scale=1:7")
+    return least, most
 
 
 def _filled(cells: Iterable[str | list[str] | None]) -> bool:

@@ -5,9 +5,10 @@ Affective Computing 14(2), 1215-1227, 2023. A stretch of any duration becomes th
 the duration (`ChunkPlan(length_s, count)`); an encoder shared over chunks makes a vector of each; one of four aggregators makes a
 sentence of them; two dense layers answer.
 
-Where we leave the paper: classes and cross-entropy instead of attributes and CCC (public corpora have classes); log-mel with deltas
-normalised within the stretch instead of 130 low-level descriptors with training-set statistics; layer instead of batch normalisation,
-so that an answer is the same alone and in a batch; self-attention really runs across chunks (nn/attention.py says why that is a change).
+Where we leave the paper: classes and cross-entropy, beside which the paper's attributes and CCC can be asked for (labels.attributes;
+public corpora have classes); log-mel with deltas normalised within the stretch instead of 130 low-level descriptors with training-set
+statistics; layer instead of batch normalisation, so that an answer is the same alone and in a batch; self-attention really runs across
+chunks (nn/attention.py says why that is a change).
 Reported there: CCC on MSP-Podcast, which is licensed and not used here. Reached here: docs/log.md, 2026-11-20.
 
 B stretches, C chunks, T frames, F features, D width, K classes.
@@ -22,7 +23,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from moodcast import features
+from moodcast import attributes, features
+from moodcast.attributes import AttributeHead, AttributeWeights
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
 from moodcast.nn.attention import GatedAggregator, MeanAggregator, RecurrentAttention, SelfAttention
@@ -42,6 +44,7 @@ class ChunkAttention(Method):
     class Config(Method.Config):
         """Which encoder and aggregator, their width, and dropout: between encoder layers and before the last dense layer."""
 
+        weights: AttributeWeights = AttributeWeights()
         encoder: Literal["lstm", "cnn"] = "lstm"
         aggregation: Literal["mean", "gated", "rnn_attention", "self_attention"] = "self_attention"
         num_mels: int = 40
@@ -50,6 +53,7 @@ class ChunkAttention(Method):
         dropout: float = 0.5
 
     config: Config
+    answers_attributes = True
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
@@ -59,19 +63,22 @@ class ChunkAttention(Method):
         self.head = nn.Sequential(
             nn.Linear(config.width, config.width), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.width, len(spec.classes))
         )
+        self.rating = AttributeHead(config.width, len(spec.attributes), config.dropout)
 
     def forward(self, batch: Batch) -> Prediction:
         """emotion [B, K] of the aggregated chunks, chunk_emotion [B, C, K] of each chunk as the aggregation of itself alone."""
         vectors, exist = self._vectors(batch)
         sentence = self.aggregator(vectors, exist)
         alone = self.aggregator(vectors.flatten(0, 1)[:, None], exist.flatten()[:, None]).view_as(vectors)
-        return Prediction(emotion=self.head(sentence).log_softmax(-1), chunk_emotion=self.head(alone).log_softmax(-1), embedding=sentence)
+        emotion, chunk_emotion = (self.head(found).log_softmax(-1) for found in (sentence, alone))
+        return Prediction(emotion, chunk_emotion, attributes=self.rating(sentence), embedding=sentence)
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
-        """classes: cross-entropy of the sentence against the target distribution, weighted by utterance."""
+        """Of the sentence. classes: cross-entropy, weighted by utterance; attributes, where a run names some: 1 - CCC, as in the paper."""
         batch = batches["labelled"]
-        answer = self.head(self.aggregator(*self._vectors(batch))).log_softmax(-1)
-        return {"classes": classes.labelled(answer, batch.target, batch.weight)}
+        sentence = self.aggregator(*self._vectors(batch))
+        loss = classes.labelled(self.head(sentence).log_softmax(-1), batch.target, batch.weight)
+        return {"classes": loss, **attributes.terms(self.rating(sentence), batch)}
 
     def _vectors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Chunk vectors [B, C, D] and which chunks exist [B, C]."""

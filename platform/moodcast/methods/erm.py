@@ -14,7 +14,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from moodcast import features
+from moodcast import attributes, features
+from moodcast.attributes import AttributeHead, AttributeWeights
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
 from moodcast.nn.corrupt import NO_DAMAGE, Damage, damaged
@@ -37,6 +38,7 @@ class Erm(Method):
         hide_bands (count) and hide_s (seconds, twice) are the widest masks; smoothing mixes the target with the uniform one.
         """
 
+        weights: AttributeWeights = AttributeWeights()
         num_mels: int = 64
         width: int = 160
         channels: int = 16
@@ -49,6 +51,7 @@ class Erm(Method):
         damage: Damage = NO_DAMAGE
 
     config: Config
+    answers_attributes = True
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
@@ -58,17 +61,21 @@ class Erm(Method):
         self.head = nn.Sequential(
             nn.LayerNorm(2 * config.width), nn.Dropout(config.dropout), nn.Linear(2 * config.width, len(spec.classes))
         )
+        self.rating = AttributeHead(2 * config.width, len(spec.attributes), config.dropout)
 
     def forward(self, batch: Batch) -> Prediction:
         """emotion [B, K] and chunk_emotion [B, C, K]: the same head on the statistics of all frames and of each chunk's frames."""
         frames, mask, exist = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
         whole, parts = self.pool(*self.encoder(self._prepared(frames, mask, exist), mask), exist)
-        return Prediction(emotion=self.head(whole).log_softmax(-1), chunk_emotion=self.head(parts).log_softmax(-1), embedding=whole)
+        emotion, chunk_emotion = (self.head(found).log_softmax(-1) for found in (whole, parts))
+        return Prediction(emotion, chunk_emotion, attributes=self.rating(whole), embedding=whole)
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
-        """classes: cross-entropy against the target distribution, weighted by utterance."""
+        """classes: cross-entropy against the target distribution, weighted by utterance; attributes, where the run names some: 1 - CCC."""
         batch = batches["labelled"]
-        return {"classes": classes.labelled(self(batch).emotion, batch.target, batch.weight, self.config.smoothing)}
+        found = self(batch)
+        loss = classes.labelled(found.emotion, batch.target, batch.weight, self.config.smoothing)
+        return {"classes": loss, **attributes.terms(found.attributes, batch)}
 
     def _prepared(self, frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
         """Normalise over each stretch's own frames and, in training, damage and hide some: [N, T, M] -> the same."""

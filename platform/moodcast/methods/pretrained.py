@@ -20,6 +20,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from moodcast import attributes
+from moodcast.attributes import AttributeHead, AttributeWeights
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec, View
 from moodcast.nn.identity import identity
@@ -43,6 +45,7 @@ class Pretrained(Method):
         their gradients instead of kept, which takes less memory and more time. width and dropout are of the dense layers.
         """
 
+        weights: AttributeWeights = AttributeWeights()
         encoder: str = "random/wavlm"
         revision: str = "main"
         tune: Literal["none", "lora", "full"] = "none"
@@ -58,6 +61,7 @@ class Pretrained(Method):
         smoothing: float = 0.0
 
     config: Config
+    answers_attributes = True
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
@@ -71,6 +75,7 @@ class Pretrained(Method):
         self.mix = nn.Parameter(torch.zeros(self.encoder.num_layers + 1))
         wide, width = 2 * self.encoder.width, config.width
         self.head = nn.Sequential(nn.Linear(wide, width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, len(spec.classes)))
+        self.rating = AttributeHead(wide, len(spec.attributes), config.dropout)
 
     @classmethod
     def make_ready(cls, config: Any, spec: Spec) -> None:
@@ -84,12 +89,15 @@ class Pretrained(Method):
         share = share / share.sum(1, keepdim=True).clamp_min(1.0)
         whole = self._mixed((share[..., None, None] * moments).sum(1))
         parts = self._mixed(moments)
-        return Prediction(emotion=self.head(whole).log_softmax(-1), chunk_emotion=self.head(parts).log_softmax(-1), embedding=whole)
+        emotion, chunk_emotion = (self.head(found).log_softmax(-1) for found in (whole, parts))
+        return Prediction(emotion, chunk_emotion, attributes=self.rating(whole), embedding=whole)
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
-        """classes: cross-entropy against the target distribution, weighted by utterance."""
+        """classes: cross-entropy against the target distribution, weighted by utterance; attributes, where the run names some: 1 - CCC."""
         batch = batches["labelled"]
-        return {"classes": classes.labelled(self(batch).emotion, batch.target, batch.weight, self.config.smoothing)}
+        found = self(batch)
+        loss = classes.labelled(found.emotion, batch.target, batch.weight, self.config.smoothing)
+        return {"classes": loss, **attributes.terms(found.attributes, batch)}
 
     def moments(self, batch: Batch) -> Tensor:
         """Mean and mean square of every state over the real frames of each chunk, [B, C, S, 2 D]; zero where no chunk is."""
@@ -123,7 +131,7 @@ class Pretrained(Method):
         """The encoder with a learning rate of its own, and the rest."""
         scale = 1.0 if self.config.tune == "lora" else self.config.encoder_lr_scale
         encoder = [p for p in self.encoder.parameters() if p.requires_grad]
-        rest = [p for p in (self.mix, *self.head.parameters()) if p.requires_grad]
+        rest = [p for p in (self.mix, *self.head.parameters(), *self.rating.parameters()) if p.requires_grad]
         return [group for group in ({"params": encoder, "lr_scale": scale}, {"params": rest}) if group["params"]]
 
     def large_parts(self) -> list[nn.Module]:
