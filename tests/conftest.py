@@ -195,3 +195,11 @@ def recognisers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("recognisers")
     return {"ctc": make_ctc(folder / "ctc"), "whisper": make_whisper(folder / "whisper")}
+
+
+@pytest.fixture
+def moodcast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """`moodcast("predict", file)`: the command as a person types it (tests/typed.py)."""
+    from tests.typed import command  # late: it loads torch
+
+    return command(monkeypatch, capsys)

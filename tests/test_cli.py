@@ -11,24 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from moodcast.bundle import save
 from moodcast.cli import words
-from moodcast.methods.erm import Erm
-from moodcast.run import Run, build
-from tests.typed import Command, command
-
-
-@pytest.fixture
-def moodcast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`moodcast("predict", file)`."""
-    return command(monkeypatch, capsys)
+from moodcast.labels import Labels
+from tests.typed import Command, untrained
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained bundle: what it answers means nothing, but it answers."""
-    run = Run(method=Erm.Config(width=16, channels=4))
-    return save(tmp_path_factory.mktemp("bundles") / "small", build(run), run)
+    return untrained(tmp_path_factory.mktemp("bundles") / "small")
 
 
 VERBS = ("prepare", "train", "evaluate", "predict", "analyze", "serve", "demo")
@@ -164,6 +154,19 @@ def test_predict_prints_the_probabilities_that_the_library_gives(
     assert found["seconds"] == pytest.approx(1.7)
     assert found["emotions"] == pytest.approx(answer.emotions, abs=1e-5)
     assert len(found["chunks"]) == len(answer.spans)
+
+
+def test_predict_says_the_attributes_of_a_bundle_that_has_some(
+    moodcast: Command, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
+) -> None:
+    bundle = untrained(tmp_path / "rating", Labels(attributes=("arousal", "valence")))
+    file = write_wav("voice.wav", speechlike(1.7))
+    found = json.loads(moodcast("predict", "--json", "--bundle", bundle, file).out)["attributes"]
+    assert list(found) == ["arousal", "valence"]
+    assert all(0 < value < 1 for value in found.values())
+    table = moodcast("predict", "--bundle", bundle, file).out
+    assert "arousal" in table
+    assert f"{found['valence']:.2f}" in table
 
 
 def test_one_bad_file_does_not_stop_the_rest(moodcast: Command, bundle: Path, write_wav: Callable[..., Path], tone: Callable) -> None:

@@ -15,20 +15,12 @@ from moodcast.methods.erm import Erm
 from moodcast.provenance import Provenance
 from moodcast.run import Run, build
 from moodcast.speech import one_thread
-from tests.typed import Command, command
-
-
-@pytest.fixture
-def moodcast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`moodcast("predict", file)`."""
-    return command(monkeypatch, capsys)
+from tests.typed import Command, untrained
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained bundle: what it answers means nothing, but it answers."""
-    run = Run(method=Erm.Config(width=16, channels=4))
-    return save(tmp_path_factory.mktemp("bundles") / "small", build(run), run)
+    return untrained(tmp_path_factory.mktemp("bundles") / "small")
 
 
 def test_analyze_follows_a_given_rttm_and_writes_every_form(

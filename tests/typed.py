@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from moodcast import cli
+from moodcast.bundle import save
+from moodcast.labels import Labels
+from moodcast.methods.erm import Erm
+from moodcast.run import Run, build
 
 
 @dataclass(frozen=True)
@@ -39,3 +44,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Said(code, said.out, said.err)
 
     return call
+
+
+def untrained(folder: Path, labels: Labels | None = None) -> Path:
+    """A small bundle that was never trained: what it answers means nothing, but it answers."""
+    run = Run(method=Erm.Config(width=16, channels=4), labels=labels or Labels())
+    return save(folder, build(run), run)

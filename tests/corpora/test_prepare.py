@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 
 from moodcast.manifest import leaks, read_manifest
-from tests.typed import Command, command
-
-
-@pytest.fixture
-def moodcast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`moodcast("prepare", ...)`."""
-    return command(monkeypatch, capsys)
+from tests.typed import Command
 
 
 @pytest.mark.corpora

@@ -183,18 +183,20 @@ def audit(found: Audit) -> None:
 class Answers:
     """What `predict` prints: a line of JSON a file as it comes, or one table at the end."""
 
-    def __init__(self, classes: Sequence[str], as_json: bool) -> None:
+    def __init__(self, classes: Sequence[str], attributes: Sequence[str], as_json: bool) -> None:
         self.classes = classes
+        self.attributes = attributes
         self.as_json = as_json
-        self.table = Table("file", "seconds", "emotion", *classes)
+        self.table = Table("file", "seconds", "emotion", *classes, *attributes)
 
     def add(self, file: Path, answer: Answer) -> None:
         """One answered file."""
         if self.as_json:
-            print(json.dumps({"file": str(file), **plain(answer)}, ensure_ascii=False), flush=True)
+            print(json.dumps({"file": str(file), **plain(answer, self.attributes)}, ensure_ascii=False), flush=True)
         else:
             chances = (f"{answer.emotions[name]:.2f}" if answer.emotions else "" for name in self.classes)
-            self.table.add_row(Text(str(file)), f"{answer.seconds:.1f}", coloured(answer.label), *chances)
+            rated = (f"{value:.2f}" for value in ([] if answer.attributes is None else answer.attributes))
+            self.table.add_row(Text(str(file)), f"{answer.seconds:.1f}", coloured(answer.label), *chances, *rated)
 
     def add_failure(self, file: Path, error: Exception) -> None:
         """One file that could not be answered: it is named and the rest goes on."""
@@ -238,18 +240,21 @@ def conversations(scores: Mapping[str, Sequence[ConversationScore]], collar_s: f
             console().print(f"{kind}: % of seconds right, of % answered, from a confidence of {', '.join(told)}")
 
 
-def plain(answer: Answer) -> dict[str, Any]:
-    """An answer as plain data for JSON; times in seconds, probabilities by class."""
+def plain(answer: Answer, attributes: Sequence[str]) -> dict[str, Any]:
+    """An answer as plain data for JSON; times in seconds, probabilities by class, attributes by name where the bundle answers some."""
     chunks: list[dict[str, Any]] = []
     if answer.chunk_emotion is not None:
         for (start_s, stop_s), row in zip(answer.spans, answer.chunk_emotion, strict=True):
             emotions = {name: round(float(p), 6) for name, p in zip(answer.classes, row, strict=True)}
             chunks.append({"start_s": round(start_s, 3), "stop_s": round(stop_s, 3), "emotions": emotions})
+    values = [] if answer.attributes is None else [round(float(value), 6) for value in answer.attributes]
+    rated = dict(zip(attributes, values, strict=True)) if values else {}
     return {
         "seconds": round(answer.seconds, 3),
         "emotion": answer.label,
         "confidence": None if answer.confidence is None else round(answer.confidence, 6),
         "emotions": {name: round(p, 6) for name, p in answer.emotions.items()},
+        **({"attributes": rated} if rated else {}),
         "chunks": chunks,
     }
 

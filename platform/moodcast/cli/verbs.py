@@ -122,7 +122,7 @@ def predict(
     from moodcast.status import status_of
 
     opened = load_listener(bundle)
-    table = show.Answers(opened.classes, as_json=json)
+    table = show.Answers(opened.classes, opened.run.labels.attributes, as_json=json)
     failed = 0
     answered: list[tuple[Path, Answer]] = []
     with progress("listening", total=len(files), hidden=json) as advance:
