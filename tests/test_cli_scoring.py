@@ -133,6 +133,12 @@ def test_recordings_of_one_speaker_are_answered_together(
     assert said.code == 0, said.err
     assert [json.loads(line)["file"] for line in said.out.splitlines()] == [str(file) for file in files]
     assert "speaker: 3 recordings that differ by" in said.err
+    known = moodcast("predict", "--json", "--same-speaker", "--known-mixed", "--bundle", bundles[0], *files)
+    assert "known to be of mixed emotions: answers are centred" in known.err
+    assert known.out != said.out
+    refused = moodcast("predict", "--known-mixed", "--bundle", bundles[0], *files)
+    assert refused.code == 1
+    assert "give --same-speaker with it" in refused.err
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "calibrate", "push", "pull", "export"])

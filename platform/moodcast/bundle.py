@@ -144,14 +144,17 @@ class Bundle:
             wave = audio.read(source, rate=self.rate, max_hours=self.run.audio.max_hours)
         return self.answer([wave], [text])[0]
 
-    def predict_speaker(self, sources: Sequence[str | Path | bytes | tuple[Wave, int]]) -> tuple[list[Answer], Usual]:
+    def predict_speaker(
+        self, sources: Sequence[str | Path | bytes | tuple[Wave, int]], known_mixed: bool = False
+    ) -> tuple[list[Answer], Usual]:
         """Answers for recordings of one speaker, centred on that speaker where their emotions are mixed; and what was found usual.
 
-        See `moodcast.study.speaker`. Raises as `predict` does, and ValueError where the bundle answers no classes.
+        known_mixed: they are, whatever the guard would say. See `moodcast.study.speaker`. Raises as `predict` does, and ValueError where
+        the bundle answers no classes.
         """
         from moodcast.study import speaker
 
-        return speaker.adapt_answers([self.predict(source) for source in sources])
+        return speaker.adapt_answers([self.predict(source) for source in sources], known_mixed=known_mixed)
 
     def timeline(self, source: str | Path | bytes, **options: Any) -> Timeline:
         """Who felt what, when: diarize, then answer turn by turn. Options as in `moodcast.podcast.timeline`."""

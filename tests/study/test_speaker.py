@@ -97,6 +97,18 @@ def test_the_guard_opens_by_degrees() -> None:
     assert sorted(of.information for of in found) == [of.information for of in found]
 
 
+def test_whoever_knows_that_emotions_are_mixed_is_believed() -> None:
+    logs = made(MIXED, BIAS, sharp=0.3, noise=0.3)
+    assert usual(logs).mixed == 0.0
+    of = usual(logs, known_mixed=True)
+    assert (of.mixed, of.information) == (1.0, usual(logs).information)
+    assert "known to be of mixed emotions: answers are centred" in of.why
+    np.testing.assert_allclose(adapted(logs, of), log_softmax(logs - of.centre))
+    alone = usual(logs[:1], known_mixed=True)
+    assert alone.mixed == 0.0
+    assert "nothing of what is usual" in alone.why
+
+
 def test_a_half_open_guard_takes_half_away() -> None:
     logs = made(MIXED, BIAS)
     of = replace(usual(logs), mixed=0.5)

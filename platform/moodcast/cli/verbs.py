@@ -115,12 +115,17 @@ def predict(
     same_speaker: Annotated[
         bool, typer.Option("--same-speaker", help="All are of one speaker: centre answers on what is usual for that speaker.")
     ] = False,
+    known_mixed: Annotated[
+        bool, typer.Option("--known-mixed", help="With --same-speaker: their emotions are mixed, so do not ask the guard.")
+    ] = False,
 ) -> None:
     """Name the emotion of each recording (one speaker each; for conversations see `analyze`)."""
     from moodcast import audio
     from moodcast.cli import show
     from moodcast.status import status_of
 
+    if known_mixed and not same_speaker:
+        raise ValueError("--known-mixed is about the recordings of one speaker; give --same-speaker with it")
     opened = load_listener(bundle)
     table = show.Answers(opened.classes, opened.run.labels.attributes, as_json=json)
     failed = 0
@@ -143,7 +148,7 @@ def predict(
     if same_speaker and answered:
         from moodcast.study.speaker import adapt_answers
 
-        answers, usual = adapt_answers([answer for _, answer in answered])
+        answers, usual = adapt_answers([answer for _, answer in answered], known_mixed=known_mixed)
         for (file, _), answer in zip(answered, answers, strict=True):
             table.add(file, answer)
         say(usual.why, "speaker")

@@ -4,7 +4,8 @@ Most errors on somebody new are a bias of that person: a harsh voice sounds angr
 same speaker, the mean of their log-probabilities is taken from every answer, the less of it the fewer they are. This assumes that the
 recordings are of mixed emotions: whoever was angry all along would be called anything but. So it is checked, by how much the recordings
 differ: the mutual information between recording and class after centring, which is small where all recordings are answered alike. Below
-LOW nothing is taken away, above HIGH all that the number of recordings allows; in between a part of it.
+LOW nothing is taken away, above HIGH all that the number of recordings allows; in between a part of it. Whoever knows that the emotions are
+mixed says so, and the guard is not asked.
 
 Ours, not from a paper; the idea is the speaker normalisation of features that is usual in the field (e.g. Busso et al., "Iterative
 feature normalization scheme for automatic emotion detection from speech", 2013), on answers instead. FEW, LOW and HIGH were chosen on
@@ -14,7 +15,7 @@ recordings are of one emotion.
 
 What it cannot do. Whoever has two emotions only is not told apart from one who has four, and loses one to four points. A bundle that
 hardly hears emotion in a voice, as in a language it has not learnt, finds everybody alike; then the guard stays shut although centring
-would have helped most.
+would have helped most: there it pays to know (`known_mixed`).
 
 Shapes: N recordings of one speaker, M recordings to be answered, C chunks, K classes. Everything here is a function of numbers.
 """
@@ -41,13 +42,14 @@ class Usual:
     """What is usual for a speaker, and how far it is believed.
 
     centre [K] of log-probabilities, sum zero, shrunk for the num recordings it is made of; information in nats, the guard's measure;
-    mixed in [0, 1], its verdict: 0 leaves answers as they are. `why` says it in words.
+    mixed in [0, 1], its verdict: 0 leaves answers as they are; known: the guard was not asked. `why` says it in words.
     """
 
     centre: Floats
     num: int
     information: float
     mixed: float
+    known: bool = False
 
     @property
     def why(self) -> str:
@@ -56,15 +58,18 @@ class Usual:
             given = "one recording of this speaker says" if self.num else "no recordings of this speaker say"
             return f"{given} nothing of what is usual: answers are as they were"
         told = f"{self.num} recordings that differ by {self.information:.2f} nats"
+        if self.known:
+            return f"{told} and are known to be of mixed emotions: answers are centred on this speaker"
         if self.mixed <= 0:
             return f"{told} are too much alike to be of mixed emotions: answers are as they were"
         return f"{told}: answers are centred on this speaker" + ("" if self.mixed >= 1 else f", by a weight of {self.mixed:.2f}")
 
 
-def usual(log_probs: ArrayLike) -> Usual:
+def usual(log_probs: ArrayLike, known_mixed: bool = False) -> Usual:
     """What is usual for the speaker of unlabelled recordings, log-probabilities [N, K]; any N, but it takes two to say something.
 
-    Raises ValueError for another shape, or what is not finite or not below zero.
+    known_mixed: they are known to be of mixed emotions, so the guard is not asked. Raises ValueError for another shape, or what is not
+    finite or not below zero.
     """
     logs = _checked(log_probs)
     num, classes = logs.shape
@@ -73,8 +78,8 @@ def usual(log_probs: ArrayLike) -> Usual:
     logs = logs - logs.mean(1, keepdims=True)
     mean = logs.mean(0)
     information = _information(logs - mean) * num / (num - 1)
-    mixed = float(np.clip((information - LOW) / (HIGH - LOW), 0.0, 1.0))
-    return Usual(num / (num + FEW) * mean, num, float(information), mixed)
+    mixed = 1.0 if known_mixed else float(np.clip((information - LOW) / (HIGH - LOW), 0.0, 1.0))
+    return Usual(num / (num + FEW) * mean, num, float(information), mixed, known_mixed)
 
 
 def adapted(log_probs: ArrayLike, of: Usual) -> Floats:
@@ -92,12 +97,15 @@ def adapt(log_probs: ArrayLike) -> tuple[Floats, Usual]:
     return adapted(log_probs, of), of
 
 
-def adapt_answers(answers: Sequence[Answer], given: Sequence[Answer] | None = None) -> tuple[list[Answer], Usual]:
+def adapt_answers(
+    answers: Sequence[Answer], given: Sequence[Answer] | None = None, known_mixed: bool = False
+) -> tuple[list[Answer], Usual]:
     """A bundle's answers to recordings (or turns) of one speaker, with their chunks, in the light of all of them; and the verdict.
 
-    given: other answers of the same speaker to learn from instead. Raises ValueError where an answer names no classes.
+    given: other answers of the same speaker to learn from instead. known_mixed: as in `usual`. Raises ValueError where an answer names no
+    classes.
     """
-    of = usual(_logs([_classes(answer) for answer in (answers if given is None else given)]))
+    of = usual(_logs([_classes(answer) for answer in (answers if given is None else given)]), known_mixed)
     found = []
     for answer in answers:
         chunks = answer.chunk_emotion
