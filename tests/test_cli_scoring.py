@@ -137,7 +137,7 @@ def test_recordings_of_one_speaker_are_answered_together(
     assert "known to be of mixed emotions: answers are centred" in known.err
     assert known.out != said.out
     refused = moodcast("predict", "--known-mixed", "--bundle", bundles[0], *files)
-    assert refused.code == 1
+    assert refused.code == 2
     assert "give --same-speaker with it" in refused.err
 
 
