@@ -15,6 +15,7 @@ from moodcast.batch import Prediction, collate
 from moodcast.bundle import Bundle, Calibration, load, probe_signal, save
 from moodcast.chunks import ChunkPlan
 from moodcast.features import LogMel
+from moodcast.labels import Labels
 from moodcast.methods.erm import Erm
 from moodcast.run import Run, build
 
@@ -91,6 +92,18 @@ def test_other_plans_and_a_temperature_travel_along(tmp_path: Path, plan: ChunkP
     np.testing.assert_allclose(run_onnx(path, bundle, waves)[0], bundle.raw(waves).emotion, atol=1e-4)
     assert export.compare(bundle, path) < 1e-4
     assert [p.name for p in path.parent.iterdir()] == ["b.onnx"]
+
+
+def test_attributes_are_written_beside_the_classes(tmp_path: Path) -> None:
+    run = Run(method=Erm.Config(width=16, channels=4), labels=Labels(attributes=("arousal", "valence")))
+    bundle = load(save(tmp_path / "rating", build(run), run))
+    path = export.to_onnx(bundle, tmp_path / "rating.onnx")
+    waves = [probe_signal(16_000, 2.2), probe_signal(16_000, 0.4)]
+    *_, values = run_onnx(path, bundle, waves)
+    np.testing.assert_allclose(values, np.stack([answer.attributes for answer in bundle.answer(waves)]), atol=1e-4)
+    session = onnxruntime.InferenceSession(str(path))
+    assert [output.name for output in session.get_outputs()] == ["log_probs", "chunk_log_probs", "attributes"]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["attributes"]) == ["arousal", "valence"]
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,10 @@
     lengths [B, C] int64         samples that are real, 0 where there is no chunk
     log_probs [B, K]             of each stretch
     chunk_log_probs [B, C, K]    of each chunk, where the method answers chunks; 0 chunks' rows mean nothing
+    attributes [B, A]            of each stretch, in [0, 1], where the bundle answers some
 
-What a runtime cannot read off the graph stands in its metadata: classes, rate, plan, the bundle's SHA-256. The file is compared with the
-bundle before it is kept. B stretches, C chunks, L samples, N chunks that exist, T frames, M bands, K classes.
+What a runtime cannot read off the graph stands in its metadata: classes, attributes, rate, plan, the bundle's SHA-256. The file is compared
+with the bundle before it is kept. B stretches, C chunks, L samples, N chunks that exist, T frames, M bands, K classes, A attributes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -27,15 +28,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moodcast.answer import tempered
-from moodcast.batch import Batch, collate
+from moodcast.batch import Batch, Prediction, collate
 from moodcast.bundle import Bundle, probe_signal
 from moodcast.chunks import samples_of
 from moodcast.config import to_dict
 from moodcast.features import TINY, LogMel
 
 OPSET = 17
-TOLERANCE = 1e-4  # of log-probabilities
-INPUTS, OUTPUTS = ("chunks", "lengths"), ("log_probs", "chunk_log_probs")
+TOLERANCE = 1e-4  # of log-probabilities, and of attributes
+INPUTS = ("chunks", "lengths")
+BY_CHUNK = (*INPUTS, "chunk_log_probs")  # with an axis of chunks
 
 
 def to_onnx(bundle: Bundle, path: str | Path) -> Path:
@@ -66,8 +68,8 @@ def to_onnx(bundle: Bundle, path: str | Path) -> Path:
                     dynamo=False,  # the newer exporter cannot follow chunks that do not exist
                     opset_version=OPSET,
                     input_names=list(INPUTS),
-                    output_names=list(OUTPUTS[: len(graph(example.chunks, example.lengths))]),
-                    dynamic_axes={name: {0: "B", 1: "C"} for name in (*INPUTS, OUTPUTS[1])} | {OUTPUTS[0]: {0: "B"}},
+                    output_names=(names := list(graph.answers(example.chunks, example.lengths))),
+                    dynamic_axes={name: {0: "B", 1: "C"} if name in BY_CHUNK else {0: "B"} for name in (*INPUTS, *names)},
                 )
             except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError) as error:
                 line = str(error).strip().splitlines()[0][:300]
@@ -81,7 +83,7 @@ def to_onnx(bundle: Bundle, path: str | Path) -> Path:
 
 
 def compare(bundle: Bundle, path: str | Path) -> float:
-    """The largest difference of log-probabilities between a bundle and an ONNX file, over batches of several sizes and lengths."""
+    """The largest difference of an answer between a bundle and an ONNX file, over batches of several sizes and lengths."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -91,14 +93,17 @@ def compare(bundle: Bundle, path: str | Path) -> float:
         waves = _waves(bundle, seconds)
         batch = collate(waves, bundle.run.chunks, bundle.rate)
         given = dict(zip(names, session.run(None, {"chunks": batch.chunks.numpy(), "lengths": batch.lengths.numpy()}), strict=True))
-        prediction = bundle.raw(waves)
         real = batch.lengths.numpy() > 0
-        pairs = [(given["log_probs"], prediction.emotion)]
-        if "chunk_log_probs" in given and prediction.chunk_emotion is not None:
-            pairs.append((given["chunk_log_probs"][real], prediction.chunk_emotion[torch.from_numpy(real)]))
-        for theirs, ours in pairs:
-            worst = max(worst, float(np.abs(theirs - cast(Tensor, ours).numpy()).max()))
+        for name, ours in named(bundle.raw(waves)).items():
+            apart = np.abs(given[name] - ours.numpy())
+            worst = max(worst, float((apart[real] if name in BY_CHUNK else apart).max()))
     return worst
+
+
+def named(prediction: Prediction) -> dict[str, Tensor]:
+    """What the file answers of what a method does, in the order of its outputs."""
+    found = {"log_probs": prediction.emotion, "chunk_log_probs": prediction.chunk_emotion, "attributes": prediction.attributes}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 class Graph(nn.Module):
@@ -109,11 +114,15 @@ class Graph(nn.Module):
         self.method, self.rate, self.temperature = bundle.method, bundle.rate, bundle.calibration.temperature
 
     def forward(self, chunks: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        """chunks [B, C, L], lengths [B, C] -> log_probs [B, K] and, where there are any, chunk_log_probs [B, C, K]."""
+        """The values of `answers`."""
+        return tuple(self.answers(chunks, lengths).values())
+
+    def answers(self, chunks: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """chunks [B, C, L], lengths [B, C] -> outputs by name."""
         found = tempered(self.method(Batch(chunks, lengths, lengths.sum(1) / self.rate)), self.temperature)
         if found.emotion is None:
             raise ValueError(f"{type(self.method).__name__} answers no classes; there is nothing to export")
-        return (found.emotion,) if found.chunk_emotion is None else (found.emotion, found.chunk_emotion)
+        return named(found)
 
 
 def log_mel_by_convolution(log_mel: LogMel, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,6 +172,7 @@ def _describe(path: Path, bundle: Bundle) -> None:
     plan = to_dict(bundle.run.chunks)
     told = {
         "classes": json.dumps(list(bundle.classes)),
+        "attributes": json.dumps(list(bundle.run.labels.attributes)),
         "sampling_rate": str(bundle.rate),
         "chunk_samples": str(samples_of(bundle.run.chunks.length_s, bundle.rate)),
         "chunks": json.dumps(plan),

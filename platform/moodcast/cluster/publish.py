@@ -115,6 +115,7 @@ def card(bundle: Bundle, name: str, told: Mapping[str, Sequence[str]], notes: st
     known, run = bundle.provenance, bundle.run
     speakers = run.labels.source == "speaker"
     answers = f"an embedding by {len(bundle.classes)} speakers" if speakers else ", ".join(bundle.classes)
+    answers += "".join(f", {name} (0 to 1)" for name in run.labels.attributes)
     counts = "" if speakers else "; " + ", ".join(f"{label} {count}" for label, count in known.class_counts.items())
     parts = [
         f"# {name}",
