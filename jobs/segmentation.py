@@ -32,6 +32,7 @@ from jobs.voiceprint import held_out
 from moodcast import audio, config, segmentation, simulate, speech
 from moodcast.cluster import folder as files
 from moodcast.manifest import Utterance, read_manifests
+from moodcast.objectives import powerset
 from moodcast.segmentation import RATE, STEP_S, Segmenter, Shape
 from moodcast.simulate import Scene, Wave
 
@@ -182,26 +183,9 @@ def told(active: NDArray[np.float32], shape: Shape) -> NDArray[np.uint8]:
     return np.where(made.cumsum(axis=1) <= shape.at_once, made, 0).astype(np.uint8)
 
 
-def fitting(found: Tensor, truth: Tensor, sets: Tensor) -> Tensor:
-    """The truth [W, T, S] with its speakers in the order that fits the answer [W, T, P] best."""
-    from pyannote.audio.utils.permutation import permutate
-
-    moved: Tensor = permutate(found.detach().exp() @ sets, truth)[0]
-    return moved
-
-
-def loss_of(found: Tensor, truth: Tensor, sets: Tensor) -> Tensor:
-    """Cross-entropy of the sets of speakers, after the permutation that fits best."""
-    from pyannote.audio.utils.powerset import Powerset
-
-    powerset = Powerset(sets.shape[1], int(sets.sum(-1).max()))
-    target = powerset.to_powerset(fitting(found, truth, sets)).argmax(-1)
-    return nn.functional.nll_loss(found.flatten(0, 1), target.flatten())
-
-
 def errors(found: Tensor, truth: Tensor, sets: Tensor) -> NDArray[np.float64]:
     """Frames of missed speech, false alarm, confusion, and of speech, [4], after the permutation that fits best."""
-    said, true = sets[found.argmax(-1)], fitting(found, truth, sets)
+    said, true = sets[found.argmax(-1)], powerset.fitting(found, truth, sets)
     heard, wanted, both = said.sum(-1), true.sum(-1), (said * true).sum(-1)
     missed, alarm = (wanted - heard).clamp_min(0), (heard - wanted).clamp_min(0)
     return np.array([float(x.sum()) for x in (missed, alarm, torch.minimum(heard, wanted) - both, wanted)])
@@ -259,7 +243,8 @@ def step(network: Segmenter, optimiser: torch.optim.Optimizer, pool: Windows, ro
     for group in optimiser.param_groups:
         group["lr"] = train.lr * total
     network.train()
-    loss = loss_of(network(torch.from_numpy(pool[0][rows].astype(np.float32))), torch.from_numpy(pool[1][rows]).float(), network.sets)
+    heard, truth = (torch.from_numpy(part[rows]).float() for part in pool)
+    loss = powerset.cross_entropy(network(heard), truth, network.sets)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -68,7 +68,8 @@ MAY: dict[str, set[str]] = {
     "service": BUNDLE | {"diarize", "timeline", "page", "podcast", "refine"},
     "cluster": EVERYTHING,
     "cli": EVERYTHING | {"cluster", "moodcast"},
-    "jobs": FLOOR | {"study", "methods", "adapting", "method", "nn", "run", "cluster", "augment", "features", "segmentation", "speech"},
+    "jobs": FLOOR
+    | {"study", "methods", "adapting", "method", "nn", "objectives", "run", "cluster", "augment", "features", "segmentation", "speech"},
     "serve_apps": FLOOR
     | {"answer", "bundle", "podcast", "diarize", "embedded", "segmentation", "pipelines", "transcribe", "timeline", "service", "cluster"},
     "tune_spaces": set(),

@@ -19,6 +19,7 @@ from jobs import segmentation as job
 from jobs.voiceprint import held_out
 from moodcast import segmentation
 from moodcast.manifest import Utterance
+from moodcast.objectives import powerset
 from moodcast.segmentation import Segmentation, Segmenter, Shape
 
 RATE = 16_000
@@ -221,10 +222,10 @@ def test_the_loss_does_not_ask_which_speaker_is_which() -> None:
     sets = segmentation.powerset(3, 2)
     truth = torch.from_numpy(made(4)[1]).float()
     found = torch.randn(4, SMALL.frames, 7).log_softmax(-1)
-    losses = [job.loss_of(found, truth[..., list(order)], sets).item() for order in itertools.permutations(range(3))]
+    losses = [powerset.cross_entropy(found, truth[..., list(order)], sets).item() for order in itertools.permutations(range(3))]
     assert losses == pytest.approx([losses[0]] * 6)
     sure = (1e3 * (torch.nn.functional.one_hot((truth @ torch.tensor([1.0, 2.0, 4.0])).long(), 8))[..., [0, 1, 2, 4, 3, 5, 6]]).float()
-    assert job.loss_of(sure.log_softmax(-1), truth, sets).item() == pytest.approx(0.0, abs=1e-6)
+    assert powerset.cross_entropy(sure.log_softmax(-1), truth, sets).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_errors_are_those_counted_frame_by_frame() -> None:
