@@ -1,4 +1,4 @@
-"""Fisher vectors and kernel ridge regression on CREMA-D: nothing is trained by steps, all is fitted in closed form.
+"""Fisher vectors and kernel ridge regression on CREMA-D: nothing is trained by steps, all is fitted once.
 
     python -m jobs.fisher cremad.parquet
     python -m jobs.fisher cremad.parquet method.gaussians=64 method.strength=0.3

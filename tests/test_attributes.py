@@ -12,11 +12,14 @@ import torch
 
 from moodcast import attributes, bundle
 from moodcast.batch import Batch, collate
+from moodcast.cluster import train
+from moodcast.config import replace_at
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.method import Method
 from moodcast.methods.functionals import Functionals
-from moodcast.run import Run, build
+from moodcast.passes import predict
+from moodcast.run import Run, Train, build
 from tests.methods.test_contract import CLASSES, METHODS, PLANS, RATE, sound
 from tests.ranks import on_ranks
 
@@ -123,13 +126,59 @@ def answered() -> tuple[torch.Tensor, Batch]:
 def half(rank: int, world: int, _: Path) -> torch.Tensor:
     answer, batch = answered()
     mine = answer[4 * rank : 4 * rank + 4].clone().requires_grad_()
-    attributes.terms(mine, batch.parts(2)[rank])["attributes"].backward()
+    attributes.losses(mine, batch.parts(2)[rank])["attributes"].backward()
     assert mine.grad is not None
     return mine.grad / world  # what the distributed module makes of it
 
 
 def test_two_ranks_learn_what_one_does(tmp_path: Path):
     answer, batch = answered()
-    attributes.terms(answer.requires_grad_(), batch)["attributes"].backward()
+    attributes.losses(answer.requires_grad_(), batch)["attributes"].backward()
     assert math.isfinite(float(answer.grad.abs().max()))
     torch.testing.assert_close(torch.cat(on_ranks(half, tmp_path)), answer.grad)
+
+
+def test_one_attribute_may_be_typed_as_it_is():
+    assert replace_at(Run(method=RATING[0].Config()), {"labels.attributes": "arousal"}).labels.attributes == ("arousal",)
+
+
+@pytest.mark.parametrize("value", [-0.1, 4.0])
+def test_ratings_outside_of_0_to_1_are_refused_by_name(value: float):
+    rows = [row_of(i) for i in range(8)]
+    rows[5] = dataclasses.replace(rows[5], attributes={"arousal": value})
+    with pytest.raises(ValueError, match=rf"5 has arousal {value:g}, and attributes lie in 0 to 1: .* scale=LEAST:MOST"):
+        RATED.check(rows, rows)
+
+
+def test_an_attribute_that_is_not_a_number_anywhere_is_as_good_as_none():
+    rows = [dataclasses.replace(row_of(i), attributes={"arousal": 0.5, "valence": math.nan}) for i in range(8)]
+    with pytest.raises(ValueError, match="no training utterance has valence"):
+        RATED.check(rows, rows)
+
+
+def test_what_cannot_be_learned_is_refused_before_anything_is_read(tmp_path: Path):
+    rows = [dataclasses.replace(row_of(i), path=str(tmp_path / "nowhere.wav"), speaker=str(i), split="train") for i in range(16)]
+    with pytest.raises(ValueError, match="Functionals answers no attributes"):
+        train.check(run_of(Functionals), rows, 1)
+    run = dataclasses.replace(run_of(RATING[0]), train=Train(batch_size=32, accumulate=8))
+    with pytest.raises(ValueError, match=r"4 together are too few: wanted 8, better 64, in each of train\.accumulate parts"):
+        train.check(run, rows, 1)
+    train.check(dataclasses.replace(run, train=Train(batch_size=32, accumulate=4)), rows, 1)
+
+
+def test_attributes_of_a_manifest_are_merged_by_the_duration_of_the_pieces():
+    class Pieces:
+        def __len__(self) -> int:
+            return 3
+
+        def batches(self, plan, epoch=None):
+            for indices in plan:
+                yield collate([sound(int(i), int(i)) for i in indices], PLANS["counted"], RATE)
+
+    torch.manual_seed(0)
+    method = build(run_of(RATING[0])).eval()
+    _, each = predict(method, Pieces(), np.arange(3), np.ones(3), 8)
+    probabilities, merged = predict(method, Pieces(), np.array([0, 0, 1]), np.array([3.0, 1.0, 2.0]), 8)
+    np.testing.assert_allclose(merged, [(3 * each[0] + each[1]) / 4, each[2]])
+    np.testing.assert_allclose(probabilities.sum(1), 1.0)
+    assert predict(build(run_of(RATING[0], Labels(CLASSES))), Pieces(), np.arange(3), np.ones(3), 8)[1] is None

@@ -25,6 +25,7 @@ from moodcast.labels import Labels
 from moodcast.manifest import Utterance, write_manifest
 from moodcast.methods.committee import Committee
 from moodcast.methods.erm import Erm
+from moodcast.methods.fisher import Fisher
 from moodcast.methods.functionals import Functionals
 from moodcast.nn.moments import moments
 from moodcast.objectives import domain
@@ -162,6 +163,17 @@ def test_what_cannot_be_adapted_is_told_why(rows: list[Utterance], tmp_path: Pat
     write_manifest(rows, tmp_path / "far.csv")
     with pytest.raises(ValueError, match="no way 'magic'"):
         run("adapt", folder, "--target", tmp_path / "far.csv", "--how", "magic")
+    made = replace(made, method=Fisher.Config(gaussians=2, coefficients=4, whitened=6, components=4, landmarks=8))
+    with pytest.raises(ValueError, match="Fisher has no gains and offsets: there is nothing in it to sharpen"):
+        adapt(moodcast.load(bundles.save(tmp_path / "fisher", build(made), made)), rows, "sharpen")
+
+
+def test_attributes_move_along_and_that_is_said(rows: list[Utterance], tmp_path: Path) -> None:
+    made = Run(method=Erm.Config(**SMALL, layers=1), labels=Labels(attributes=("arousal",)), chunks=ChunkPlan(1.0, hop_s=1.0))
+    opened = moodcast.load(bundles.save(tmp_path / "begun", build(made), made))
+    moved = adapt(opened, rows, "sharpen", epochs=2, lr=1e-2)
+    assert any(remark.startswith("arousal moved along") for remark in moved.check.remarks)
+    assert opened.predict(rows[0].path).attributes != moved.bundle.predict(rows[0].path).attributes
 
 
 def test_one_voice_alone_is_said(rows: list[Utterance], folder: Path) -> None:

@@ -7,5 +7,5 @@ from ray import tune
 SPACE = {
     "method.gaussians": tune.choice([16, 32, 64]),
     "method.strength": tune.loguniform(0.1, 10.0),
-    "method.sharpness": tune.uniform(3.0, 8.0),
+    "method.components": tune.choice([96, 192, 384]),
 }

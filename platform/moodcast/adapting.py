@@ -135,8 +135,7 @@ class LogMelFront(nn.Module):
         return of_chunks.new_zeros(batch.size, of_chunks.shape[1]).index_add(0, owner, of_chunks)
 
     def _frames(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        frames, mask, exist = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
-        return features.level_normalised(frames, mask, exist), mask, exist
+        return features.level_frames(self.log_mel, batch.chunks, batch.lengths)
 
 
 class StatisticsFront(nn.Module):

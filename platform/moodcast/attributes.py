@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from moodcast.batch import Batch
-from moodcast.method import Weights
+from moodcast.method import Method, Spec, Weights
 from moodcast.nn.ranks import everybody, shared
 from moodcast.objectives.concordance import one_minus_ccc
+
+FEWEST = 8  # utterances: a concordance of fewer says next to nothing
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,17 @@ class AttributeHead(nn.Module):
         return found
 
 
-def terms(answer: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+def check(method: type[Method], spec: Spec, together: int) -> None:
+    """Raises ValueError where a run names attributes that cannot be learned: the method has none, or sees few utterances together."""
+    method.check_attributes(spec)
+    if spec.attributes and together < FEWEST:
+        raise ValueError(
+            f"attributes are learned by comparing utterances, and {together} together are too few: wanted {FEWEST}, better 64, in each of "
+            "train.accumulate parts of train.batch_size"
+        )
+
+
+def losses(answer: Tensor | None, batch: Batch) -> dict[str, Tensor]:
     """attributes: 1 - CCC of what a method answers to a batch, [B, A], over the batches of all ranks; nothing where it answers none.
 
     Raises ValueError where the batch says nothing of attributes.

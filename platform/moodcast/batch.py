@@ -26,10 +26,10 @@ class Batch:
 
     chunks [B, C, L] float32, zero where padded; lengths [B, C] int64 samples that are real (0 = no chunk there);
     target [B, K] a distribution over classes, weight [B] how much each utterance counts, seconds [B] the stretch's duration.
-    attributes [B, A] in [0, 1], NaN where one is not known; None where the labels name none.
     frozen [B, C, ...]: what the method's frozen part makes of it, where the feature cache has it; zero for chunks that are not there.
     text [B, N] int64: the UTF-8 bytes of what is said, each plus one, zero behind them; all zero where that is not known, and None where it
     is of none. words [B, W, 2] float32: when each word begins and ends, seconds from the stretch's start, zero behind them; None likewise.
+    attributes [B, A] in [0, 1], NaN where one is not known; None where the labels name none.
     """
 
     chunks: Tensor
@@ -37,10 +37,10 @@ class Batch:
     seconds: Tensor
     target: Tensor | None = None
     weight: Tensor | None = None
-    attributes: Tensor | None = None
     frozen: Tensor | None = None
     text: Tensor | None = None
     words: Tensor | None = None
+    attributes: Tensor | None = None
 
     @property
     def size(self) -> int:

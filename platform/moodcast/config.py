@@ -112,7 +112,7 @@ def _read(kind: Any, value: Any, name: str, typed: bool) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return value if isinstance(value, kind) else from_dict(kind, value, name + ".")
     if typed and isinstance(value, str) and kind not in (str, Any) and value not in _choices(kind):
-        value = _from_text(value, keep=_may_be_text(kind))
+        value = _from_text(value, keep=_may_be_text(kind), many=_is_tuple(kind))
     try:
         return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
     except ValidationError as error:
@@ -120,21 +120,30 @@ def _read(kind: Any, value: Any, name: str, typed: bool) -> Any:
         raise ValueError(f"{name}: {value!r} does not fit; wanted {_name_of(kind)} ({reason})") from None
 
 
-def _from_text(text: str, keep: bool) -> Any:
-    """Text of a command line: "none" is None; with `keep` the rest is itself; else JSON where it is JSON, and `a,b` is a list."""
+def _from_text(text: str, keep: bool, many: bool) -> Any:
+    """Text of a command line: "none" is None; with `keep` the rest is itself; else JSON where it is JSON, and `a,b` is a list.
+
+    many: a list is wanted, so that `a` is a list of one.
+    """
     if text.lower() in ("none", "null"):
         return None
     if keep:
         return text
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except json.JSONDecodeError:
-        return [part.strip() for part in text.split(",")] if "," in text else text
+        found = [part.strip() for part in text.split(",")] if "," in text else text
+    return [found] if many and not isinstance(found, list) else found
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:
     """The values of a Literal, of which "none" may be one."""
     return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+
+
+def _is_tuple(kind: Any) -> bool:
+    """Whether a field is a tuple of any length."""
+    return typing.get_origin(kind) is tuple and typing.get_args(kind)[-1:] == (...,)
 
 
 def _may_be_text(kind: Any) -> bool:

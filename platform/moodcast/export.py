@@ -60,6 +60,7 @@ def to_onnx(bundle: Bundle, path: str | Path) -> Path:
         half = Path(folder) / path.name
         with _exportable(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of tracing: what it takes for constants are constants here, and the answers are compared
+            outputs = list(graph.answers(example.chunks, example.lengths))
             try:
                 torch.onnx.export(
                     graph,
@@ -68,8 +69,8 @@ def to_onnx(bundle: Bundle, path: str | Path) -> Path:
                     dynamo=False,  # the newer exporter cannot follow chunks that do not exist
                     opset_version=OPSET,
                     input_names=list(INPUTS),
-                    output_names=(names := list(graph.answers(example.chunks, example.lengths))),
-                    dynamic_axes={name: {0: "B", 1: "C"} if name in BY_CHUNK else {0: "B"} for name in (*INPUTS, *names)},
+                    output_names=outputs,
+                    dynamic_axes={name: {0: "B", 1: "C"} if name in BY_CHUNK else {0: "B"} for name in (*INPUTS, *outputs)},
                 )
             except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError) as error:
                 line = str(error).strip().splitlines()[0][:300]

@@ -97,6 +97,12 @@ def chunk_frames(log_mel: LogMel, chunks: Tensor, lengths: Tensor) -> tuple[Tens
     return frames, mask, exist
 
 
+def level_frames(log_mel: LogMel, chunks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`chunk_frames`, level-normalised: frames [N, T, M], mask [N, T], exist [B, C]."""
+    frames, mask, exist = chunk_frames(log_mel, chunks, lengths)
+    return level_normalised(frames, mask, exist), mask, exist
+
+
 def level_normalised(frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
     """Subtract the log of each stretch's mean power, so that its level does not matter, and cut what lies 50 dB below it.
 

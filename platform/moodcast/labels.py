@@ -63,7 +63,16 @@ class Labels:
                 f"no training utterance of {', '.join(missing)}; labels that came: {there}. Choose of them with labels.classes=A,B,..., "
                 "or have them called otherwise: `moodcast prepare csv TABLE --out NEW labels=THEIRS:OURS,...`"
             )
-        rated = {name for row in train for name in row.attributes or ()}
+        rated = set()
+        for row in train:
+            for name, value in zip(self.attributes, self.values(row), strict=True):
+                if math.isfinite(value):
+                    rated.add(name)
+                    if not 0 <= value <= 1:
+                        raise ValueError(
+                            f"{row.id} has {name} {value:g}, and attributes lie in 0 to 1: `moodcast prepare csv` takes ratings of another "
+                            "scale, scale=LEAST:MOST"
+                        )
         if unrated := [name for name in self.attributes if name not in rated]:
             there = ", ".join(sorted({name for row in came for name in row.attributes or ()})) or "none"
             raise ValueError(

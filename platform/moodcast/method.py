@@ -77,8 +77,7 @@ class Method(nn.Module):
 
     def __init__(self, config: Any, spec: Spec) -> None:
         super().__init__()
-        if spec.attributes and not self.answers_attributes:
-            raise ValueError(f"{type(self).__name__} answers no attributes; leave labels.attributes empty, or take a method that does: erm")
+        self.check_attributes(spec)
         self.config = config
         self.spec = spec
 
@@ -117,6 +116,12 @@ class Method(nn.Module):
     def take_statistics(self, view: View) -> bool:
         """Take the statistics by which inputs are standardised from recordings without labels; whether the method keeps any."""
         return False
+
+    @classmethod
+    def check_attributes(cls, spec: Spec) -> None:
+        """Raises ValueError where attributes are asked for that the method does not answer."""
+        if spec.attributes and not cls.answers_attributes:
+            raise ValueError(f"{cls.__name__} answers no attributes; leave labels.attributes empty, or take a method that does: erm")
 
     @classmethod
     def make_ready(cls, config: Any, spec: Spec) -> None:

@@ -1,6 +1,6 @@
 """Passes over data without training, without Ray: what a method says of every stretch, gathered over all ranks.
 
-Shapes: N stretches, B stretches of a batch, K classes.
+Shapes: N stretches, B stretches of a batch, K classes, A attributes.
 """
 
 from __future__ import annotations
@@ -76,16 +76,32 @@ def predict_emotion(
     rank: int = 0,
     answer: Callable[[Batch], Prediction] | None = None,
 ) -> NDArray[np.float64]:
-    """Class probabilities [rows, K] of a method over a manifest: pieces of one row (`owners` [N]) are merged by duration.
+    """Class probabilities [rows, K] of a method over a manifest, as `predict` gives them."""
+    return predict(method, data, owners, seconds, batch_size, world, rank, answer)[0]
 
-    answer: who is asked, the method as it is served where nobody is named.
+
+def predict(
+    method: Method,
+    data: Stretches,
+    owners: Indices,
+    seconds: NDArray[np.float64],
+    batch_size: int,
+    world: int = 1,
+    rank: int = 0,
+    answer: Callable[[Batch], Prediction] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Class probabilities [rows, K] of a method over a manifest, and attributes [rows, A] where it answers some.
+
+    Pieces of one row (`owners` [N]) are merged by duration. answer: who is asked, the method as it is served where nobody is named.
     """
     asked = method if answer is None else answer
-    log_probs = gather(method, lambda batch: _emotion(method, asked(batch)), data, batch_size, world, rank)
-    weighted = log_probs.double().exp().cpu().numpy() * seconds[:, None]
-    merged = np.zeros((int(owners.max()) + 1, weighted.shape[1]))
-    np.add.at(merged, owners, weighted)
-    return np.asarray(merged / merged.sum(axis=1, keepdims=True))
+    found = gather(method, lambda batch: _values(method, asked(batch)), data, batch_size, world, rank).cpu().numpy()
+    merged = np.zeros((int(owners.max()) + 1, found.shape[1]))
+    np.add.at(merged, owners, found * seconds[:, None])
+    total = np.bincount(owners, seconds)
+    classes = len(method.spec.classes)
+    probabilities = merged[:, :classes] / merged[:, :classes].sum(axis=1, keepdims=True)
+    return probabilities, merged[:, classes:] / total[:, None] if found.shape[1] > classes else None
 
 
 class TrainingView:
@@ -113,7 +129,9 @@ class TrainingView:
         self.weights = probabilities(shared.numpy(), len(self._data))
 
 
-def _emotion(method: Method, prediction: Prediction) -> Tensor:
+def _values(method: Method, prediction: Prediction) -> Tensor:
+    """Class probabilities and, where there are any, attributes, [B, K + A]."""
     if prediction.emotion is None:
         raise ValueError(f"{type(method).__name__} answers no emotion, which the dev score needs; leave the dev split out")
-    return prediction.emotion
+    emotion = prediction.emotion.double().exp()
+    return emotion if prediction.attributes is None else torch.cat([emotion, prediction.attributes.double()], dim=1)

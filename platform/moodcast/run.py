@@ -110,6 +110,11 @@ def run_to_dict(run: Run) -> dict[str, Any]:
     return data
 
 
+def trust_of(run: Run) -> tuple[str, ...]:
+    """The package of the run's method: whoever holds the run has imported it already."""
+    return (method_name(run.method).partition(":")[0].partition(".")[0],)
+
+
 def run_from_dict(data: Mapping[str, Any], trust: tuple[str, ...] = ()) -> Run:
     """The run behind plain data. Raises ValueError for unknown fields, bad values, or a method that is not trusted."""
     method = dict(data["method"])

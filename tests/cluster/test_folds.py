@@ -15,8 +15,10 @@ from moodcast.cluster import folder as files
 from moodcast.cluster import folds
 from moodcast.cluster.folds import Fold, _fold, cross_validate
 from moodcast.cluster.train import Failed
+from moodcast.config import replace_at
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
+from moodcast.methods.erm import Erm
 from moodcast.provenance import AdaptedTo, Provenance
 from moodcast.run import build
 from moodcast.scores import Report, concordance
@@ -123,6 +125,21 @@ def test_folds_of_another_recipe_are_not_gone_on_with(report: Report, rows: list
         cross_validate(tiny_run(epochs=4), rows, 4, out=home, name="three", progress=False)
     with pytest.raises(ValueError, match="rows_sha256 differ"):
         cross_validate(tiny_run(epochs=4), rows[1:], 3, out=home, name="three", progress=False)
+
+
+def test_what_was_begun_before_a_setting_came_is_gone_on_with(tmp_path: Path, rows: list[Utterance]) -> None:
+    run = replace(tiny_run(), method=Erm.Config())
+    (tmp_path / "run").mkdir()
+    files.describe(tmp_path / "run", run, rows, 1)
+    told = files.read_json(tmp_path / "run" / files.RUN)
+    assert told is not None
+    del told["run"]["method"]["weights"]["attributes"]
+    files.write_json(tmp_path / "run" / files.RUN, told)
+    files.check_same(tmp_path / "run", run, rows)
+    with pytest.raises(ValueError, match=r"another run .*: method\.weights\.attributes: 1\.0 there, 0\.5 here"):
+        files.check_same(tmp_path / "run", replace_at(run, {"method.weights.attributes": 0.5}), rows)
+    with pytest.raises(ValueError, match=r"another run .*: method\.class"):
+        files.check_same(tmp_path / "run", tiny_run(), rows)
 
 
 def test_two_recipes_are_compared_on_the_same_speakers(report: Report, rows: list[Utterance], home: Path) -> None:

@@ -103,6 +103,9 @@ def test_lines_of_another_kind_are_refused_with_their_number(line: str, tmp_path
         ("path,V\nx.wav,high\n", {"attributes": "valence:V"}, "valence is 'high', wanted a number"),
         ("path,V\nx.wav,3\n", {"attributes": "valence:V", "scale": "7:1"}, "scale=7:1: wanted the least and the most"),
         ("path,V\nx.wav,3\n", {"attributes": "valence:V", "scale": "7"}, "scale=7: wanted the least and the most"),
+        ("path,V\nx.wav,3\n", {"attributes": "valence:V", "scale": "0:inf"}, "scale=0:inf: wanted the least and the most"),
+        ("path,V\nx.wav,3\n", {"attributes": ":V"}, "'' is no name; write attributes=NAME:COLUMN"),
+        ("path,V,W\nx.wav,3,4\n", {"attributes": "valence:V,valence:W"}, "'valence' is there twice"),
     ],
 )
 def test_a_plain_table_that_does_not_fit_is_refused(table: str, options: dict[str, str], said: str, tmp_path: Path) -> None:

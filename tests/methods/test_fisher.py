@@ -16,7 +16,7 @@ from moodcast.methods.fisher import Fisher
 from moodcast.passes import predict_emotion
 from moodcast.run import Run, Train, build
 from moodcast.step import Trainer, weights_digest
-from tests.methods.test_contract import CLASSES, PLANS, Toy, batch_of
+from tests.methods.test_contract import PLANS, Toy, batch_of
 from tests.ranks import on_ranks
 
 SMALL = Fisher.Config(num_mels=16, gaussians=4, coefficients=6, whitened=8, components=10, landmarks=20)
@@ -78,7 +78,3 @@ def test_it_wants_labels():
     data = dataclasses.replace(Toy(PLANS["one"]), labelled=False)
     with pytest.raises(ValueError, match="no target"):
         Trainer(build(RUN), Train(epochs=1, batch_size=8), data).fit_once()
-
-
-def test_classes_are_those_of_the_run():
-    assert build(RUN).spec.classes == CLASSES

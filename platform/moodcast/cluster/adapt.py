@@ -67,7 +67,7 @@ class Sharpened(Method):
         weights: Weights = Weights()
 
     def __init__(self, config: Config, inner: Method) -> None:
-        super().__init__(config, inner.spec)
+        super().__init__(config, replace(inner.spec, attributes=()))  # they move with the rest, and are no part of what is weighed
         self.inner = inner
         self.before: Method | None = None
 
@@ -162,6 +162,8 @@ def adapt(
     if how == "sharpen":
         moved.begin()
         trainer = Trainer(moved, run.train, data)
+        if trainer.optimizer is None:
+            raise ValueError(f"{type(bundle.method).__name__} has no gains and offsets: there is nothing in it to sharpen")
         for epoch in range(epochs):
             tell(0.3 + 0.6 * epoch / epochs, "adapting")
             trainer.epoch(epoch)
@@ -203,6 +205,8 @@ def checked(
         remarks.append("all recordings are of one speaker: what is usual for that voice is now taken for neutral")
     if max(before.mean(0)) > 0.6:
         remarks.append("most recordings sounded alike in emotion before; if that is so, statistics of them are not those of mixed speech")
+    if bundle.run.labels.attributes:
+        remarks.append(f"{', '.join(bundle.run.labels.attributes)} moved along, and nothing here says whether for better or worse")
     return Check(
         num_recordings=len(before),
         classes_in_use=(used[0], used[1]),

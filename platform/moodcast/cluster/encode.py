@@ -28,10 +28,10 @@ from moodcast.cluster import local, nodes
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
 from moodcast.cluster.process import stand_in
-from moodcast.cluster.train import heard_of, method_of, trust_of
+from moodcast.cluster.train import heard_of, method_of
 from moodcast.cluster.work import sides, take_weights
 from moodcast.manifest import Utterance
-from moodcast.run import Run, build, run_from_dict, run_to_dict
+from moodcast.run import Run, build, run_from_dict, run_to_dict, trust_of
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from typing import Any
 
 from moodcast.manifest import Utterance
 from moodcast.method import method_name
-from moodcast.run import Run, run_to_dict
+from moodcast.run import Run, run_from_dict, run_to_dict, trust_of
 
 RUN, MANIFEST, TARGET, CHECKPOINTS, BUNDLE = "run.json", "manifest.parquet", "target.parquet", "checkpoints", "bundle"
 METRICS, ATTEMPTS, PROGRESS, FAILURE, TENSORBOARD = "metrics.jsonl", "attempts.jsonl", "progress.json", "failure.json", "tensorboard"
@@ -139,7 +139,7 @@ def check_same(folder: Path, run: Run, rows: Sequence[Utterance], target: Sequen
     if not path.is_file():
         raise ValueError(f"{folder} is no run to go on with: it has no {RUN}")
     stored = json.loads(path.read_text(encoding="utf-8"))
-    there, here = flat(stored["run"]), flat(json.loads(json.dumps(run_to_dict(run))))
+    there, here = flat(as_now(stored["run"], run)), flat(json.loads(json.dumps(run_to_dict(run))))
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
     if names:
         listed = "; ".join(f"{name}: {there.get(name)!r} there, {here.get(name)!r} here" for name in names)
@@ -149,6 +149,15 @@ def check_same(folder: Path, run: Run, rows: Sequence[Utterance], target: Sequen
     if stored.get("target_sha256") != (rows_digest(target) if target else None):
         there_are = stored.get("target_rows", 0)
         raise ValueError(f"{folder} was adapted to another target ({there_are} rows there, {len(target)} here); use the same one")
+
+
+def as_now(stored: dict[str, Any], run: Run) -> dict[str, Any]:
+    """A stored run with the fields that moodcast has got since, at their defaults; as it is where it is of a kind that `run` is not."""
+    try:
+        known: dict[str, Any] = json.loads(json.dumps(run_to_dict(run_from_dict(stored, trust_of(run)))))
+    except (ValueError, KeyError, TypeError):
+        return stored
+    return known
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:

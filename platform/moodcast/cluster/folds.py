@@ -22,10 +22,10 @@ from moodcast import bundle as bundles
 from moodcast import evaluate as evaluation
 from moodcast.cluster import folder as files
 from moodcast.cluster import local
-from moodcast.cluster.train import Failed, Interrupted, fit, trust_of
+from moodcast.cluster.train import Failed, Interrupted, fit
 from moodcast.manifest import Utterance, fold_splits, read_manifests
 from moodcast.method import method_name
-from moodcast.run import Run, run_to_dict
+from moodcast.run import Run, run_to_dict, trust_of
 from moodcast.scores import Answers, Baseline, Floats, Report
 
 ABOUT = "folds.json"
@@ -276,6 +276,6 @@ def _same(home: Path, run: Run, rows: Sequence[Utterance], k: int, seed: int) ->
             raise ValueError(f"{home} holds something else; choose another name")
         home.mkdir(parents=True, exist_ok=True)
         files.write_json(home / ABOUT, wanted)
-    elif about != wanted:
+    elif (about := {**about, "run": files.as_now(about.get("run", {}), run)}) != wanted:
         differ = sorted(key for key in wanted if about.get(key) != wanted[key])
         raise ValueError(f"{home} holds folds of something else ({', '.join(differ)} differ); choose another name for these")

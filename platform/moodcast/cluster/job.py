@@ -23,10 +23,10 @@ from moodcast import config
 from moodcast.cluster import folder as files
 from moodcast.cluster import local, nodes, options, tracker
 from moodcast.cluster.publish import publish
-from moodcast.cluster.train import Failed, Fit, Interrupted, fit, method_of, span, trust_of
+from moodcast.cluster.train import Failed, Fit, Interrupted, fit, method_of, span
 from moodcast.cluster.watch import counting
 from moodcast.manifest import Utterance, read_manifest, read_manifests, split_by_group
-from moodcast.run import Run
+from moodcast.run import Run, trust_of
 
 AUTO = Path("auto")
 

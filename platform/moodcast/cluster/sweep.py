@@ -21,7 +21,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from moodcast import audit, augment, config
+from moodcast import attributes, audit, augment, config
 from moodcast.cluster import distributed, local, population, search, tracker
 from moodcast.cluster import folder as files
 from moodcast.cluster import ledger as books
@@ -31,11 +31,11 @@ from moodcast.cluster.ledger import Ledger
 from moodcast.cluster.lockstep import usable
 from moodcast.cluster.referee import DEATHS, Asker, Referee
 from moodcast.cluster.standing import Standing
-from moodcast.cluster.train import ALLOW, Interrupted, trust_of
+from moodcast.cluster.train import ALLOW, Interrupted
 from moodcast.cluster.trial import run_trial
 from moodcast.manifest import Utterance, folds, read_manifest, write_manifest
 from moodcast.method import find_method, method_name
-from moodcast.run import Run, run_from_dict, run_to_dict
+from moodcast.run import Run, run_from_dict, run_to_dict, trust_of
 from moodcast.transfer import TransferTask
 
 SEARCHERS, SCHEDULERS = ("optuna", "random", "bohb-like", "pbt"), ("asha", "none")
@@ -210,6 +210,7 @@ def check(run: Run, rows: Sequence[Utterance], came: Sequence[Utterance], plan: 
         if not adapting:
             needs = "adapts to recordings without labels: name them, --target MANIFEST. Trials are then scored on speakers of the source"
         raise ValueError(f"{method.__name__} {needs}")
+    attributes.check(method, run.spec, run.train.batch_size // run.train.accumulate)
     method.make_ready(run.method, run.spec)
 
 

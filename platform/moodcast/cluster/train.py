@@ -17,7 +17,7 @@ import ray.train
 from ray.train.torch import TorchTrainer
 from rich.console import Console
 
-from moodcast import audit, augment
+from moodcast import attributes, audit, augment
 from moodcast import bundle as bundles
 from moodcast.cluster import folder as files
 from moodcast.cluster import local, tracker
@@ -28,7 +28,7 @@ from moodcast.cluster.watch import counting, watching
 from moodcast.cluster.work import sides, work
 from moodcast.manifest import Utterance, write_manifest
 from moodcast.method import Method, find_method, method_name
-from moodcast.run import Run, build, run_to_dict
+from moodcast.run import Run, build, run_to_dict, trust_of
 from moodcast.step import check_precision
 from moodcast.transfer import TransferTask
 
@@ -157,6 +157,7 @@ def check(run: Run, rows: Sequence[Utterance], workers: int | tuple[int, int], t
     if run.labels.source != "speaker":  # speakers as classes must be on both sides
         audit.guard(audit.leaks_among([*rows, *target]), run.train.allow_leaks, ALLOW)
     augment.check(run.augment)
+    attributes.check(method_of(run), run.spec, run.train.batch_size // run.train.accumulate)
     method_of(run).make_ready(run.method, run.spec)
     if run.train.precision != "float32":
         check_precision(build(run, trust_of(run)), run.train)
@@ -350,11 +351,6 @@ def _gpu_each(asked: bool | None, workers: int) -> bool:
 def method_of(run: Run) -> type[Method]:
     """The class of the run's method."""
     return find_method(method_name(run.method), trust_of(run))
-
-
-def trust_of(run: Run) -> tuple[str, ...]:
-    """The package of the run's method: whoever holds the run has imported it already."""
-    return (method_name(run.method).partition(":")[0].partition(".")[0],)
 
 
 def _absolute(start_from: str | None) -> str:

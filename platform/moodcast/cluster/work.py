@@ -14,6 +14,7 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray.train
 import ray.train.torch
 import torch
@@ -27,7 +28,7 @@ from moodcast.cluster.process import set_up, stand_in
 from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method, find_method, method_name
 from moodcast.order import balance_weights
-from moodcast.passes import gather_objects, predict_emotion
+from moodcast.passes import gather_objects, predict
 from moodcast.provenance import AdaptedTo, ChosenOn, Provenance
 from moodcast.run import Run, build, run_from_dict
 from moodcast.step import Stopped, Trainer, weights_digest
@@ -134,17 +135,25 @@ class Worker:
             files.write_json(self.folder / files.PROGRESS, {"encoded": done, "of": total})
 
     def _dev_scores(self) -> dict[str, float]:
-        """UAR and accuracy over the dev rows, the same on every rank; nothing without a dev split. Sets the epoch's temperature, too."""
+        """UAR and accuracy over the dev rows, and the mean CCC of attributes, the same on every rank; nothing without a dev split.
+
+        Sets the epoch's temperature, too.
+        """
         if self.dev is None:
             return {}
         labels, size, method = self.run.labels, self.run.train.batch_size, self.trainer.method
         where = (self.world, self.rank, method.on_source)
-        given = predict_emotion(method, self.dev, self.dev.owners, self.dev.seconds, size, *where)
+        given, values = predict(method, self.dev, self.dev.owners, self.dev.seconds, size, *where)
         truth = [labels.classes.index(str(labels.name(row))) for row in self.dev.rows]
         if labels.source != "speaker" and not self.run.train.allow_leaks:  # a temperature wants speakers who were not trained on
             self.calibration = calibrate.of_answers(given, truth, [row.corpus_speaker for row in self.dev.rows])
         counts = metrics.confusion(truth, given.argmax(axis=1).tolist(), len(labels.classes))
-        return {"dev_uar": float(metrics.uar(counts)), "dev_accuracy": float(metrics.accuracy(counts))}
+        found = {"dev_uar": float(metrics.uar(counts)), "dev_accuracy": float(metrics.accuracy(counts))}
+        if values is not None:
+            wanted = np.array([labels.values(row) for row in self.dev.rows])
+            each = metrics.ccc(metrics.moments(wanted, values).sum(0))
+            found |= {"dev_ccc": float(np.nanmean(each))} if np.isfinite(each).any() else {}
+        return found
 
     def _agreed_digest(self) -> str:
         """The digest of the weights. Raises Stopped where ranks have drifted apart."""

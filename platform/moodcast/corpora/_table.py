@@ -126,7 +126,10 @@ def mapping(text: str | None, option: str = "labels", wanted: str = "class", for
     parts = [part.partition(":") for part in (text or "").split(",") if part.strip()]
     if bad := [name for name, colon, _ in parts if not colon]:
         raise ValueError(f"{option}={text!r}: {bad[0]!r} says no {wanted}; write {option}={form},{form}")
-    return {name.strip(): value.strip() for name, _, value in parts}
+    names = [name.strip() for name, _, _ in parts]
+    if wrong := [name for name, count in Counter(names).items() if count > 1 or not name]:
+        raise ValueError(f"{option}={text!r}: {wrong[0]!r} is {'there twice' if wrong[0] else 'no name'}; write {option}={form},{form}")
+    return {name: value.strip() for name, (_, _, value) in zip(names, parts, strict=True)}
 
 
 def gender(text: str | None) -> str | None:

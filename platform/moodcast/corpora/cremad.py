@@ -25,10 +25,15 @@ LABELS = "intended"
 EMOTIONS = {"anger": "angry", "disgust": "disgust", "fear": "fear", "happy": "happy", "neutral": "neutral", "sad": "sad"}
 CODES = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 VOTES = {"A": "angry", "D": "disgust", "F": "fear", "H": "happy", "N": "neutral", "S": "sad"}
-# Valence, arousal, dominance: Russell and Mehrabian, "Evidence for a Three-Factor Theory of Emotions", J. Research in Personality 11, 1977.
+# Valence, arousal, dominance: Russell and Mehrabian, "Evidence for a Three-Factor Theory of Emotions", J. Research in Personality 11, 1977,
+# but for neutral, which is the middle by definition.
 AFFECT = {
-    **{"angry": (-0.51, 0.59, 0.25), "disgust": (-0.60, 0.35, 0.11), "fear": (-0.64, 0.60, -0.43)},
-    **{"happy": (0.81, 0.51, 0.46), "neutral": (0.0, 0.0, 0.0), "sad": (-0.63, -0.27, -0.33)},
+    "angry": (-0.51, 0.59, 0.25),
+    "disgust": (-0.60, 0.35, 0.11),
+    "fear": (-0.64, 0.60, -0.43),
+    "happy": (0.81, 0.51, 0.46),
+    "neutral": (0.0, 0.0, 0.0),
+    "sad": (-0.63, -0.27, -0.33),
 }
 ATTRIBUTES = ("valence", "arousal", "dominance")
 QUERIES = {"voice": "1", "face": "2", "both": "3"}  # first digit of a row number of tabulatedVotes.csv
@@ -120,9 +125,10 @@ def _owner(source: Path) -> list[Utterance]:
     return rows
 
 
-def _affect(counts: dict[str, float]) -> dict[str, float]:
-    """Mean of what the voted classes have in AFFECT, each as often as it was voted for, in [0, 1]."""
-    total = sum(counts.values())
+def _affect(counts: dict[str, float]) -> dict[str, float] | None:
+    """Mean of what the voted classes have in AFFECT, each as often as it was voted for, in [0, 1]; None where nobody voted."""
+    if not (total := sum(counts.values())):
+        return None
     return {name: 0.5 + sum(AFFECT[word][at] * count for word, count in counts.items()) / total / 2 for at, name in enumerate(ATTRIBUTES)}
 
 

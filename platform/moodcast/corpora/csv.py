@@ -5,13 +5,14 @@ Source: your own. Terms: yours.
 Layout: a table with a header; FIELD=COLUMN says which column holds a field of a manifest (path, emotion, speaker, group, gender, age,
 language, split, text, start_s, stop_s, id; default: a column of the same name, large letters or small), and corpus=NAME, language=CODE or
 emotion=CLASS a value for all rows where there is no such column. attributes=NAME:COLUMN,... takes ratings (attributes=valence:V,arousal:A)
-with scale=LEAST:MOST, what a rating can be (scale=1:7; default 0:1), which become 0 and 1. Paths are relative to the table, or to
-audio=FOLDER. Labels: as the table has them; labels=THEIRS:OURS,... maps its names. Splits: the table's, where it has a column of them;
-else ours, by speaker or group.
+with scale=LEAST:MOST, what a rating of any of them can be (scale=1:7; default 0:1), which become 0 and 1. Paths are relative to the
+table, or to audio=FOLDER. Labels: as the table has them; labels=THEIRS:OURS,... maps its names. Splits: the table's, where it has a column
+of them; else ours, by speaker or group.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -140,7 +141,7 @@ def _ratings(record: dict[str, str], columns: dict[str, str], ends: tuple[float,
 def _ends(scale: str) -> tuple[float, float]:
     """The least and the most that a rating can be. Raises ValueError for anything but two numbers, the first the smaller one."""
     least, most = (number(word) for word in scale.partition(":")[::2])
-    if least is None or most is None or not least < most:
+    if least is None or most is None or not least < most or math.isinf(most - least):
         raise ValueError(f"scale={scale}: wanted the least and the most that a rating can be, such as scale=1:7")
     return least, most
 

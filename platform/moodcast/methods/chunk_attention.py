@@ -78,7 +78,7 @@ class ChunkAttention(Method):
         batch = batches["labelled"]
         sentence = self.aggregator(*self._vectors(batch))
         loss = classes.labelled(self.head(sentence).log_softmax(-1), batch.target, batch.weight)
-        return {"classes": loss, **attributes.terms(self.rating(sentence), batch)}
+        return {"classes": loss, **attributes.losses(self.rating(sentence), batch)}
 
     def _vectors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Chunk vectors [B, C, D] and which chunks exist [B, C]."""

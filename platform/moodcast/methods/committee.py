@@ -147,8 +147,7 @@ class Committee(Method):
 
     def _frames(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Level-normalised log-mel [N, T, M], its mask [N, T] and which chunks exist [B, C]."""
-        frames, mask, exist = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
-        return features.level_normalised(frames, mask, exist), mask, exist
+        return features.level_frames(self.log_mel, batch.chunks, batch.lengths)
 
     def _damaged(self, frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
         """In training, rooms and noise and microphones in between; they may move the level."""

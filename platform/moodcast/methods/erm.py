@@ -75,7 +75,7 @@ class Erm(Method):
         batch = batches["labelled"]
         found = self(batch)
         loss = classes.labelled(found.emotion, batch.target, batch.weight, self.config.smoothing)
-        return {"classes": loss, **attributes.terms(found.attributes, batch)}
+        return {"classes": loss, **attributes.losses(found.attributes, batch)}
 
     def _prepared(self, frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
         """Normalise over each stretch's own frames and, in training, damage and hide some: [N, T, M] -> the same."""

@@ -1,9 +1,10 @@
-"""Fisher: kernel ridge regression on Fisher vectors of log-mel frames, fitted in closed form in half a minute, without a GPU.
+"""Fisher: kernel ridge regression on Fisher vectors of log-mel frames, fitted once in half a minute, without a GPU.
 
 What Kaya, Karpov and Salah, "Fisher Vectors with Cascaded Normalization for Paralinguistic Analysis", Interspeech 2015, did with
-handcrafted frames: a mixture of Gaussians describes the frames of all training speech, a stretch is how it would move that mixture
-(nn/fisher.py), and training stretches that move it alike answer for it (nn/kernel.py; theirs was an extreme learning machine). Stronger
-than small networks where speakers are new but rooms and microphones are those of training; elsewhere it can be sure and wrong.
+handcrafted frames: a mixture of Gaussians describes the frames of all training speech (expectation maximisation), a stretch is described by
+the gradient of its likelihood under that mixture (nn/fisher.py), and training stretches whose gradients are alike answer for it (a linear
+solve, nn/kernel.py; theirs was an extreme learning machine). Stronger than small networks where speakers are new but rooms and microphones
+are those of training; elsewhere it can be sure and wrong.
 
 One vector of every training stretch, 192 numbers, travels in the bundle, up to `landmarks` of them.
 """
@@ -27,7 +28,7 @@ class Fisher(Method):
 
     @dataclass(frozen=True)
     class Config(FisherSettings, Method.Config):
-        """num_mels: bands of the frames; the rest is as in nn/fisher_regression.py."""
+        """num_mels: bands of the frames; the rest is as in nn/fisher_regression.py. Nothing is trained by steps, so no loss is weighed."""
 
         num_mels: int = 64
 
@@ -55,5 +56,4 @@ class Fisher(Method):
 
     def _frames(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Level-normalised log-mel [N, T, M], its mask [N, T] and which chunks exist [B, C]."""
-        frames, mask, exist = features.chunk_frames(self.log_mel, batch.chunks, batch.lengths)
-        return features.level_normalised(frames, mask, exist), mask, exist
+        return features.level_frames(self.log_mel, batch.chunks, batch.lengths)

@@ -97,7 +97,7 @@ class Pretrained(Method):
         batch = batches["labelled"]
         found = self(batch)
         loss = classes.labelled(found.emotion, batch.target, batch.weight, self.config.smoothing)
-        return {"classes": loss, **attributes.terms(found.attributes, batch)}
+        return {"classes": loss, **attributes.losses(found.attributes, batch)}
 
     def moments(self, batch: Batch) -> Tensor:
         """Mean and mean square of every state over the real frames of each chunk, [B, C, S, 2 D]; zero where no chunk is."""

@@ -1,4 +1,4 @@
-"""Classes from Fisher vectors (nn/fisher.py) by kernel ridge regression (nn/kernel.py), all fitted in closed form on a training set.
+"""Classes from Fisher vectors (nn/fisher.py) by kernel ridge regression (nn/kernel.py), all fitted once on a training set.
 
 Shapes: S training stretches, B stretches, C chunks, N chunks that exist, T frames, M bands, R components, K classes.
 """

@@ -42,14 +42,14 @@ class Usual:
     """What is usual for a speaker, and how far it is believed.
 
     centre [K] of log-probabilities, sum zero, shrunk for the num recordings it is made of; information in nats, the guard's measure;
-    mixed in [0, 1], its verdict: 0 leaves answers as they are; known: the guard was not asked. `why` says it in words.
+    mixed in [0, 1], its verdict: 0 leaves answers as they are; known_mixed: it was not asked. `why` says it in words.
     """
 
     centre: Floats
     num: int
     information: float
     mixed: float
-    known: bool = False
+    known_mixed: bool = False
 
     @property
     def why(self) -> str:
@@ -58,7 +58,7 @@ class Usual:
             given = "one recording of this speaker says" if self.num else "no recordings of this speaker say"
             return f"{given} nothing of what is usual: answers are as they were"
         told = f"{self.num} recordings that differ by {self.information:.2f} nats"
-        if self.known:
+        if self.known_mixed:
             return f"{told} and are known to be of mixed emotions: answers are centred on this speaker"
         if self.mixed <= 0:
             return f"{told} are too much alike to be of mixed emotions: answers are as they were"
@@ -91,9 +91,9 @@ def adapted(log_probs: ArrayLike, of: Usual) -> Floats:
     return np.asarray(moved - np.logaddexp.reduce(moved, axis=1, keepdims=True))
 
 
-def adapt(log_probs: ArrayLike) -> tuple[Floats, Usual]:
+def adapt(log_probs: ArrayLike, known_mixed: bool = False) -> tuple[Floats, Usual]:
     """All recordings of one speaker, [N, K], each answered in the light of all of them; with the guard's verdict."""
-    of = usual(log_probs)
+    of = usual(log_probs, known_mixed)
     return adapted(log_probs, of), of
 
 
