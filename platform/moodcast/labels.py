@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +63,14 @@ class Labels:
                 f"no training utterance of {', '.join(missing)}; labels that came: {there}. Choose of them with labels.classes=A,B,..., "
                 "or have them called otherwise: `moodcast prepare csv TABLE --out NEW labels=THEIRS:OURS,...`"
             )
+        self._check_ratings(train, came)
+
+    def keep(self, rows: Iterable[Utterance]) -> list[Utterance]:
+        """The utterances that have a target."""
+        return [row for row in rows if self.target(row) is not None]
+
+    def _check_ratings(self, train: Sequence[Utterance], came: Sequence[Utterance]) -> None:
+        """The part of `check` about attributes."""
         rated = set()
         for row in train:
             for name, value in zip(self.attributes, self.values(row), strict=True):
@@ -78,10 +86,6 @@ class Labels:
             raise ValueError(
                 f"no training utterance has {', '.join(unrated)}; attributes that came: {there}. Choose of them with labels.attributes"
             )
-
-    def keep(self, rows: Iterable[Utterance]) -> list[Utterance]:
-        """The utterances that have a target."""
-        return [row for row in rows if self.target(row) is not None]
 
     def _one_hot(self, name: str | None) -> list[float] | None:
         return [float(name == known) for known in self.classes] if name in self.classes else None
