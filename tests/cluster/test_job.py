@@ -116,7 +116,9 @@ def test_the_command_that_resumes_is_what_was_typed_without_names(typed: str, wa
 def test_progress_is_said_in_words() -> None:
     line = {"epoch": 1, "loss": 0.5, "loss_classes": 0.25, "loss_attributes": 0.25, "dev_uar": 0.4321, "seconds": 2.0}
     assert epoch_line(line, 20) == "epoch 2/20  loss 0.5000  classes 0.2500  attributes 0.2500  dev UAR 43.2 %  2.0 s"
-    del line["loss_attributes"], line["dev_uar"]
+    line["dev_ccc"] = 0.6789
+    assert epoch_line(line, 20).endswith("dev UAR 43.2 %  dev CCC 0.68  2.0 s")
+    del line["loss_attributes"], line["dev_uar"], line["dev_ccc"]
     assert epoch_line(line, 20) == "epoch 2/20  classes 0.2500  2.0 s"
     assert [duration(seconds) for seconds in (4.4, 200, 7500)] == ["4 s", "3 min 20 s", "2 h 5 min"]
 

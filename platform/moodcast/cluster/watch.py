@@ -51,6 +51,7 @@ def counting(what: str, console: Console) -> Iterator[Callable[[int, int], None]
 def epoch_line(line: dict[str, Any], epochs: int) -> str:
     """One epoch in words: losses by name, dev scores."""
     dev = f"  dev UAR {100 * line['dev_uar']:.1f} %" if line.get("dev_uar") is not None else ""
+    dev += f"  dev CCC {line['dev_ccc']:.2f}" if line.get("dev_ccc") is not None else ""
     return f"epoch {line['epoch'] + 1}/{epochs}  {losses_line(line, 4)}{dev}  {line['seconds']:.1f} s"
 
 
