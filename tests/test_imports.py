@@ -66,7 +66,7 @@ MAY: dict[str, set[str]] = {
     "transcribe": FLOOR | {"nn"},
     "podcast": BUNDLE | {"diarize", "embedded", "timeline", "pipelines", "status", "refine", "transcribe"},
     "service": BUNDLE | {"diarize", "timeline", "page", "podcast", "refine"},
-    "cluster": EVERYTHING,
+    "cluster": EVERYTHING | {"attributes"},
     "cli": EVERYTHING | {"cluster", "moodcast"},
     "jobs": FLOOR
     | {"study", "methods", "adapting", "method", "nn", "objectives", "run", "cluster", "augment", "features", "segmentation", "speech"},
