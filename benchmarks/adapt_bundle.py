@@ -26,7 +26,7 @@ import moodcast
 from moodcast import corpora, manifest, metrics
 from moodcast.cluster.adapt import adapt
 from moodcast.cluster.data import CachedStretches
-from moodcast.passes import predict_emotion
+from moodcast.passes import predict
 from moodcast.transfer import TransferTask
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +60,7 @@ def main(options: argparse.Namespace) -> None:
                         done = adapt(bundle, task.adapt, seed=seed, **{**settings, **options.set})
                         method, refused = done.bundle.method, [*refused, *done.check.why]
                     data = CachedStretches(task.test, bundle.run, labelled=False)
-                    answers = task.answers(bundle.run.labels, predict_emotion(method, data, data.owners, data.seconds, 32))
+                    answers = task.answers(bundle.run.labels, predict(method, data, data.owners, data.seconds, 32)[0])
                     by = metrics.by_speaker(answers.truth, answers.guess, answers.speakers, len(bundle.classes))
                     for who, matrix in zip(np.unique(answers.speakers), by, strict=True):
                         counts[str(who)] = counts.get(str(who), 0) + matrix

@@ -38,7 +38,7 @@ from moodcast.manifest import Utterance
 from moodcast.methods.layer_anchor import LayerAnchor
 from moodcast.nn import anchors
 from moodcast.order import balance_weights
-from moodcast.passes import gather, predict_emotion
+from moodcast.passes import gather, predict
 from moodcast.run import Run, Train, build
 from moodcast.step import Trainer
 from moodcast.study.phonetics import few
@@ -83,7 +83,7 @@ def cell(source: str, target: str, arm: str, seed: int, options: argparse.Namesp
         method, source_data, target_data = trained(run, task)
         layers.append(measured(method, source_data, target_data))
         heard = CachedStretches(list(task.test), run, labelled=False)
-        given = predict_emotion(method, heard, heard.owners, heard.seconds, 64)
+        given = predict(method, heard, heard.owners, heard.seconds, 64)[0]
         answers = task.answers(LABELS, given)
         found = metrics.by_speaker(answers.truth.tolist(), answers.guess.tolist(), answers.speakers, len(LABELS.classes))
         counts |= dict(zip(sorted(set(answers.speakers)), found.astype(int).tolist(), strict=True))

@@ -37,7 +37,7 @@ from moodcast.cluster.process import set_up
 from moodcast.labels import CLASSES, Labels
 from moodcast.manifest import Utterance
 from moodcast.order import balance_weights
-from moodcast.passes import predict_emotion
+from moodcast.passes import predict
 from moodcast.run import Run, build
 from moodcast.step import Trainer
 
@@ -115,7 +115,7 @@ def run_one(options: argparse.Namespace) -> None:
     for epoch in range(run.train.epochs):
         terms = trainer.epoch(epoch)
     own, local = np.unique(whole.owners[asked.at], return_inverse=True)
-    given = predict_emotion(method, asked, local, whole.seconds[asked.at], run.train.batch_size)
+    given = predict(method, asked, local, whole.seconds[asked.at], run.train.batch_size)[0]
     counts = counted(run.labels.classes, [rows[i] for i in own], given.argmax(1))
     record = {"corpus": corpus, "arm": arm, "fold": fold, "seed": seed, "minutes": round((time.monotonic() - started) / 60, 2)}
     write(options, {**record, "losses": {name: round(value, 4) for name, value in terms.items()}, "counts": counts})

@@ -38,7 +38,7 @@ from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method
 from moodcast.methods.pretrained import Pretrained
 from moodcast.order import balance_weights
-from moodcast.passes import predict_emotion
+from moodcast.passes import predict
 from moodcast.run import Run, build
 from moodcast.step import LossModule, Trainer, make_optimizer, train_step
 
@@ -119,7 +119,7 @@ def learn(manifest: Path, seeds: int, epochs: int) -> None:
                 trainer = Trainer(build(run), run.train, data, weights)
                 for epoch in range(epochs):
                     trainer.epoch(epoch)
-                guess = predict_emotion(trainer.method, heard, heard.owners, heard.seconds, 32).argmax(1)
+                guess = predict(trainer.method, heard, heard.owners, heard.seconds, 32)[0].argmax(1)
                 found[precision] += [(row, k) for row, k in zip(test, guess.tolist(), strict=True)]
         counts = {precision: counted(answers, classes) for precision, answers in found.items()}
         told = ", ".join(f"{precision} {metrics.speaker_bootstrap(metrics.uar, each)}" for precision, each in counts.items())

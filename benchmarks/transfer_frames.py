@@ -44,7 +44,7 @@ from moodcast.methods.mean_teacher import MeanTeacher
 from moodcast.methods.target_norm import TargetNorm
 from moodcast.methods.vq_adapt import VqAdapt
 from moodcast.order import balance_weights, num_steps
-from moodcast.passes import predict_emotion
+from moodcast.passes import predict
 from moodcast.run import Run, Train, build
 from moodcast.step import Trainer
 from moodcast.transfer import TransferTask
@@ -166,7 +166,7 @@ def cell(source: str, target: str, name: str, seed: int) -> dict[str, Any]:
     for task in tasks(rows_of(source, MOST), rows_of(target, MOST), seed):
         method, losses = trained(arm, source, task, seed)
         heard = CachedStretches(task.test, arm.run(seed, ON), labelled=False)
-        answers = task.answers(LABELS, predict_emotion(method, heard, heard.owners, heard.seconds, 32))
+        answers = task.answers(LABELS, predict(method, heard, heard.owners, heard.seconds, 32)[0])
         found = metrics.by_speaker(answers.truth, answers.guess, answers.speakers, len(CLASSES))
         for who, matrix in zip(np.unique(answers.speakers), found, strict=True):
             counts[str(who)] = counts.get(str(who), 0) + matrix

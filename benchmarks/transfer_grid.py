@@ -45,7 +45,7 @@ from moodcast.methods.mk_mmd import MkMmd
 from moodcast.methods.shot import Shot
 from moodcast.methods.target_norm import TargetNorm
 from moodcast.order import balance_weights
-from moodcast.passes import predict_emotion
+from moodcast.passes import predict
 from moodcast.run import Run, Train, build
 from moodcast.step import Trainer
 from moodcast.transfer import TransferTask
@@ -271,7 +271,7 @@ def cell(source: str, target: str, names: Sequence[str], seed: int, changes: dic
             size = len(task.test)
             heard = of(task.test, labelled=False)
             heard.found = changed(heard.found, of(task.adapt, labelled=False).found, arm.inputs)
-            said = [predict_emotion(method, heard, np.arange(size), np.ones(size), 256) for method in methods]
+            said = [predict(method, heard, np.arange(size), np.ones(size), 256)[0] for method in methods]
             answers = task.answers(LABELS, np.mean(said, axis=0))
             for who, matrix in zip(
                 np.unique(answers.speakers), metrics.by_speaker(answers.truth, answers.guess, answers.speakers, len(CLASSES)), strict=True

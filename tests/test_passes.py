@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from moodcast.batch import Batch, Prediction
-from moodcast.passes import TrainingView, predict_emotion
+from moodcast.passes import TrainingView, predict
 from tests.points import SPEC, Net, Points, net
 
 
 def test_pieces_of_one_row_are_merged_by_duration() -> None:
     method, data = net(), Points(3)
-    alone = predict_emotion(method, data, np.arange(3), np.ones(3), 8)
-    merged = predict_emotion(method, data, np.array([0, 0, 1]), np.array([3.0, 1.0, 2.0]), 8)
+    alone = predict(method, data, np.arange(3), np.ones(3), 8)[0]
+    merged = predict(method, data, np.array([0, 0, 1]), np.array([3.0, 1.0, 2.0]), 8)[0]
     assert np.allclose(merged[0], 0.75 * alone[0] + 0.25 * alone[1])
     assert np.allclose(merged[1], alone[2])
 
@@ -40,4 +40,4 @@ def test_a_method_that_answers_no_emotion_cannot_be_scored() -> None:
             return Prediction(embedding=self.first(batch.chunks[:, 0]))
 
     with pytest.raises(ValueError, match="Mute answers no emotion, which the dev score needs"):
-        predict_emotion(Mute(Net.Config(), SPEC), Points(3), np.arange(3), np.ones(3), 8)
+        predict(Mute(Net.Config(), SPEC), Points(3), np.arange(3), np.ones(3), 8)

@@ -22,7 +22,7 @@ from moodcast.manifest import Utterance
 from moodcast.method import Method
 from moodcast.methods.erm import Erm
 from moodcast.methods.functionals import Functionals
-from moodcast.passes import predict_emotion
+from moodcast.passes import predict
 from moodcast.run import Run, Train, build
 from moodcast.step import Trainer, weights_digest
 
@@ -70,7 +70,7 @@ def trained(run: Run) -> tuple[Method, list[float]]:
 
 def answers(method: Method) -> NDArray[np.float64]:
     heard = Glides(60, seed=1)
-    return predict_emotion(method, heard, np.arange(60), np.ones(60), 20)
+    return predict(method, heard, np.arange(60), np.ones(60), 20)[0]
 
 
 @pytest.fixture(scope="module")

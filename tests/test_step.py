@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from moodcast.batch import Batch
 from moodcast.method import View
 from moodcast.order import epoch_batches
-from moodcast.passes import predict_emotion
+from moodcast.passes import predict
 from moodcast.run import Train
 from moodcast.step import Diverged, LossModule, Trainer, lr_factor, seed_everything, train_step, weights_digest
 from tests.points import SPEC, Net, Points, net
@@ -126,7 +126,7 @@ def test_training_learns() -> None:
     trainer = Trainer(method, Train(epochs=30, batch_size=20, lr=3e-2), data)
     losses = [trainer.epoch(epoch)["loss"] for epoch in range(30)]
     assert losses[-1] < 0.3 * losses[0]
-    emotion = predict_emotion(method, data, np.arange(200), np.ones(200), 50)
+    emotion = predict(method, data, np.arange(200), np.ones(200), 50)[0]
     assert (emotion.argmax(1) == data.target.argmax(1)).mean() > 0.9
 
 

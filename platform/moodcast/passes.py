@@ -66,20 +66,6 @@ def gather(method: Method, fn: Callable[[Batch], Tensor], data: Stretches, batch
     return torch.stack(parts, dim=1).flatten(0, 1)[:num]
 
 
-def predict_emotion(
-    method: Method,
-    data: Stretches,
-    owners: Indices,
-    seconds: NDArray[np.float64],
-    batch_size: int,
-    world: int = 1,
-    rank: int = 0,
-    answer: Callable[[Batch], Prediction] | None = None,
-) -> NDArray[np.float64]:
-    """Class probabilities [rows, K] of a method over a manifest, as `predict` gives them."""
-    return predict(method, data, owners, seconds, batch_size, world, rank, answer)[0]
-
-
 def predict(
     method: Method,
     data: Stretches,

@@ -13,7 +13,7 @@ import torch
 
 from moodcast import bundle
 from moodcast.methods.fisher import Fisher
-from moodcast.passes import predict_emotion
+from moodcast.passes import predict
 from moodcast.run import Run, Train, build
 from moodcast.step import Trainer, weights_digest
 from tests.methods.test_contract import PLANS, Toy, batch_of
@@ -39,7 +39,7 @@ def test_it_is_fitted_before_the_first_epoch_and_stays_so():
 
 def test_it_knows_sounds_that_it_was_not_fitted_on():
     unheard = Toy(PLANS["one"], num=40, seed=500)
-    guess = predict_emotion(fitted().method, unheard, np.arange(40), np.ones(40), 8).argmax(1)
+    guess = predict(fitted().method, unheard, np.arange(40), np.ones(40), 8)[0].argmax(1)
     assert (guess == np.arange(40) % 4).mean() > 0.9
 
 

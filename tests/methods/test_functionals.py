@@ -21,7 +21,7 @@ from moodcast.labels import Labels
 from moodcast.manifest import split_by_group
 from moodcast.methods.functionals import Functionals, solved
 from moodcast.nn.functionals import plain
-from moodcast.passes import predict_emotion
+from moodcast.passes import predict
 from moodcast.run import Run, Train, build
 from moodcast.step import Trainer
 
@@ -93,7 +93,7 @@ def test_it_is_solved_before_the_first_epoch_and_stays_so():
     trainer.fit_once()
     assert trainer.optimizer is None
     assert trainer.epoch(0) == {}
-    guess = predict_emotion(method, data, np.arange(40), np.ones(40), 8).argmax(1)
+    guess = predict(method, data, np.arange(40), np.ones(40), 8)[0].argmax(1)
     assert (guess == np.arange(40) % 4).mean() > 0.95
     standard = torch.cat([method(batch).embedding for batch in data.batches([np.arange(40)])])
     assert standard.mean(0).abs().max() < 0.2  # but for what is clipped
@@ -106,7 +106,7 @@ def test_a_network_on_standardised_features_is_trained_as_any_method_is():
     trainer.fit_once()
     losses = [trainer.epoch(epoch)["loss"] for epoch in range(15)]
     assert losses[-1] < 0.6 * losses[0]
-    guess = predict_emotion(method, data, np.arange(40), np.ones(40), 8).argmax(1)
+    guess = predict(method, data, np.arange(40), np.ones(40), 8)[0].argmax(1)
     assert (guess == np.arange(40) % 4).mean() > 0.9
 
 

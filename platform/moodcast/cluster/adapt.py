@@ -32,7 +32,7 @@ from moodcast.method import Method
 from moodcast.method import Weights as LossWeights
 from moodcast.objectives import domain
 from moodcast.objectives.classes import divergence
-from moodcast.passes import TrainingView, predict_emotion
+from moodcast.passes import TrainingView, predict
 from moodcast.provenance import AdaptedTo
 from moodcast.run import Train
 from moodcast.step import Trainer
@@ -230,7 +230,7 @@ def _source_uar(bundle: Bundle, method: Method, source: Sequence[Utterance], roo
     truth = np.array([bundle.classes.index(str(labels.name(row))) for row in dev])
     found = []
     for one in (bundle.method, method):
-        guess = predict_emotion(one, data, data.owners, data.seconds, 32, answer=one.on_source).argmax(1)
+        guess = predict(one, data, data.owners, data.seconds, 32, answer=one.on_source)[0].argmax(1)
         found.append(float(metrics.uar(metrics.confusion(truth.tolist(), guess.tolist(), len(bundle.classes)))))
     return found[0], found[1]
 
@@ -247,7 +247,7 @@ def _take_statistics(moved: Sharpened, data: CachedStretches) -> bool:
 
 
 def _answers(method: Method, data: CachedStretches) -> Floats:
-    return predict_emotion(method, data, data.owners, data.seconds, 32)
+    return predict(method, data, data.owners, data.seconds, 32)[0]
 
 
 def _logs(prediction: Prediction) -> Tensor:

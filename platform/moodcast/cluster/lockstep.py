@@ -29,7 +29,7 @@ from moodcast.cluster.ledger import STATE
 from moodcast.cluster.work import adapted_to, inherited, take_weights
 from moodcast.manifest import Utterance, folds
 from moodcast.order import Indices, balance_weights
-from moodcast.passes import predict_emotion
+from moodcast.passes import predict
 from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build
 from moodcast.step import Trainer
@@ -169,7 +169,7 @@ class Lockstep:
         own, local = np.unique(owners, return_inverse=True)
         part = Part(member.trainer.data.whole, member.asked)  # type: ignore[attr-defined]
         method, size = member.trainer.method, self.run.train.batch_size
-        given = predict_emotion(method, part, local, self.whole.seconds[member.asked], size, self.world, self.rank, method.on_source)
+        given = predict(method, part, local, self.whole.seconds[member.asked], size, self.world, self.rank, method.on_source)[0]
         rows = [self.rows[i] for i in own]
         return counted(self.run, rows, given, self.counts)
 
