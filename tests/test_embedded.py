@@ -152,7 +152,7 @@ def test_a_segmentation_is_asked_where_voices_tell_nobody_apart(embedded: Embedd
     assert speakers() == 2
 
 
-@pytest.mark.parametrize(("seconds", "speakers"), [(1.8, 1), (5.0, 2)])
+@pytest.mark.parametrize(("seconds", "speakers"), [(1.0, 1), (5.0, 2)])
 def test_with_a_segmentation_a_few_words_of_somebody_are_no_speaker(
     embedded: Embedded, tone: Callable[..., Wave], seconds: float, speakers: int
 ) -> None:

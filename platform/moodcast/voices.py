@@ -26,7 +26,7 @@ def assign(
     min_speakers: int | None = None,
     max_speakers: int | None = None,
     alike: float = 0.68,
-    min_share: float = 0.06,
+    min_share: float = 0.04,
     enough: int = 120,
     middles_s: Sequence[float] | None = None,
     window_s: float = 0.0,
