@@ -153,7 +153,7 @@ def write(path: Path, seeds: Sequence[int], run: Run, home: scores.Answers, far:
     told = f"python benchmarks/ship_default_bundle.py of seeds {', '.join(map(str, seeds))}"
     path.unlink(missing_ok=True)
     for line in lines:
-        recipe.append(path, {"seed": seeds[0], "command": told, **line})
+        recipe.append(path, {"seed": seeds[0], "together": list(seeds), "command": told, **line})
 
 
 if __name__ == "__main__":

@@ -117,11 +117,13 @@ def card(bundle: Bundle, name: str, told: Mapping[str, Sequence[str]], notes: st
     answers = f"an embedding by {len(bundle.classes)} speakers" if speakers else ", ".join(bundle.classes)
     answers += "".join(f", {name} (0 to 1)" for name in run.labels.attributes)
     counts = "" if speakers else "; " + ", ".join(f"{label} {count}" for label, count in known.class_counts.items())
+    beside = sum(value.numel() for value in bundle.method.buffers())
     parts = [
         f"# {name}",
         "",
         f"A moodcast bundle. Method: {type(bundle.method).__module__}:{type(bundle.method).__qualname__}, "
-        f"{sum(p.numel() for p in bundle.method.parameters())} parameters. It answers: {answers}.",
+        f"{sum(p.numel() for p in bundle.method.parameters())} parameters"
+        f"{f' and {beside} numbers that are fitted in one go, or fixed' if beside else ''}. It answers: {answers}.",
         "",
         " ".join(
             [f"Trained on {', '.join(known.corpora)}: {len(known.speakers)} speakers, {known.hours:.2f} h{counts}.", bundle.method.terms()]
