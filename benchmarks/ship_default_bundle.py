@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import default_bundle_tables as tables
+from benchmarks import fold_answers
 from jobs.default_bundle import NOTES, RUN
 from moodcast import baselines, config, manifest, scores
 from moodcast import bundle as bundles
@@ -38,7 +39,6 @@ from moodcast.study import calibrate
 
 TALKS, CONVERSATIONS = ("ravdess",), 24  # whose simulated conversations fit the temperature of turns
 KEPT = recipe.ROOT / "results"
-TINY = 1e-12
 
 
 def main() -> None:
@@ -103,14 +103,12 @@ def of_folds(run: Run, seeds: Sequence[int], folder: Path) -> scores.Answers:
     known: list[Utterance] = []
     given: list[NDArray[np.float64]] = []
     for fold in range(tables.FOLDS):
-        parts = [np.load(folder / f"{fold}-{seed}.npz", allow_pickle=False) for seed in seeds]
-        if other := {str(part["recipe"]) for part in parts if "recipe" in part} - {recipe.recipe_of(RUN)}:
-            raise SystemExit(f"{folder}: fold {fold} was answered by another recipe, {other.pop()}; `run` with another --answers")
-        if any((part["ids"] != parts[0]["ids"]).any() for part in parts):
-            raise SystemExit(f"{folder}: the seeds answered other recordings in fold {fold}")
-        known += [rows[str(key)] for key in parts[0]["ids"]]
-        logs = np.mean([np.log(np.maximum(part["committee"].astype(np.float64), TINY)) for part in parts], axis=0)
-        given.append(np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)))
+        try:
+            ids, probabilities = fold_answers.together(folder, fold, seeds, recipe.recipe_of(RUN))
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
+        known += [rows[key] for key in ids]
+        given.append(probabilities)
     if len(known) != len(rows):
         raise SystemExit(f"{folder} holds answers to {len(known)} of {len(rows)} recordings; `run` makes the others")
     truth = np.array([run.labels.classes.index(str(run.labels.name(row))) for row in known])

@@ -9,7 +9,8 @@ plain centring with no check. Two controls are made of the first corpus: only re
 ("one emotion"), or of that and one other ("two emotions").
 
 --folds takes the answers that benchmarks/default_bundle.py keeps of its speaker folds, for corpora that the bundle itself was trained on: a
-speaker's recordings are all answered by one run of the recipe, which had not heard them.
+speaker's recordings are all answered by one run of the recipe, which had not heard them, or by the runs of several seeds together, as the
+bundle that ships is; and by its temperature.
 
 The guard was designed on held-out speakers of cremad, emodb and resd; on whatever else it is only reported. The bundle must not have been
 trained on what is scored. Log-probabilities are kept (--cache), so that a second call takes seconds.
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import fold_answers
 from moodcast import evaluate, load, metrics
 from moodcast.bundle import Bundle
 from moodcast.manifest import Utterance, read_manifest
@@ -67,7 +69,8 @@ def heard(bundle: Bundle, rows: Sequence[Utterance], split: str, folder: Path, f
         if by_folds := [row for row in part if row.id in told]:
             labels = bundle.run.labels
             truth = np.array([labels.classes.index(str(labels.name(row))) for row in by_folds])
-            logs = np.log(np.maximum([told[row.id] for row in by_folds], 1e-12))
+            logs = np.log(np.maximum([told[row.id] for row in by_folds], 1e-12)) / bundle.calibration.temperature
+            logs -= np.logaddexp.reduce(logs, axis=1, keepdims=True)
             yield Heard(f"{corpus} (folds)", logs, truth, np.array([row.corpus_speaker for row in by_folds]))
             continue
         known, _ = evaluate.scorable(bundle, part, split)
@@ -85,11 +88,11 @@ def heard(bundle: Bundle, rows: Sequence[Utterance], split: str, folder: Path, f
 
 
 def answers_of(folder: Path) -> dict[str, Floats]:
-    """Probabilities [K] by utterance id."""
+    """Probabilities [K] by utterance id, of all seeds that answered all folds together."""
     found: dict[str, Floats] = {}
-    for path in sorted(folder.glob("[0-9]-0.npz")):
-        with np.load(path, allow_pickle=False) as kept:
-            found |= dict(zip(kept["ids"].tolist(), kept["committee"].astype(np.float64), strict=True))
+    seeds = fold_answers.seeds_in(folder)
+    for fold in sorted({int(path.name[0]) for path in folder.glob("[0-9]-*.npz")}) if seeds else []:
+        found |= dict(zip(*fold_answers.together(folder, fold, seeds), strict=True))
     return found
 
 
@@ -148,7 +151,7 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, default=Path(os.environ.get("MOODCAST_CACHE") or Path.home() / ".cache" / "moodcast") / "answers"
     )
-    parser.add_argument("--folds", type=Path, help="answers of speaker folds, seed 0, for the corpora that they cover")
+    parser.add_argument("--folds", type=Path, help="answers of speaker folds, all seeds together, for the corpora that they cover")
     parser.add_argument("--json", type=Path, help="write the rows here, one JSON object a line")
     asked = parser.parse_args()
     bundle = load(asked.bundle)
