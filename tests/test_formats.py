@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import audformat
@@ -14,12 +15,14 @@ import pyarrow.parquet as pq
 import pympi
 import pytest
 import webvtt
+from numpy.typing import NDArray
 from praatio import textgrid
 from pyannote.database.util import load_rttm
 
 from moodcast import formats
 from moodcast.timeline import ChunkRow, Segment, Timeline
 
+Wave = NDArray[np.float32]
 AWKWARD = "B <b> & co --> x"
 
 
@@ -156,6 +159,18 @@ def test_a_recording_is_done_when_all_its_files_were_made_by_the_same_of_what_it
     assert not formats.is_done(tmp_path, "talk", (*wanted, "eaf"), sound, made_by)
     assert not formats.is_done(tmp_path, "talk", wanted, sound, {"bundle_sha256": "1" * 64})
     assert not formats.is_done(tmp_path, "talk", wanted, sound, {**made_by, "speakers": "num 2"})
+
+
+def test_the_page_of_a_file_holds_its_sound_and_that_of_an_address_does_not(
+    timeline: Timeline, tmp_path: Path, write_wav: Callable[..., Path], tone: Callable[..., Wave]
+) -> None:
+    sound = write_wav("talk.wav", tone(6.0))
+    for number, given in enumerate((sound, str(sound))):
+        (page,) = formats.write(timeline, tmp_path / str(number), "talk", audio=given, formats=("html",))
+        assert 'id="sound"' in page.read_text()
+    (page,) = formats.write(timeline, tmp_path / "far", "talk", audio="https://example.org/talk.mp3", formats=("html",))
+    assert 'id="sound"' not in page.read_text()
+    assert 'src="https://example.org/talk.mp3"' in page.read_text()
 
 
 def aged(folder: Path) -> None:

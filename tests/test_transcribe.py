@@ -66,6 +66,7 @@ def test_the_recogniser_hears_at_its_own_rate(recognisers: dict[str, Path], spee
 
 def test_the_language_can_be_said(recognisers: dict[str, Path], speechlike: Callable[..., Wave]) -> None:
     german = open_transcriber(recognisers["whisper"], language="de")
+    assert german.name == f"{open_transcriber(recognisers['whisper']).name} (de)"  # another language, other words
     assert german.transcribe([speechlike(1.0)], RATE)[0]
     with pytest.raises(ValueError, match="klingon"):
         open_transcriber(recognisers["whisper"], language="klingon").transcribe([speechlike(1.0)], RATE)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from moodcast.extras import library
 from moodcast.timeline import STATUSES, Segment, Timeline
 
-Sound = str | bytes | tuple[NDArray[np.float32], int]
+Sound = str | Path | bytes | tuple[NDArray[np.float32], int]
 DEFAULT = ("json", "csv", "rttm", "html")
 SETTINGS = ("bundle_sha256", "speakers", "transcriber", "adapt", "smooth", "min_confidence")  # of provenance: what a file was made by
 MADE_OF = "source_sha256"  # in the provenance of what is written: files of one name lie in many folders
@@ -40,14 +40,17 @@ def write(timeline: Timeline, folder: str | Path, stem: str, audio: Sound | None
     """Write the timeline as files `stem` with the suffix of each format into a folder (made where missing); their paths, in that order.
 
     JSON comes first, so that a file older than it was made another time (`is_done`).
-    audio: the sound, for the page and for what names its file; of a file, the provenance gets its SHA-256. Raises ValueError for a format
-    that is not known, or whose library is missing, before anything is written.
+    audio: the sound, for the page, which holds it, and for what names its file; of a file, the provenance gets its SHA-256. A str that is
+    no file is an address, at which the page looks for it. Raises ValueError for a format that is not known, or whose library is missing,
+    before anything is written.
     """
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ValueError(f"there is no format {unknown[0]!r}; known: {', '.join(FORMATS)}")
     _need(formats)
     if isinstance(audio, str) and Path(audio).is_file():
-        timeline = timeline.model_copy(update={"provenance": {**timeline.provenance, MADE_OF: _digest(Path(audio))}})
+        audio = Path(audio)
+    if isinstance(audio, Path):
+        timeline = timeline.model_copy(update={"provenance": {**timeline.provenance, MADE_OF: _digest(audio)}})
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     paths = [path / (stem + SUFFIXES[name]) for name in formats]
@@ -259,11 +262,11 @@ def _parquet(timeline: Timeline, path: Path, audio: Sound | None) -> None:
 
 
 def _audformat(timeline: Timeline, path: Path, audio: Sound | None) -> None:
-    to_database(timeline, Path(audio).name if isinstance(audio, str) else timeline.uri).save(str(path), storage_format="csv")
+    to_database(timeline, linked.name if (linked := _linked(audio)) else timeline.uri).save(str(path), storage_format="csv")
 
 
 def _linked(audio: Sound | None) -> Path | None:
-    return Path(audio) if isinstance(audio, str) else None
+    return Path(audio) if isinstance(audio, str | Path) else None
 
 
 FORMATS: dict[str, Writer] = {

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyannote.core import Annotation  # type: ignore[import-untyped]
 
 SCHEMA: Literal["moodcast.timeline/1"] = "moodcast.timeline/1"
@@ -177,8 +179,11 @@ class Timeline(_Row):
         self.to_annotation().write_rttm(text)
         return text.getvalue()
 
-    def to_html(self, audio: str | bytes | tuple[NDArray[np.float32], int] | None = None) -> str:
-        """One self-contained page: lanes by speaker coloured by emotion, with the sound; see `moodcast.page.render`."""
+    def to_html(self, audio: str | Path | bytes | tuple[NDArray[np.float32], int] | None = None) -> str:
+        """One page: lanes by speaker coloured by emotion. A Path, bytes or samples are put inside as sound, a str is the address of a file.
+
+        See `moodcast.page.render`.
+        """
         from moodcast.page import render
 
         return render(self, audio)

@@ -119,7 +119,8 @@ def open_transcriber(source: str | Path, language: str | None = None) -> Transcr
         raise ValueError(f"{source} lacks {len(missing)} weights of its recogniser, the first is {missing[0]}; take a whole copy")
     if torch.cuda.is_available():
         model.to("cuda")
-    return Transcriber(model, extractor, tokenizer, kind, f"{folder.name if Path(source).is_dir() else source}/{_digest(folder)}", language)
+    name = f"{folder.name if Path(source).is_dir() else source}/{_digest(folder)}" + (f" ({language})" if language else "")
+    return Transcriber(model, extractor, tokenizer, kind, name, language)
 
 
 @contextmanager

@@ -56,6 +56,7 @@ def test_the_demo_tells_who_felt_what_and_leaves_nothing_running(tmp_path: Path)
     page = (folder / "sample.html").read_text()
     assert page.lower().startswith("<!doctype html>")
     assert found.segments[0].speaker in page
+    assert 'id="sound"' in page  # the sound is inside
 
     assert re.search(r"POST http://127\.0\.0\.1:\d+/v1/timeline", done.stdout)
     assert "127.0.0.1:8000" not in done.stdout

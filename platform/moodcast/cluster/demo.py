@@ -46,7 +46,7 @@ def main(out: str | Path = Path("out/demo"), recording: str | Path | None = None
             stage("stopping the service")
     if show is not None:
         show(found)
-    paths = formats.write(found, out, source.stem, audio=str(source))
+    paths = formats.write(found, out, source.stem, audio=source)
     for path in paths:
         screen.print(f"written: {path}")
     screen.print(f"open {paths[-1]} in a browser to see and hear it; the whole demo took {time.monotonic() - started:.0f} s")
