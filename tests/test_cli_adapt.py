@@ -96,6 +96,17 @@ def test_the_statistics_of_a_committee_become_those_of_the_recordings(rows: list
         evaluate(after, heard, plain=False)
 
 
+def test_a_folder_that_holds_other_things_is_refused_before_anything_is_heard(folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "README.md").write_text("my project")
+    with pytest.raises(ValueError, match="holds no bundle.json: a bundle would write over what is"):
+        run("adapt", folder, "--target", tmp_path / "is-not-there.csv", "-o", mine)
+    assert (mine / "README.md").read_text() == "my project"
+    bundles.refuse_others(folder)  # an older bundle may be replaced
+    bundles.refuse_others(tmp_path / "new")
+
+
 def test_labels_of_the_recordings_change_nothing(rows: list[Utterance], folder: Path) -> None:
     opened = moodcast.load(folder)
     found = [adapt(opened, some, "sharpen", epochs=1).bundle for some in (rows, [replace(row, emotion="angry") for row in rows])]

@@ -98,6 +98,8 @@ def test_speakers_as_classes_are_those_of_training_and_their_other_utterances_ch
         assert (mine.count("dev"), mine.count("train")) == (2, 18)
     backwards = speaker_split(rows[::-1])[::-1]
     assert backwards == split
+    apart = [replace(row, split="test1") if row.split == "test" else row for row in rows]
+    assert speaker_split(apart) == [replace(row, split="test1") if row.split == "test" else row for row in split]
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,14 @@ def test_no_test_row_is_read(whole: Ledger, rows: list[Utterance], cache: Path, 
     assert {row.split for row in moodcast.manifest.read_manifest(again.folder / TEST_ROWS)} == {"test"}
 
 
+def test_a_second_test_side_is_not_searched_on(rows: list[Utterance], tmp_path: Path) -> None:
+    several = [replace(row, split="test2") if row.speaker == "s2" else row for row in rows]
+    folder = begun(several, tmp_path / "sweep")
+    assert "s2" in {row.speaker for row in rows if row.split == "train"}
+    held = moodcast.manifest.read_manifest(folder / "manifest.parquet")
+    assert {row.id for row in held} == {row.id for row in several if row.split == "train"}
+
+
 def test_a_trial_that_fails_and_one_that_diverges_are_told_and_the_others_go_on(rows: list[Utterance], cache: Path, tmp_path: Path) -> None:
     def wild(trial: Any) -> dict[str, Any]:
         rate = trial.suggest_categorical("train.lr", [0.01, 1e36])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodcast.cli.words import console, fail, load_listener, progress, say
+from moodcast.cli.words import console, fail, load_listener, progress, refuse_place, say
 
 if TYPE_CHECKING:
     from moodcast.bundle import Bundle
@@ -48,9 +48,12 @@ def adapt(
 
     Of a manifest the rows whose split is train are heard (all, where none has a split); those of test stay unheard, to score on.
     """
+    from moodcast.bundle import refuse_others
     from moodcast.cluster import adapt as adapting
     from moodcast.manifest import read_manifests
 
+    refuse_place(out)
+    refuse_others(out)
     opened = load_listener(bundle)
     rows = target_rows(target)
     chosen = way(opened, how)

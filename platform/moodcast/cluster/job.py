@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from moodcast import bundle as bundles
 from moodcast import config
 from moodcast.cluster import folder as files
 from moodcast.cluster import local, nodes, options, tracker
@@ -29,6 +30,7 @@ from moodcast.manifest import Utterance, read_manifest, read_manifests, split_by
 from moodcast.run import Run, trust_of
 
 AUTO = Path("auto")
+TRAINED = ("train", "dev")  # the splits that training may see; others ("test", "test1") are left alone
 
 
 def train(
@@ -131,6 +133,8 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
     ) -> None:
         manifests = [word for word in words or [] if "=" not in word or Path(word).is_file()]
         try:
+            if into is not None:
+                bundles.refuse_others(into)
             changes = config.parse_overrides(word for word in words or [] if word not in manifests)
             rows: Sequence[str] | Sequence[Utterance] = manifests
             if held_out is not None and manifests:
@@ -180,19 +184,19 @@ def prepared(run: Run, rows: Sequence[Utterance]) -> tuple[Run, list[Utterance]]
 
 
 def speaker_split(rows: Sequence[Utterance], dev_every: int = 10) -> list[Utterance]:
-    """The test split as it is; of every other speaker one utterance in `dev_every` is dev, the rest train.
+    """Of every speaker of train and dev one utterance in `dev_every` is dev, the rest train; other splits ("test", "test1") stay.
 
     Which ones follows from their ids alone, so that the split is the same in any order of the rows.
     """
     chosen: set[str] = set()
     by_speaker: dict[str, list[str]] = {}
     for row in rows:
-        if row.split != "test":
+        if row.split in TRAINED:
             by_speaker.setdefault(row.corpus_speaker, []).append(row.id)
     for ids in by_speaker.values():
         ids.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
         chosen.update(ids[: len(ids) // dev_every])
-    return [row if row.split == "test" else replace(row, split="dev" if row.id in chosen else "train") for row in rows]
+    return [replace(row, split="dev" if row.id in chosen else "train") if row.split in TRAINED else row for row in rows]
 
 
 def _typed(argv: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from moodcast.cluster import distributed, local, population, search, tracker
 from moodcast.cluster import folder as files
 from moodcast.cluster import ledger as books
 from moodcast.cluster.folds import heard_at_start, refuse_heard
-from moodcast.cluster.job import with_split
+from moodcast.cluster.job import TRAINED, with_split
 from moodcast.cluster.ledger import Ledger
 from moodcast.cluster.lockstep import usable
 from moodcast.cluster.referee import DEATHS, Asker, Referee
@@ -102,7 +102,8 @@ def begin(
 ) -> Path:
     """Make the folder of a sweep of `run`; nothing is trained yet.
 
-    rows: the whole manifest; its test side is put away and not read. fixed: fields that are settled and not searched, by path.
+    rows: the whole manifest, searched on where the split is train or dev; its test side is put away and not read. fixed: fields that are
+    settled and not searched, by path.
     target: what every model adapts to, rows whose split is "train" (all, if there are no splits), kept without their labels; its rows of
     split "test" are then the test side in place of those of `rows`. Trials are scored on folds of `rows` all the same.
     Raises ValueError for rows that cannot be searched on, a space that names other fields, or a folder that is there already.
@@ -118,7 +119,7 @@ def begin(
         raise ValueError("speakers are what this job learns, so there are no speaker folds to search over")
     rows = [replace(row, path=str(Path(row.path).absolute())) for row in with_split(rows)]
     audit.guard(audit.leaks_among(rows), run.train.allow_leaks, ALLOW)
-    came = [row for row in rows if row.split != "test"]
+    came = [row for row in rows if row.split in TRAINED]
     own = [replace(row, split="train") for row in usable(came, run)]
     test = [row for row in rows if row.split == "test"]
     adapt: list[Utterance] = []
