@@ -18,6 +18,7 @@ from moodcast.manifest import Utterance
 from moodcast.methods.erm import Erm
 from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build
+from moodcast.study import calibrate
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 
@@ -114,6 +115,27 @@ def test_what_training_let_through_stands_in_every_score_without_being_asked(row
     honest = evaluate(bundle_of(), rows, plain=False)
     assert not any("LEAK" in scores.guard for scores in honest.slices)
     assert honest.notes[0].startswith("speaker-independent")
+
+
+def test_a_session_and_a_speaker_of_one_name_are_two(rows: list[Utterance]) -> None:
+    heard = Provenance(speakers=("toy/s0",), groups=("toy/s5",))  # a session called as the speaker who is scored
+    assert evaluate(bundle_of(heard), rows, plain=False).flags == ()
+    in_sessions = [replace(row, group="s5") if row.speaker == "s4" else row for row in rows]
+    with pytest.raises(ValueError, match="trained on 1 of the speakers or dialogues.*toy/s5"):
+        evaluate(bundle_of(heard), in_sessions)
+
+
+def test_what_a_temperature_was_fitted_on_is_scored_with_a_flag(rows: list[Utterance], tmp_path: Path) -> None:
+    plain = bundle_of()
+    fitted = calibrate.fit(plain, [replace(row, split="test") for row in rows], "test", root=tmp_path / "cache")
+    warm = Bundle(plain.run, plain.method, plain.provenance, {}, "", "warm", fitted)
+    (flag,) = evaluate(warm, rows, plain=False).flags
+    assert "the temperature of warm was fitted on 2 of these speakers" in flag
+    assert "calibration and likelihood flatter it" in flag
+    turns = Bundle(
+        plain.run, plain.method, plain.provenance, {}, "", "warm", replace(fitted, fitted_on=ChosenOn(), turns_fitted_on=fitted.fitted_on)
+    )
+    assert evaluate(turns, rows, plain=False).flags == ()  # of conversations, which are not scored here
 
 
 def test_a_side_that_chose_the_epoch_is_scored_with_a_flag(rows: list[Utterance]) -> None:

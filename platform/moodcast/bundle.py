@@ -34,15 +34,15 @@ from moodcast.batch import Prediction, collate
 from moodcast.carried import read_files, write_files
 from moodcast.chunks import samples_of, split_evenly
 from moodcast.method import Method, device_of
-from moodcast.provenance import Provenance
+from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build, run_from_dict, run_to_dict
 
 if TYPE_CHECKING:
     from moodcast.study.speaker import Usual
     from moodcast.timeline import Timeline
 
-FORMAT = 3
-READABLE = (1, 2, 3)  # format 1 knew no calibration, format 2 none of turns
+FORMAT = 4
+READABLE = (1, 2, 3, 4)  # format 1 knew no calibration, format 2 none of turns, format 3 not on whom it was fitted
 SETTINGS, WEIGHTS, CARD = "bundle.json", "weights.safetensors", "README.md"
 WITHIN = "bundle"  # the folder of a training run in which its bundle lies
 SHIPPED = Path(__file__).parent / "bundles"
@@ -61,7 +61,8 @@ class Calibration:
     It was fitted on num_utterances of num_speakers whom the method was not trained on. In a conversation, with rooms, noise and others
     in between, a method is rightly less sure: turn_temperature takes the place of `temperature` there (None: the same), fitted on
     num_turns of num_turn_speakers, and turns whose most probable class is less probable than min_confidence are not given an emotion
-    (0: all are).
+    (0: all are). fitted_on, turns_fitted_on: those utterances, where somebody named them afterwards (`study.calibrate`): on them a bundle
+    looks more honest than it is.
     """
 
     temperature: float = 1.0
@@ -71,6 +72,8 @@ class Calibration:
     turn_temperature: float | None = None
     num_turns: int = 0
     num_turn_speakers: int = 0
+    fitted_on: ChosenOn = ChosenOn()
+    turns_fitted_on: ChosenOn = ChosenOn()
 
     def __post_init__(self) -> None:
         for temperature in (self.temperature, self.turn_temperature):
@@ -251,6 +254,12 @@ def save(
     plain = " ".join(["Nobody has written its model card yet.", method.terms()]).rstrip()
     (path / CARD).write_text(card or f"# A moodcast bundle\n\n{plain}\n", encoding="utf-8")  # half-made folders have other names
     return path
+
+
+def refuse_others(folder: Path) -> None:
+    """Raise ValueError where a bundle written into this folder would take the place of files that are no bundle's."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / SETTINGS).is_file()):
+        raise ValueError(f"{folder} is there and holds no {SETTINGS}: a bundle would write over what is; choose another folder")
 
 
 def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool = True) -> Bundle:

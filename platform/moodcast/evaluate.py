@@ -18,6 +18,7 @@ from moodcast.bundle import Bundle
 from moodcast.cache import WaveStore, open_waves
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
+from moodcast.provenance import ChosenOn, known_among
 from moodcast.scores import Answers, Baseline, Floats, Report, Scores
 
 __all__ = ["Report", "Scores", "answer", "evaluate", "refuse_trained_recordings", "refuse_trained_speakers", "scorable", "trivial"]
@@ -170,16 +171,24 @@ def heard_before(bundle: Bundle, rows: Sequence[Utterance], allow_leaks: bool) -
 
 def chosen_before(bundle: Bundle, rows: Sequence[Utterance], root: Path | None = None) -> list[str]:
     """A flag where the bundle's epoch or temperature was chosen on some of these speakers or recordings: the score flatters it."""
-    chosen = bundle.provenance.chosen_on
-    known = {*chosen.speakers, *chosen.groups}
-    names = {name for row in rows for name in (row.corpus_speaker, row.corpus_group) if name in known}
-    if not names and chosen.fingerprints:
-        marks = open_waves(rows, bundle.rate, root, bundle.run.audio.max_hours).fingerprints
-        names = {row.id for row, mark in zip(rows, marks, strict=True) if mark in set(chosen.fingerprints)}
-    if not names:
-        return []
-    what = f"{len(names)} of these speakers, dialogues or recordings ({_some(sorted(names), 6)})"
-    return [f"chosen on what is scored: epoch and temperature of {bundle.name} were chosen on {what}, so that the score flatters it"]
+    return [
+        f"chosen on what is scored: {chosen} on {len(names)} of these speakers, dialogues or recordings ({_some(names, 6)}), "
+        f"so that {flattered} it"
+        for chosen, on, flattered in (
+            (f"epoch and temperature of {bundle.name} were chosen", bundle.provenance.chosen_on, "the score flatters"),
+            (f"the temperature of {bundle.name} was fitted", bundle.calibration.fitted_on, "calibration and likelihood flatter"),
+        )
+        if (names := _chosen_among(bundle, on, rows, root))
+    ]
+
+
+def _chosen_among(bundle: Bundle, on: ChosenOn, rows: Sequence[Utterance], root: Path | None) -> list[str]:
+    """The speakers, dialogues and sessions of these rows that something was chosen on; or else the ids of recordings, under any name."""
+    names = known_among(rows, on.speakers, on.groups)
+    if names or not on.fingerprints:
+        return names
+    marks = open_waves(rows, bundle.rate, root, bundle.run.audio.max_hours).fingerprints
+    return sorted(row.id for row, mark in zip(rows, marks, strict=True) if mark in set(on.fingerprints))
 
 
 def bound_above(bundle: Bundle, rows: Sequence[Utterance]) -> list[str]:
@@ -214,8 +223,7 @@ def refuse_trained_recordings(
 def trained_speakers(bundle: Bundle, rows: Sequence[Utterance]) -> list[str]:
     """The speakers, dialogues and sessions of these rows ("corpus/name") that the bundle was trained on or, without labels, adapted to."""
     known = bundle.provenance
-    trained = {*known.speakers, *known.groups, *known.adapted_to.speakers, *known.adapted_to.groups}
-    return sorted({name for row in rows for name in (row.corpus_speaker, row.corpus_group) if name in trained})
+    return known_among(rows, {*known.speakers, *known.adapted_to.speakers}, {*known.groups, *known.adapted_to.groups})
 
 
 def trained_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: Sequence[str]) -> list[str]:

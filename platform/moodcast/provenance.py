@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Row(Protocol):
+    """What of an utterance says who speaks, and in which dialogue or session; see `moodcast.manifest.Utterance`."""
+
+    @property
+    def group(self) -> str | None:
+        """None where there is none."""
+
+    @property
+    def corpus_speaker(self) -> str:
+        """As "corpus/name"."""
+
+    @property
+    def corpus_group(self) -> str:
+        """As "corpus/name", of the speaker where there is no group."""
 
 
 @dataclass(frozen=True)
 class ChosenOn:
-    """The utterances by which one of several states of a method became the bundle: speakers, groups and fingerprints as in Provenance."""
+    """The utterances by which one of several states of a method, or a temperature, was chosen.
+
+    speakers, groups and fingerprints as in Provenance.
+    """
 
     speakers: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -49,3 +70,13 @@ class Provenance:
     leaks: tuple[str, ...] = ()
     chosen_on: ChosenOn = ChosenOn()
     adapted_to: AdaptedTo = AdaptedTo()
+
+
+def known_among(rows: Iterable[Row], speakers: Collection[str], groups: Collection[str]) -> list[str]:
+    """Of these rows, who is among known speakers, and which dialogue or session among known groups: "corpus/name", sorted.
+
+    A speaker and a session may have one name ("1") and are not taken for each other.
+    """
+    rows = list(rows)
+    who = {row.corpus_speaker for row in rows} & set(speakers)
+    return sorted(who | {row.corpus_group for row in rows if row.group} & set(groups))

@@ -15,7 +15,7 @@ from moodcast.bundle import Bundle, Calibration, load, save
 from moodcast.cache import open_waves
 from moodcast.manifest import Utterance
 from moodcast.methods.erm import Erm
-from moodcast.provenance import Provenance
+from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build
 from moodcast.study import calibrate
 from moodcast.study.calibrate import fit, temperature_of
@@ -89,6 +89,8 @@ def test_a_bundle_that_is_too_sure_is_cooled_and_serves_that(folder: Path, rows:
     found = fit(before, rows, root=tmp_path / "cache")
     assert found.temperature > 2
     assert (found.num_utterances, found.num_speakers) == (24, 6)
+    assert found.fitted_on.speakers == tuple(f"toy/s{i}" for i in range(6))
+    assert len(found.fitted_on.fingerprints) == 24
     calibrate.store(folder, found)
     after = load(folder)
     assert after.calibration == found
@@ -181,6 +183,7 @@ def test_turns_of_conversations_cool_a_bundle_too_and_choose_what_is_withheld(fo
     assert found.turn_temperature is not None
     assert found.turn_temperature > 2
     assert found.num_turns >= 20
+    assert (found.fitted_on, found.turns_fitted_on) == (ChosenOn(), fit(before, rows).fitted_on)
     assert (found.temperature, found.num_utterances, found.min_confidence) == (1.0, 0, 0.0)
     assert calibrate.fit_conversations(before, rows, num=3, scene=scene) == found
     wanted = calibrate.fit_conversations(before, rows, num=3, scene=scene, accuracy=0.0)

@@ -59,11 +59,12 @@ def analyze(
         typer.Option(
             "--formats",
             metavar="NAMES",
-            help="Which files, by commas: json, csv, rttm, html, parquet, audacity, textgrid, eaf, vtt, audformat.",
+            help="Which files, by commas: json (by which a second call knows what is done), csv, rttm, html, parquet, audacity, textgrid, "
+            "eaf, vtt, audformat.",
         ),
     ] = "json,csv,rttm,html",
     again: Annotated[
-        bool, typer.Option("--again", help="Analyse anew what the folder has already, by the same bundle and settings.")
+        bool, typer.Option("--again", help="Analyse anew what the folder has already as JSON, by the same bundle and settings.")
     ] = False,
 ) -> None:
     """Who felt what, when: the timeline of each conversation as a table and as files."""
@@ -107,7 +108,7 @@ def analyze(
                     max_speakers=max_speakers,
                     on_segment=lambda segment, tell=advance, file=file: tell(segment.stop_s, None, f"listening to {file.name}"),
                 )
-            written = formats.write(found, out, stem, audio=str(file), formats=wanted)
+            written = formats.write(found, out, stem, audio=file, formats=wanted)
         except (ValueError, OSError) as error:
             if options.debug or len(files) == 1:
                 raise
@@ -259,11 +260,13 @@ def simulated_talks(
     people = {row.corpus_speaker for row in rows}
     many = f"{num} conversation{'' if num == 1 else 's'} of {len(people)} speakers, seed {seed}"
     notes = [f"{many}: who speaks in several of them makes intervals too narrow"]
-    chosen = opened.provenance.chosen_on
-    sounds = set(chosen.fingerprints)
-    same = {row.corpus_speaker for row, mark in zip(rows, marks, strict=True) if mark in sounds}
-    if tuned := same | people & {*chosen.speakers, *chosen.groups}:
-        notes.append(f"epoch and temperature of the bundle were chosen on {len(tuned)} of these speakers: emotions are found too well")
+    for what, chosen, so in (
+        ("epoch and temperature of the bundle were chosen", opened.provenance.chosen_on, "emotions are found too well"),
+        ("the temperature of turns was fitted", opened.calibration.turns_fitted_on, "it is surer of itself only where it is right"),
+    ):
+        sounds, known = set(chosen.fingerprints), set(chosen.speakers)
+        if tuned := {row.corpus_speaker for row, mark in zip(rows, marks, strict=True) if mark in sounds or row.corpus_speaker in known}:
+            notes.append(f"{what} on {len(tuned)} of these speakers: {so}")
     if diarizer is None and (known := people & set(moodcast.load(VOICEPRINT).provenance.speakers)):
         notes.append(f"the embedded diarizer was trained on {len(known)} of these speakers: who spoke when is found too well")
     return [(partial(tuple, (talk.wave, talk.rate)), talk.reference, None) for talk in talks], notes

@@ -26,6 +26,7 @@ from moodcast.bundle import AS_IT_IS, Bundle, Calibration
 from moodcast.cache import open_waves
 from moodcast.diarize import Turn
 from moodcast.manifest import Utterance
+from moodcast.provenance import ChosenOn, known_among
 from moodcast.simulate import Scene
 from moodcast.status import overlap_shares, status_of
 from moodcast.study.coverage import Judged, bound_of
@@ -87,7 +88,13 @@ def fit(
         return AS_IT_IS  # it answers no classes
     truth = [bundle.classes.index(str(labels.name(row))) for row in chosen]
     fitted = of_answers(np.array(found, dtype=np.float64), truth, [row.corpus_speaker for row in chosen])
-    return replace(bundle.calibration, temperature=fitted.temperature, num_utterances=len(truth), num_speakers=fitted.num_speakers)
+    return replace(
+        bundle.calibration,
+        temperature=fitted.temperature,
+        num_utterances=len(truth),
+        num_speakers=fitted.num_speakers,
+        fitted_on=_noted(chosen, store.fingerprints),
+    )
 
 
 def fit_conversations(
@@ -110,8 +117,8 @@ def fit_conversations(
     bound gives that accuracy.
     """
     chosen = _unheard(bundle, rows, split)
-    if bundle.provenance.fingerprints and chosen:
-        _refuse_recordings(bundle, chosen, open_waves(chosen, bundle.rate, root, bundle.run.audio.max_hours).fingerprints)
+    marks = open_waves(chosen, bundle.rate, root, bundle.run.audio.max_hours).fingerprints if chosen else []
+    _refuse_recordings(bundle, chosen, marks)
     plain = Bundle(bundle.run, bundle.method, bundle.provenance, {}, "", bundle.name)
     found: list[tuple[Answer, Segment]] = []
     for number, talk in enumerate(simulated(chosen, bundle.run.labels, num, scene, seed, bundle.rate), start=1):
@@ -127,7 +134,9 @@ def fit_conversations(
         if progress is not None:
             progress(number, num)
     if len(found) < FEWEST:
-        return replace(bundle.calibration, turn_temperature=None, num_turns=0, num_turn_speakers=0, min_confidence=0.0)
+        return replace(
+            bundle.calibration, turn_temperature=None, num_turns=0, num_turn_speakers=0, min_confidence=0.0, turns_fitted_on=ChosenOn()
+        )
     probabilities = np.array([answer.emotion for answer, _ in found], dtype=np.float64)
     truth = [bundle.classes.index(str(row.emotion)) for _, row in found]
     turns = of_answers(probabilities, truth, [row.speaker for _, row in found])
@@ -137,6 +146,7 @@ def fit_conversations(
         num_turns=turns.num_utterances,
         num_turn_speakers=turns.num_speakers,
         min_confidence=0.0,
+        turns_fitted_on=_noted(chosen, marks),
     )
     if accuracy is None:
         return fitted
@@ -164,10 +174,15 @@ def of_answers(probabilities: Floats, truth: Sequence[int], speakers: Sequence[s
 def _unheard(bundle: Bundle, rows: Sequence[Utterance], split: str) -> list[Utterance]:
     """The rows of the split with classes of the bundle. Raises ValueError where it was trained on their speakers or dialogues."""
     chosen = [row for row in rows if row.split == split and bundle.run.labels.name(row) is not None]
-    trained = {*bundle.provenance.speakers, *bundle.provenance.groups}
-    if heard := sorted({row.corpus_speaker for row in chosen if trained & {row.corpus_speaker, row.corpus_group}}):
+    if heard := known_among(chosen, bundle.provenance.speakers, bundle.provenance.groups):
         raise ValueError(f"{bundle.name} was trained on {', '.join(heard[:12])}; a temperature is fitted on speakers it has never heard")
     return chosen
+
+
+def _noted(rows: Sequence[Utterance], fingerprints: Sequence[str]) -> ChosenOn:
+    """The rows, as a bundle keeps them: nobody shall score it on them unawares."""
+    names = ({row.corpus_speaker for row in rows}, {row.corpus_group for row in rows}, set(fingerprints))
+    return ChosenOn(*(tuple(sorted(found)) for found in names))
 
 
 def _refuse_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: Sequence[str]) -> None:
