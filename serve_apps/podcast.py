@@ -99,9 +99,7 @@ class Diarizer:
     def __init__(self, settings: Settings) -> None:
         keep_replica_on_loopback()
         torch.set_num_threads(settings.torch_threads)
-        self.diarizer: AnyDiarizer = Embedded.of(load(settings.voiceprint), segmentation=segmentation.load())
-        if settings.diarizer:
-            self.diarizer = checked(open_diarizer(settings.diarizer, trust_checkpoint=settings.trust_checkpoint))
+        self.diarizer = diarizer_of(settings)
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diarizer")
 
     async def turns(self, wave: Wave, rate: int, hints: dict[str, int]) -> list[Turn]:
@@ -111,6 +109,13 @@ class Diarizer:
     async def about(self) -> dict[str, Any]:
         """Its name, as in a timeline's provenance."""
         return {"diarizer": self.diarizer.name}
+
+
+def diarizer_of(settings: Settings) -> AnyDiarizer:
+    """The diarizer that the settings name, else the embedded one; voices by their voiceprint, unless a pipeline brings its own."""
+    if not settings.diarizer:
+        return Embedded.of(load(settings.voiceprint), segmentation=segmentation.load())
+    return checked(open_diarizer(settings.diarizer, trust_checkpoint=settings.trust_checkpoint, voiceprint=settings.voiceprint))
 
 
 @serve.deployment(name="Transcriber", ray_actor_options={"num_cpus": 0.4})

@@ -22,9 +22,14 @@ from pyannote.core import Annotation
 from pyannote.core import Segment as Stretch
 
 from moodcast import speech
+from moodcast.bundle import load, save
+from moodcast.chunks import ChunkPlan
 from moodcast.diarize import Given, Turn
 from moodcast.embedded import Embedded
+from moodcast.labels import Labels
+from moodcast.methods.voiceprint import Voiceprint
 from moodcast.pipelines import Checked, Pyannote, check, checked, open_diarizer, open_pipeline, turns_of, with_speech
+from moodcast.run import Run, build
 
 Wave = NDArray[np.float32]
 RATE = 16_000
@@ -265,3 +270,23 @@ def test_a_folder_with_a_segmentation_is_opened_without_trust(tmp_path: Path) ->
     assert isinstance(found, Embedded)
     assert found.segmentation is not None
     assert "segmentation/" in found.name
+    assert found.name.startswith(f"embedded/{load('voiceprint').sha256[:12]}+")
+
+
+def test_a_segmentation_is_opened_with_the_voiceprint_that_is_asked_for(tmp_path: Path) -> None:
+    from moodcast.segmentation import Segmenter, Shape
+    from moodcast.segmentation import save as save_segmentation
+
+    save_segmentation(Segmenter(Shape(filters=8, width=8, hidden=4, depth=1, dense=4)), tmp_path / "who", {}, "a card")
+    run = Run(
+        Voiceprint.Config(num_mels=16, width=16, channels=4, layers=1, embedding=8),
+        labels=Labels(classes=("c/a", "c/b"), source="speaker"),
+        chunks=ChunkPlan(length_s=1.5, hop_s=1.5),
+    )
+    voices = save(tmp_path / "voices", build(run), run)
+    found = open_diarizer(tmp_path / "who", voiceprint=voices)
+    assert isinstance(found, Embedded)
+    assert found.name.startswith(f"embedded/{load(voices).sha256[:12]}+segmentation/")
+    assert found.embed([np.zeros(RATE, dtype=np.float32)]).shape == (1, 8)
+    with pytest.raises(ValueError, match="nowhere is not a bundle"):
+        open_diarizer(tmp_path / "who", voiceprint="nowhere")

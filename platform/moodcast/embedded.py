@@ -285,15 +285,15 @@ def default_diarizer() -> Embedded:
     return Embedded.of(load(VOICEPRINT), segmentation=segmentation.load())
 
 
-def segmented(folder: str | Path) -> Embedded:
+def segmented(folder: str | Path, voiceprint: str | Path = VOICEPRINT) -> Embedded:
     """The embedded diarizer with the segmentation in a folder that jobs/segmentation.py wrote, asked always: it hears two at once.
 
-    Raises ValueError where the folder holds none.
+    voiceprint: the bundle that embeds voices. Raises ValueError where the folder holds no segmentation, or that is no bundle.
     """
     from moodcast import segmentation
     from moodcast.bundle import load
 
-    return Embedded.of(load(VOICEPRINT), segmentation=segmentation.load(folder), always=True)
+    return Embedded.of(load(voiceprint), segmentation=segmentation.load(folder), always=True)
 
 
 def _steps(start_s: float, stop_s: float, step_s: float) -> list[Span]:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from moodcast import audio, speech, voices
 from moodcast.diarize import Diarizer, Turn, mark_overlap
-from moodcast.embedded import SEGMENTATION, Embedded, segmented
+from moodcast.embedded import SEGMENTATION, VOICEPRINT, Embedded, segmented
 
 Wave = NDArray[np.float32]
 OnProgress = Callable[[str, float, float], None]  # step, how much of it is done, of how much
@@ -115,10 +115,13 @@ def with_speech(turns: Sequence[Turn], probabilities: NDArray[np.float32]) -> li
     return found
 
 
-def open_diarizer(source: str | Path, *, trust_checkpoint: bool = False) -> Diarizer:
-    """What a user names as a diarizer: a folder of jobs/segmentation.py for the embedded one, or a pipeline as `open_pipeline` takes it."""
+def open_diarizer(source: str | Path, *, trust_checkpoint: bool = False, voiceprint: str | Path = VOICEPRINT) -> Diarizer:
+    """What a user names as a diarizer: a folder of jobs/segmentation.py for the embedded one, or a pipeline as `open_pipeline` takes it.
+
+    voiceprint: the bundle by which the embedded one tells voices apart; a pipeline brings its own.
+    """
     if (Path(source) / SEGMENTATION).is_file():
-        return segmented(source)
+        return segmented(source, voiceprint)
     return open_pipeline(source, trust_checkpoint=trust_checkpoint)
 
 

@@ -136,6 +136,24 @@ def test_a_data_set_of_the_hub_inside_parquet_files_is_unpacked(
     assert [Path(row.path).read_bytes() for row in rows] == sounds
 
 
+def test_the_split_of_a_parquet_file_is_in_its_name_or_in_the_nearest_folder_that_is_one(
+    tmp_path: Path, write_wav: Callable[..., Path], tone: Callable[..., Any]
+) -> None:
+    sound = write_wav("one.wav", tone(0.5)).read_bytes()
+    root = tmp_path / "test" / "hub"  # what lies above the data set says nothing of it
+    places = {
+        "default/train/0000.parquet": "train",
+        "default/test/0000.parquet": "test",
+        "train/validation/0000.parquet": "dev",
+        "train/dev-0000.parquet": "dev",
+        "default/0001.parquet": None,
+    }
+    for number, place in enumerate(places):
+        parquet(root / place, [{"audio": {"bytes": sound, "path": None}, "id": f"{number}", "speaker_id": f"s{number}"}])
+    rows = read("huggingface", root, unpack=tmp_path / "out")
+    assert {row.id: row.split for row in rows} == {f"hub/{number}": split for number, split in enumerate(places.values())}
+
+
 def test_a_plain_table_is_read_by_the_columns_that_are_named(tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
     table.write_text("file;mood;who;from;to\nx.wav;0;anna;0.5;2\nx.wav;1;anna;2;3.5\ny.wav;;ben;;\n")

@@ -113,6 +113,35 @@ def test_forced_alignments_become_words_and_phones(msp: Path) -> None:
     assert prepare("msp_podcast", msp)[0].words == (("so", 0.5, 1.5),)
 
 
+def words_of(msp: Path, *tokens: str) -> tuple[tuple[str, float, float], ...] | None:
+    """The words of the first turn by an alignment of one tier, whose head after its name and whose intervals are `tokens`."""
+    (msp / "ForceAligned").mkdir(exist_ok=True)
+    head = ('File type = "ooTextFile"', '"TextGrid"', "0", "1.5", "<exists>", "1", '"IntervalTier"', '"words"')
+    (msp / "ForceAligned" / "MSP-PODCAST_0001_0001.TextGrid").write_text("\n".join((*head, *tokens)) + "\n")
+    return prepare("msp_podcast", msp)[0].words
+
+
+def test_times_of_an_alignment_may_have_exponents(msp: Path) -> None:
+    spans = ("xmin = 1.2e-05", "xmax = 5E-1", 'text = "so"', "0.5", "1.5e+0", '"be it"')
+    assert words_of(msp, "0", "1.5", "2", *spans) == (("so", 1.2e-05, 0.5), ("be it", 0.5, 1.5))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (("0", "1.5", "2", "0", "0.5", '"so"', "0.5", '"be"', '"it"'), "interval 2 of the tier 'words' is 0.5, 'be', 'it'; wanted a start"),
+        (("0", "1.5", "1", "0", "1.2e", '"so"'), "interval 1 of the tier 'words' is 0, 'so'; wanted"),
+        (("0", "1.5", "1", "0", "0,5", '"so"'), "interval 1 of the tier 'words' is 0, 0, 5; wanted"),
+        (("0", "1.5", "2", "0", "0.5", '"so"'), "interval 2 of the tier 'words' is the end of the file; wanted"),
+        (("0", "1.5"), "a tier begins with 'words', 0, 1.5; wanted a name, a start, a stop and how many intervals"),
+        (("0", "1.5", "0.5", "0", "0.5", '"so"'), "a tier begins with 'words', 0, 1.5, 0.5; wanted"),
+    ],
+)
+def test_an_alignment_in_which_something_is_out_of_place_is_refused_with_the_place(tokens: tuple[str, ...], said: str, msp: Path) -> None:
+    with pytest.raises(ValueError, match=f"MSP-PODCAST_0001_0001.TextGrid: {said}"):
+        words_of(msp, *tokens)
+
+
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [

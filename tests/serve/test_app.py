@@ -43,7 +43,8 @@ def url(bundles: dict[str, Path]) -> Iterator[str]:
     from moodcast.cluster import serve as serving
 
     settings = {"max_mb": 10, "max_hours": 0.05, "batch_wait_s": 0.8, "in_flight": 1, "threads": 1}
-    with serving.running(port=serving.free_port(), bundle=bundles["emotion"], voiceprint=bundles["voices"], **settings) as found:
+    models = {"bundle": bundles["emotion"], "voiceprint": bundles["voices"]}
+    with serving.running(port=serving.free_port(), settings={**settings, **models}) as found:
         yield found
 
 

@@ -13,7 +13,10 @@ import httpx
 import pytest
 
 from moodcast import segmentation
+from moodcast.bundle import load
 from moodcast.cluster import serve as serving
+from moodcast.embedded import Embedded
+from moodcast.service.settings import from_environment
 from tests.cluster.listeners import beyond_loopback
 from tests.footprint import footprint
 
@@ -106,14 +109,27 @@ def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path, word: 
         time.sleep(0.5)
 
 
+def test_a_segmentation_of_one_s_own_is_served_with_the_voiceprint_that_was_asked_for(bundles: dict[str, Path], tmp_path: Path) -> None:
+    from serve_apps.podcast import diarizer_of
+
+    own = segmentation.Segmenter(segmentation.Shape(filters=8, width=8, hidden=4, depth=1, dense=4))
+    segmentation.save(own, tmp_path, {}, "a card")
+    served = diarizer_of(from_environment({"diarizer": str(tmp_path), "voiceprint": str(bundles["voices"])}, {}))
+    assert isinstance(served, Embedded)
+    assert served.name == f"embedded/{load(bundles['voices']).sha256[:12]}+{segmentation.load(tmp_path).name}"
+
+
 def test_a_taken_port_and_a_missing_bundle_are_said_before_ray_starts() -> None:
-    with pytest.raises(ValueError, match=r"nowhere is not a bundle"), serving.running(port=serving.free_port(), bundle="nowhere"):
+    free = serving.free_port()
+    with pytest.raises(ValueError, match=r"there is no field 'quiet'"), serving.running(settings={"quiet": "true"}, port=free):
+        pytest.fail("it served")
+    with pytest.raises(ValueError, match=r"nowhere is not a bundle"), serving.running(settings={"bundle": "nowhere"}, port=free):
         pytest.fail("it served")
     for host in ("300.1.1.1", "203.0.113.7"):  # none at all, and one of nobody's (RFC 5737)
         with pytest.raises(ValueError, match=f"--host {host} is no address of this machine"), serving.running(host=host):
             pytest.fail("it served")
-    settings = {"diarizer": "owner/pipeline", "port": serving.free_port()}
-    with pytest.raises(ValueError, match="MOODCAST_TRUST_CHECKPOINT=true"), serving.running(**settings):
+    untrusted = {"diarizer": "owner/pipeline"}
+    with pytest.raises(ValueError, match="MOODCAST_TRUST_CHECKPOINT=true"), serving.running(settings=untrusted, port=free):
         pytest.fail("it served")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from moodcast import voices
+from moodcast.service.errors import ServiceError
 from moodcast.service.settings import Settings
+from moodcast.service.upload import read_options
 from tests.service.asking import Told, ask, lines_of, post, refused
 
 
@@ -134,7 +137,9 @@ def test_a_broken_form_is_422(content_type: str) -> None:
         ("?num_speakers=0", "num_speakers=0 is out of range"),
         ("?num_speakers=51", "num_speakers=51 is out of range"),
         ("?min_speakers=3&max_speakers=2", "min_speakers=3 is more than max_speakers=2"),
-        ("?num_speakers=5&max_speakers=2", "num_speakers=5 is not within 1 to 2"),
+        ("?num_speakers=5&max_speakers=2", "num_speakers=5 came with max_speakers=2"),
+        ("?num_speakers=2&min_speakers=1&max_speakers=3", "num_speakers=2 came with min_speakers=1 and max_speakers=3"),
+        ("?num_speakers=2&min_speakers=2", "min_speakers and max_speakers (--min-speakers, --max-speakers), not both"),
         ("?format=xml", "format='xml'"),
         ("?stream=maybe", "stream='maybe'"),
         ("?stream=true&format=rttm", "not format=rttm"),
@@ -142,6 +147,22 @@ def test_a_broken_form_is_422(content_type: str) -> None:
 )
 def test_an_option_that_does_not_fit_is_422(sound: bytes, query: str, words: str) -> None:
     refused(post(sound, query), 422, "bad_option", words)
+
+
+@pytest.mark.parametrize("num", [None, 2])
+@pytest.mark.parametrize("low", [None, 1, 30])
+@pytest.mark.parametrize("high", [None, 3, 40])
+def test_what_is_let_through_of_speakers_no_diarizer_refuses(num: int | None, low: int | None, high: int | None) -> None:
+    given = {"num_speakers": num, "min_speakers": low, "max_speakers": high}
+    try:
+        voices.speaker_limits(**given)
+    except ValueError:
+        with pytest.raises(ServiceError) as refusal:
+            read_options({name: str(value) for name, value in given.items() if value is not None})
+        assert (refusal.value.status, refusal.value.kind) == (422, "bad_option")
+    else:
+        told = read_options({name: str(value) for name, value in given.items() if value is not None})
+        assert told.hints == {name: value for name, value in given.items() if value is not None}
 
 
 def test_a_bad_option_is_refused_before_the_body_is_read() -> None:

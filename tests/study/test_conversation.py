@@ -85,6 +85,17 @@ def test_the_collar_and_the_region_are_kept():
     assert (only.speakers, only.speakers_found) == (1, 1)
 
 
+def test_answers_are_judged_where_it_is_scored_and_nowhere_else():
+    found = talk(("S1", 0, 4, "happy"), ("S2", 4, 8, "happy"))
+    assert [(one.truth, one.seconds) for one in score(REFERENCE, found).judged] == [("happy", 4.0), ("angry", 4.0)]
+    overlapping = Region([Stretch(0.0, 2.0), Stretch(1.0, 3.0)])
+    (first,) = score(REFERENCE, found, region=overlapping).judged
+    assert (first.truth, first.seconds) == ("happy", 3.0)
+    both = score(REFERENCE, found, region=Region([Stretch(3.0, 5.5)])).judged
+    assert [(one.truth, one.seconds) for one in both] == [("happy", 1.0), ("angry", 1.5)]
+    assert score(REFERENCE, found, region=Region([Stretch(0.0, 10.0)])).judged == score(REFERENCE, found).judged
+
+
 def test_conversations_are_pooled_by_their_seconds():
     wrong = score(talk(("a", 0, 1, "happy"), uri="short"), talk(("S", 0, 1, "angry")))
     right = score(talk(("a", 0, 9, "happy"), uri="long"), talk(("S", 0, 9, "happy")))

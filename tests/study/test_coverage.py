@@ -43,6 +43,16 @@ def test_a_found_turn_is_judged_by_what_is_felt_in_most_of_it() -> None:
     assert rows[0].confidence == 0.9
 
 
+def test_seconds_outside_of_what_is_scored_do_not_count() -> None:
+    reference = talk(turn(0, 4, "happy"), turn(4, 9, "angry"))
+    found = talk(turn(0, 2, "happy", 0.9), turn(2, 8, "happy", 0.8), turn(12, 14, "happy", 0.7))
+    assert [(one.truth, one.seconds) for one in judge(reference, found)] == [("happy", 2.0), ("angry", 6.0)]
+    (only,) = judge(reference, found, [(2.5, 3.5), (3.75, 4.25)])  # of the second turn 1.25 s happy and 0.25 s angry; the first not at all
+    assert (only.truth, only.seconds, only.right) == ("happy", 1.5, True)
+    assert judge(reference, found, [(9.0, 20.0)]) == ()  # nobody is known to feel anything there
+    assert judge(reference, found, [(0.0, 20.0)]) == judge(reference, found)
+
+
 def test_the_curve_counts_seconds_by_hand() -> None:
     rows = [row("happy", 0.95, 2.0), row("happy", 0.3, 1.0), row("angry", 0.45, 3.0), Judged("angry", {}, 4.0, False)]
     points = curve([rows], (0.0, 0.6, 0.9, 0.99))

@@ -169,12 +169,12 @@ def serve(
     from moodcast.cluster import serve as serving
     from moodcast.config import parse_overrides
 
-    given = {"bundle": bundle, **(changes := parse_overrides(settings or []))}
-    if clash := sorted({"host", "port"} & given.keys()):
-        raise ValueError(f"{clash[0]} is no field of the service but an option: --{clash[0]} {given[clash[0]]}")
+    changes = parse_overrides(settings or [])
+    if clash := sorted({"host", "port"} & changes.keys()):
+        raise ValueError(f"{clash[0]} is no field of the service but an option: --{clash[0]} {changes[clash[0]]}")
     if bundle is not None and "bundle" in changes:
         raise ValueError(f"--bundle {bundle} and bundle={changes['bundle']} name two bundles; leave one of them out")
-    serving.run_forever(host=host, port=port, **given)
+    serving.run_forever(host, port, changes if bundle is None else {**changes, "bundle": bundle})
 
 
 def demo(

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,15 +64,17 @@ def keep_replica_on_loopback() -> None:
 
 
 @contextmanager
-def running(host: str = LOOPBACK, port: int = 8000, quiet: bool = True, app: str = APP, **settings: Any) -> Iterator[str]:
+def running(
+    host: str = LOOPBACK, port: int = 8000, quiet: bool = True, app: str = APP, settings: Mapping[str, Any] | None = None
+) -> Iterator[str]:
     """Inside, the application answers at the URL that comes: on the Ray that is up, the one of RAY_ADDRESS, or a fresh local one.
 
     settings: fields of moodcast.service.settings.Settings over those of the environment; None leaves a field alone.
     Raises ValueError, before Ray starts, where settings do not fit, the port is taken or a bundle cannot be opened.
     """
-    check_port(host, port)
-    given = {name: str(value) for name, value in settings.items() if value is not None}
+    given = {name: str(value) for name, value in (settings or {}).items() if value is not None}
     chosen = from_environment(given)
+    check_port(host, port)
     for bundle in (chosen.bundle, chosen.voiceprint):
         load(bundle, verify=False)
     if chosen.diarizer:
@@ -96,13 +98,17 @@ def running(host: str = LOOPBACK, port: int = 8000, quiet: bool = True, app: str
                 serve.delete(NAME)
 
 
-def run_forever(host: str = LOOPBACK, port: int = 8000, bundle: str | None = None, **settings: Any) -> None:
-    """Serve until Ctrl-C or SIGTERM, both of which end it cleanly. Says where it listens and what to try."""
+def run_forever(host: str = LOOPBACK, port: int = 8000, settings: Mapping[str, str] | None = None) -> None:
+    """Serve until Ctrl-C or SIGTERM, both of which end it cleanly. Says where it listens and what to try.
+
+    settings: as for `running`. Raises ValueError for one that does not fit, before anything is said to start.
+    """
+    from_environment(settings)
     screen = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     screen.print("starting a local Ray and loading the models ...")
     try:
-        with local.interruptible(), running(host, port, quiet=False, bundle=bundle, **settings) as url, local.interruptible():
+        with local.interruptible(), running(host, port, quiet=False, settings=settings) as url, local.interruptible():
             screen.print(f"[bold]moodcast listens on {url}[/bold] ({time.monotonic() - started:.0f} s); stop it with Ctrl-C")
             screen.print(f"  curl -F file=@talk.mp3 {url}/v1/timeline\n  the interface: {url}/docs")
             while True:

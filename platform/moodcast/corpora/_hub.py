@@ -10,6 +10,16 @@ from typing import Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+SIDES = {  # what data sets call their splits, and what we do
+    "train": "train",
+    "training": "train",
+    "validation": "dev",
+    "valid": "dev",
+    "val": "dev",
+    "dev": "dev",
+    "test": "test",
+    "eval": "test",
+}
 SUFFIX = {b"RIFF": ".wav", b"OggS": ".ogg", b"fLaC": ".flac", b"ID3": ".mp3"}
 
 
@@ -18,11 +28,11 @@ def parquet_files(source: Path) -> list[Path]:
     return sorted(source.rglob("*.parquet")) if source.is_dir() else []
 
 
-def unpacked(files: Sequence[Path], folder: Path | None, name: str) -> Iterator[tuple[dict[str, Any], Path]]:
+def unpacked(source: Path, files: Sequence[Path], folder: Path | None, name: str) -> Iterator[tuple[dict[str, Any], Path]]:
     """Each row without its audio, and the file in `folder` that its audio was written to, named by its content.
 
-    "split" is the first word of the file's name (train-00000-of-00002.parquet). Raises ValueError where no column holds audio as the hub
-    writes it (bytes and a path), or no folder is given.
+    source: the data set's folder, in which the files lie. "split" is as `side_of` has it, unless the row says it itself. Raises ValueError
+    where no column holds audio as the hub writes it (bytes and a path), or no folder is given.
     """
     if folder is None:
         raise ValueError(
@@ -34,12 +44,23 @@ def unpacked(files: Sequence[Path], folder: Path | None, name: str) -> Iterator[
         columns = [field.name for field in table.schema_arrow if {"bytes", "path"} <= _children(field)]
         if not columns:
             raise ValueError(f"{file} holds no audio: wanted a column with bytes and path, got {', '.join(table.schema_arrow.names)}")
+        side = side_of(file.relative_to(source))
         for batch in table.iter_batches(batch_size=64):
             for record in batch.to_pylist():
                 audio = record.pop(columns[0]) or {}
                 if not audio.get("bytes"):
                     raise ValueError(f"{file}: a row without audio ({str(record)[:80]}); take the complete data set")
-                yield {"split": file.stem.partition("-")[0], "file": audio.get("path"), **record}, _written(audio["bytes"], folder)
+                yield {"split": side, "file": audio.get("path"), **record}, _written(audio["bytes"], folder)
+
+
+def side_of(within: Path) -> str:
+    """The split of a Parquet file by its place in the data set: the first word of its name (train-00000-of-00002.parquet).
+
+    Where that names no side, it is the nearest folder that does (default/train/0000.parquet, as the hub converts data sets); where none
+    does, the word stays.
+    """
+    word = within.stem.partition("-")[0]
+    return next((part for part in (word, *reversed(within.parts[:-1])) if part.lower() in SIDES), word)
 
 
 def _children(field: Any) -> set[str]:

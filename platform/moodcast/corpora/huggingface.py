@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from moodcast.corpora._hub import parquet_files, unpacked
+from moodcast.corpora._hub import SIDES, parquet_files, unpacked
 from moodcast.corpora._rules import Rule
 from moodcast.corpora._table import canonical, first, gender, inside, mapping, number, read_csv, recordings_below
 from moodcast.manifest import Utterance
@@ -23,16 +23,6 @@ from moodcast.texts import read_text
 
 LABELS = "as the data set"
 EMOTIONS: dict[str, str] = {}
-SIDES = {
-    "train": "train",
-    "training": "train",
-    "validation": "dev",
-    "valid": "dev",
-    "val": "dev",
-    "dev": "dev",
-    "test": "test",
-    "eval": "test",
-}
 RULES: tuple[Rule, ...] = ()
 
 
@@ -84,7 +74,7 @@ def _records(source: Path, unpack: Path | None, name: str) -> Iterator[tuple[Map
                 within = path.relative_to(source)
                 yield {"split": _side(within), **record}, path, within.as_posix()
     elif files := parquet_files(source):
-        for number_, (record, path) in enumerate(unpacked(files, unpack, name)):
+        for number_, (record, path) in enumerate(unpacked(source, files, unpack, name)):
             yield record, path, str(record.get("file_id") or record.get("id") or record.get("file") or f"{record['split']}-{number_}")
     else:
         for path in recordings_below(source):

@@ -53,7 +53,7 @@ def prepare(source: Path, *, unpack: Path | None = None) -> list[Utterance]:
     if has_manifest(source):
         return read_rows(source, "nemo", EMOTIONS)
     if files := parquet_files(source):
-        return [_row(record, path) for record, path in unpacked(files, unpack, "nemo")]
+        return [_row(record, path) for record, path in unpacked(source, files, unpack, "nemo")]
     paths = {path.stem: path for path in recordings(source, "data.tsv and samples/")}
     rows = []
     for record in _records(source / "data.tsv"):

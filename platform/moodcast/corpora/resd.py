@@ -58,7 +58,7 @@ def prepare(source: Path, *, unpack: Path | None = None) -> list[Utterance]:
     if has_manifest(source):
         rows = read_rows(source, "resd", EMOTIONS)
     elif files := parquet_files(source):
-        rows = [_row(record, path) for record, path in unpacked(files, unpack, "resd")]
+        rows = [_row(record, path) for record, path in unpacked(source, files, unpack, "resd")]
     else:
         rows = _owner(source)
     return [replace(row, group=(row.speaker or row.id).partition("_")[0]) for row in rows]

@@ -12,6 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from moodcast import voices
 from moodcast.config import suggest
 from moodcast.refine import Refinement
 from moodcast.service.errors import ServiceError, bad_option, stalled, too_large
@@ -63,7 +64,7 @@ class Upload:
 
 
 def read_options(given: Mapping[str, str]) -> Options:
-    """Options from text. Raises ServiceError 422 for an unknown name (with the nearest known), a bad value or bounds that cross."""
+    """Options from text. Raises ServiceError 422 for an unknown name (with the nearest known), a bad value, or speakers that contradict."""
     known = [f.name for f in fields(Options)]
     for name in given:
         if name not in known:
@@ -152,8 +153,10 @@ def _check(options: Options) -> None:
     low, high = options.min_speakers or 1, options.max_speakers or MAX_SPEAKERS
     if low > high:
         raise bad_option(f"min_speakers={low} is more than max_speakers={high}", "swap them")
-    if options.num_speakers is not None and not low <= options.num_speakers <= high:
-        raise bad_option(f"num_speakers={options.num_speakers} is not within {low} to {high}", "give num_speakers alone")
+    try:
+        voices.speaker_limits(options.num_speakers, options.min_speakers, options.max_speakers)
+    except ValueError as error:
+        raise bad_option(str(error), "give num_speakers alone, or leave it out") from None
     try:
         options.refinement(Refinement())
     except ValueError as error:

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from moodcast import metrics
 from moodcast.diarize import Turn, read_rttm
 from moodcast.study import coverage
-from moodcast.study.coverage import Judged, judge, measures
+from moodcast.study.coverage import WHOLE, Judged, judge, measures
 from moodcast.texts import open_csv, read_text
 from moodcast.timeline import Segment as Row
 from moodcast.timeline import Timeline
@@ -62,7 +62,8 @@ class Errors:
 class Score:
     """One conversation: errors by what was asked of it ("der", "teer", "steer", "eder", "teer, overlapped speech", ...).
 
-    jaccard: summed 1 - intersection / union, and the number of reference speakers. judged: the found turns beside their true emotion.
+    jaccard: summed 1 - intersection / union, and the number of reference speakers. judged: the found turns beside their true emotion,
+    as far as they are scored.
     """
 
     uri: str
@@ -98,7 +99,7 @@ def score(reference: Timeline, found: Timeline, region: Region | None = None, co
         (float(jaccard["speaker error"]), float(jaccard["speaker count"])),
         len(said.crop(scored).labels()),
         len(heard.crop(scored).labels()),
-        judge(reference, found) if "teer" in errors else (),
+        judge(reference, found, _spans(region)) if "teer" in errors else (),
     )
 
 
@@ -297,6 +298,11 @@ def unanswerable(references: Iterable[Timeline], classes: Sequence[str]) -> dict
 def turns(reference: Timeline) -> tuple[Turn, ...]:
     """The reference's turns, for answers that need no diarizer ("oracle turns")."""
     return tuple(Turn(row.speaker, row.start_s, row.stop_s, row.overlap) for row in reference.segments if row.duration_s > 0)
+
+
+def _spans(region: Region | None) -> Sequence[coverage.Span]:
+    """What is scored as spans that do not overlap; all of the recording where it is None."""
+    return WHOLE if region is None else [(part.start, part.end) for part in region.support()]
 
 
 def _csv_rows(path: Path) -> Iterable[Row]:

@@ -1,12 +1,14 @@
 """How sure answers are, and how right: turns judged one by one, coverage against accuracy, and the bound that buys a wanted accuracy.
 
-A found turn has the emotion that the reference has in most of it, if that is at least half of the turn; others are not judged. Weights
-are seconds. Coverage is the share of judged seconds that are answered, accuracy the share of answered seconds that are right
-(El-Yaniv, Wiener, "On the Foundations of Noise-free Selective Classification", JMLR 2010). Shapes: N conversations, K classes.
+A found turn has the emotion that the reference has in most of it, if that is at least half of the turn; others are not judged. Where
+only a part of a recording is scored, nothing outside that part counts. Weights are seconds. Coverage is the share of judged seconds that
+are answered, accuracy the share of answered seconds that are right (El-Yaniv, Wiener, "On the Foundations of
+Noise-free Selective Classification", JMLR 2010). Shapes: N conversations, K classes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,8 @@ from moodcast.timeline import Timeline
 
 BOUNDS = tuple(round(0.05 * i, 2) for i in range(20))
 MOST = 0.5  # share of a turn in which the reference has its emotion
+Span = tuple[float, float]  # start_s, stop_s
+WHOLE: tuple[Span, ...] = ((0.0, math.inf),)
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,22 @@ class Point:
     accuracy: metrics.Interval
 
 
-def judge(reference: Timeline, found: Timeline) -> tuple[Judged, ...]:
-    """The found turns that have a true emotion, in their order."""
+def judge(reference: Timeline, found: Timeline, scored: Sequence[Span] = WHOLE) -> tuple[Judged, ...]:
+    """The found turns that have a true emotion, in their order, with their seconds within `scored`: spans that do not overlap.
+
+    A turn of which nothing is scored is not judged.
+    """
     rows = []
     for row in found.segments:
         seconds: dict[str, float] = {}
         for said in reference.segments:
-            both_s = min(row.stop_s, said.stop_s) - max(row.start_s, said.start_s)
+            both_s = _within(max(row.start_s, said.start_s), min(row.stop_s, said.stop_s), scored)
             if said.emotion is not None and both_s > 0:
                 seconds[said.emotion] = seconds.get(said.emotion, 0.0) + both_s
         truth = max(seconds, key=lambda name: seconds[name], default=None)
-        if truth is not None and seconds[truth] >= MOST * row.duration_s > 0:
-            rows.append(Judged(truth, dict(row.emotions), row.duration_s, row.emotion is not None))
+        own_s = round(_within(row.start_s, row.stop_s, scored), 3)  # as a segment rounds its duration
+        if truth is not None and seconds[truth] >= MOST * own_s > 0:
+            rows.append(Judged(truth, dict(row.emotions), own_s, row.emotion is not None))
     return tuple(rows)
 
 
@@ -120,6 +128,11 @@ def to_dict(points: Sequence[Point]) -> list[dict[str, Any]]:
         rows = {name: {key: _known(getattr(one, key)) for key in ("value", "low", "high")} for name, one in ratios.items()}
         found.append({"min_confidence": point.min_confidence, **rows})
     return found
+
+
+def _within(start_s: float, stop_s: float, scored: Sequence[Span]) -> float:
+    """Seconds of a stretch that lie in the spans; 0 where it ends before it begins."""
+    return sum(max(0.0, min(stop_s, last_s) - max(start_s, first_s)) for first_s, last_s in scored)
 
 
 def _seconds(rows: Sequence[Judged], bound: float) -> tuple[float, float, float]:
