@@ -7,10 +7,11 @@ Diarization error rate: collar 0, overlap scored, the scored region (UEM) respec
 over files. Missed speech, false alarm and speaker confusion are shares of reference speech.
 
 Sets. conversations: ten 30 s excerpts of AMI meetings and a telephone sample. resd: two-speaker dialogues put back together from their
-turns (dialogues 41 and up). cremad: made of clips of 1 to 4 speakers (1087 to 1091). tune_resd (dialogues 31 to 40), tune_cremad (speakers
-1081 to 1086) and tune_far (the same speakers in conversations by moodcast.simulate: far from the microphone, in noise, some speaking much
-more than others) are where settings were chosen. The voiceprint has heard none of these speakers, except that resd's actors return in
-other dialogues without a published identity. A turn's inner pauses count as speech in the rebuilt references.
+turns (dialogues 41 and up). cremad: made of clips of 1 to 4 speakers (1087 to 1091). far: the same speakers in conversations by
+moodcast.simulate, far from the microphone, in noise, some speaking much more than others. tune_resd (dialogues 31 to 40), tune_cremad
+(speakers 1081 to 1086) and tune_far (the same, far away) are where settings were chosen. The voiceprint has heard none of these speakers,
+except that resd's actors return in other dialogues without a published identity. A turn's inner pauses count as speech in the rebuilt
+references.
 
 The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
 """
@@ -40,7 +41,7 @@ from moodcast.simulate import trimmed
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16_000
-REPORTED = ("conversations", "resd", "cremad")
+REPORTED = ("conversations", "resd", "cremad", "far")
 PARTS = ("missed detection", "false alarm", "confusion")
 Wave = NDArray[np.float32]
 FAR = simulate.Scene(
@@ -88,6 +89,7 @@ def talks(name: str, folder: Path) -> Iterator[Talk]:
         "conversations": lambda: excerpts(folder / "conversations"),
         "resd": lambda: dialogues(folder / "resd", range(41, 100)),
         "cremad": lambda: mixtures(folder / "cremad", range(1087, 1092), 24, seed=2),
+        "far": lambda: simulated(folder / "cremad", range(1087, 1092), 30, seed=8),
         "tune_resd": lambda: dialogues(folder / "resd", range(31, 41)),
         "tune_far": lambda: simulated(folder / "cremad", range(1081, 1087), 30, seed=7),
         "tune_cremad": lambda: mixtures(folder / "cremad", range(1081, 1087), 24, seed=1),

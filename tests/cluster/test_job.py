@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,12 +38,14 @@ def test_every_job_holds_a_run_that_builds_and_survives_json(name: str) -> None:
     assert "train.lr" in leaves(job.RUN)
 
 
-def test_the_bundle_that_ships_was_made_by_the_recipe_of_its_job() -> None:
+def test_the_bundle_that_ships_was_made_by_the_recipe_of_its_job_of_the_seeds_that_are_reported(root: Path) -> None:
     from jobs.default_bundle import RUN
 
     shipped = load("default").run
+    reported = [json.loads(line) for line in (root / "results" / "default_bundle_together.jsonl").read_text().splitlines()]
+    (seeds,) = {tuple(record["together"]) for record in reported}
     wide = {"networks": shipped.method.networks, "blind": shipped.method.blind, "hidden": shipped.method.hidden}  # several seeds as one
-    assert (wide["networks"], wide["hidden"]) == (3 * RUN.method.networks, 3 * RUN.method.hidden)
+    assert (wide["networks"], wide["hidden"]) == (len(seeds) * RUN.method.networks, len(seeds) * RUN.method.hidden)
     assert shipped == replace(RUN, method=replace(RUN.method, **wide), train=replace(RUN.train, threads=1))
 
 
