@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from moodcast.audio import fingerprint, read
-from moodcast.bundle import save
+from moodcast.bundle import Calibration, save
 from moodcast.methods.erm import Erm
-from moodcast.provenance import Provenance
+from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build
 from moodcast.speech import one_thread
 from tests.typed import Command, untrained
@@ -161,6 +161,13 @@ def test_the_chain_is_scored_on_conversations_put_together(
         2,
         True,
     )
+    chosen = Provenance(chosen_on=ChosenOn(fingerprints=(fingerprint(read(rows[3].path)),)))
+    tuned = save(
+        tmp_path / "tuned", build(run), run, chosen, calibration=Calibration(turns_fitted_on=ChosenOn(speakers=("toy/s0", "toy/s1")))
+    )
+    told = moodcast(*words[:-1], tuned, "--corpus", tmp_path / "toy.parquet").err
+    assert "epoch and temperature of the bundle were chosen on 1 of these speakers" in told
+    assert "the temperature of turns was fitted on 2 of these speakers" in told
     both = moodcast(*words, "--corpus", tmp_path / "toy.parquet", "--reference", tmp_path)
     assert (both.code, "leave out recordings" in both.err) == (2, True)
     neither = moodcast("evaluate-podcast", "--bundle", bundle)

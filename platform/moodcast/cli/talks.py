@@ -247,6 +247,7 @@ def simulated_talks(
     from moodcast.cache import open_waves
     from moodcast.embedded import VOICEPRINT
     from moodcast.manifest import read_manifests
+    from moodcast.provenance import known_among
     from moodcast.study.talks import SCENE, simulated
 
     if not corpus:
@@ -264,8 +265,9 @@ def simulated_talks(
         ("epoch and temperature of the bundle were chosen", opened.provenance.chosen_on, "emotions are found too well"),
         ("the temperature of turns was fitted", opened.calibration.turns_fitted_on, "it is surer of itself only where it is right"),
     ):
-        sounds, known = set(chosen.fingerprints), set(chosen.speakers)
-        if tuned := {row.corpus_speaker for row, mark in zip(rows, marks, strict=True) if mark in sounds or row.corpus_speaker in known}:
+        sounds = set(chosen.fingerprints)
+        same = {row.corpus_speaker for row, mark in zip(rows, marks, strict=True) if mark in sounds}
+        if tuned := same.union(known_among(rows, chosen.speakers, chosen.groups)):
             notes.append(f"{what} on {len(tuned)} of these speakers: {so}")
     if diarizer is None and (known := people & set(moodcast.load(VOICEPRINT).provenance.speakers)):
         notes.append(f"the embedded diarizer was trained on {len(known)} of these speakers: who spoke when is found too well")
