@@ -211,7 +211,8 @@ def pairs_table(grid: Grid) -> str:
 
 
 def bundle_table(rows: list[dict[str, Any]]) -> str:
-    """One line a corpus and way: what `moodcast adapt` does to the default bundle."""
+    """One line a corpus and way: what `moodcast adapt` does to the default bundle, the last one that was measured."""
+    rows = [row for row in rows if row["bundle"] == rows[-1]["bundle"]]
     lines = ["| corpus | way | UAR | above the bundle as it was | refused |", "|---|---|---|---|---|"]
     for row in rows:
         uar, above = ("{:.1f} [{:.1f}, {:.1f}]".format(*row[name]) for name in ("uar", "above"))
