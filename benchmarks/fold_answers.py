@@ -11,17 +11,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+FILES = "[0-9]-*.npz"
 TINY = 1e-12
 
 
 def seeds_in(folder: Path) -> list[int]:
     """The seeds that answered every fold that anybody answered."""
     known: dict[int, set[int]] = {}
-    for path in folder.glob("[0-9]-*.npz"):
+    for path in folder.glob(FILES):
         fold, _, seed = path.stem.partition("-")
         known.setdefault(int(seed), set()).add(int(fold))
     folds = set().union(*known.values()) if known else set()
     return sorted(seed for seed, answered in known.items() if answered == folds)
+
+
+def answers_in(folder: Path) -> dict[str, NDArray[np.float64]]:
+    """Probabilities [K] by utterance id over all folds, of all seeds that answered all of them."""
+    found: dict[str, NDArray[np.float64]] = {}
+    seeds = seeds_in(folder)
+    for fold in sorted({int(path.name[0]) for path in folder.glob(FILES)}) if seeds else []:
+        found |= dict(zip(*together(folder, fold, seeds), strict=True))
+    return found
 
 
 def together(folder: Path, fold: int, seeds: Sequence[int], recipe: str | None = None) -> tuple[list[str], NDArray[np.float64]]:

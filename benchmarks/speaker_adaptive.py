@@ -63,7 +63,7 @@ class Row:
 
 def heard(bundle: Bundle, rows: Sequence[Utterance], split: str, folder: Path, folds: Path | None = None) -> Iterator[Heard]:
     """The answers by corpus, from the folds or the cache where they are there."""
-    told = answers_of(folds) if folds else {}
+    told = fold_answers.answers_in(folds) if folds else {}
     for corpus in sorted({row.corpus for row in rows}, key=[row.corpus for row in rows].index):
         part = [row for row in rows if row.corpus == corpus]
         if by_folds := [row for row in part if row.id in told]:
@@ -85,15 +85,6 @@ def heard(bundle: Bundle, rows: Sequence[Utterance], split: str, folder: Path, f
         if found["ids"].tolist() != [row.id for row in known]:
             raise ValueError(f"{kept} holds other recordings than the manifest; remove it")
         yield Heard(corpus, found["logs"], found["truth"], found["speakers"])
-
-
-def answers_of(folder: Path) -> dict[str, Floats]:
-    """Probabilities [K] by utterance id, of all seeds that answered all folds together."""
-    found: dict[str, Floats] = {}
-    seeds = fold_answers.seeds_in(folder)
-    for fold in sorted({int(path.name[0]) for path in folder.glob("[0-9]-*.npz")}) if seeds else []:
-        found |= dict(zip(*fold_answers.together(folder, fold, seeds), strict=True))
-    return found
 
 
 def score(part: Heard, number: int | None, draws: int, same: int = 0) -> tuple[Floats, Floats, float]:

@@ -72,6 +72,13 @@ class Provenance:
     adapted_to: AdaptedTo = AdaptedTo()
 
 
+def names_of(rows: Iterable[Row], fingerprints: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Speakers, groups and fingerprints of utterances as a Provenance keeps them: each once, sorted."""
+    rows = list(rows)
+    found = ({row.corpus_speaker for row in rows}, {row.corpus_group for row in rows}, set(fingerprints))
+    return tuple(tuple(sorted(names)) for names in found)
+
+
 def known_among(rows: Iterable[Row], speakers: Collection[str], groups: Collection[str]) -> list[str]:
     """Of these rows, who is among known speakers, and which dialogue or session among known groups: "corpus/name", sorted.
 

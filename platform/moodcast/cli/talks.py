@@ -263,7 +263,7 @@ def simulated_talks(
     notes = [f"{many}: who speaks in several of them makes intervals too narrow"]
     for what, chosen, so in (
         ("epoch and temperature of the bundle were chosen", opened.provenance.chosen_on, "emotions are found too well"),
-        ("the temperature of turns was fitted", opened.calibration.turns_fitted_on, "it is surer of itself only where it is right"),
+        ("the temperature of turns was fitted", opened.calibration.turns_fitted_on, "its confidence looks more honest than it is"),
     ):
         sounds = set(chosen.fingerprints)
         same = {row.corpus_speaker for row, mark in zip(rows, marks, strict=True) if mark in sounds}

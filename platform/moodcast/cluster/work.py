@@ -29,7 +29,7 @@ from moodcast.manifest import Utterance, read_manifest
 from moodcast.method import Method, find_method, method_name
 from moodcast.order import balance_weights
 from moodcast.passes import gather_objects, predict
-from moodcast.provenance import AdaptedTo, ChosenOn, Provenance
+from moodcast.provenance import AdaptedTo, ChosenOn, Provenance, names_of
 from moodcast.run import Run, build, run_from_dict
 from moodcast.step import Stopped, Trainer, weights_digest
 from moodcast.study import calibrate
@@ -318,10 +318,7 @@ def _hours(side: CachedStretches | None) -> float:
 
 def _heard(side: CachedStretches | None) -> tuple[tuple[str, ...], ...]:
     """Speakers, groups and fingerprints of a side, each once."""
-    if side is None:
-        return (), (), ()
-    found = ({row.corpus_speaker for row in side.rows}, {row.corpus_group for row in side.rows}, set(side.store.fingerprints))
-    return tuple(tuple(sorted(names)) for names in found)
+    return names_of([], []) if side is None else names_of(side.rows, side.store.fingerprints)
 
 
 def inherited(own: Provenance, given: Provenance) -> Provenance:

@@ -26,7 +26,7 @@ from moodcast.bundle import AS_IT_IS, Bundle, Calibration
 from moodcast.cache import open_waves
 from moodcast.diarize import Turn
 from moodcast.manifest import Utterance
-from moodcast.provenance import ChosenOn, known_among
+from moodcast.provenance import ChosenOn, known_among, names_of
 from moodcast.simulate import Scene
 from moodcast.status import overlap_shares, status_of
 from moodcast.study.coverage import Judged, bound_of
@@ -93,7 +93,7 @@ def fit(
         temperature=fitted.temperature,
         num_utterances=len(truth),
         num_speakers=fitted.num_speakers,
-        fitted_on=_noted(chosen, store.fingerprints),
+        fitted_on=ChosenOn(*names_of(chosen, store.fingerprints)),
     )
 
 
@@ -146,7 +146,7 @@ def fit_conversations(
         num_turns=turns.num_utterances,
         num_turn_speakers=turns.num_speakers,
         min_confidence=0.0,
-        turns_fitted_on=_noted(chosen, marks),
+        turns_fitted_on=ChosenOn(*names_of(chosen, marks)),
     )
     if accuracy is None:
         return fitted
@@ -177,12 +177,6 @@ def _unheard(bundle: Bundle, rows: Sequence[Utterance], split: str) -> list[Utte
     if heard := known_among(chosen, bundle.provenance.speakers, bundle.provenance.groups):
         raise ValueError(f"{bundle.name} was trained on {', '.join(heard[:12])}; a temperature is fitted on speakers it has never heard")
     return chosen
-
-
-def _noted(rows: Sequence[Utterance], fingerprints: Sequence[str]) -> ChosenOn:
-    """The rows, as a bundle keeps them: nobody shall score it on them unawares."""
-    names = ({row.corpus_speaker for row in rows}, {row.corpus_group for row in rows}, set(fingerprints))
-    return ChosenOn(*(tuple(sorted(found)) for found in names))
 
 
 def _refuse_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: Sequence[str]) -> None:
