@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moodcast.bundle import load, save
 from moodcast.cluster.data import CachedStretches
-from moodcast.cluster.job import _typed, prepared, speaker_split, with_split
+from moodcast.cluster.job import _typed, main, prepared, speaker_split, with_split
 from moodcast.cluster.publish import equal_error_rate, publish
 from moodcast.cluster.watch import duration, epoch_line
 from moodcast.cluster.work import inherited, provenance_of, sides
@@ -47,6 +47,18 @@ def test_the_bundle_that_ships_was_made_by_the_recipe_of_its_job_of_the_seeds_th
     wide = {"networks": shipped.method.networks, "blind": shipped.method.blind, "hidden": shipped.method.hidden}  # several seeds as one
     assert (wide["networks"], wide["hidden"]) == (len(seeds) * RUN.method.networks, len(seeds) * RUN.method.hidden)
     assert shipped == replace(RUN, method=replace(RUN.method, **wide), train=replace(RUN.train, threads=1))
+
+
+def test_a_job_writes_its_bundle_over_no_files_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "README.md").write_text("my project")
+    monkeypatch.setattr("sys.argv", ["jobs.erm", "no.parquet", "--into", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main(tiny_run(), ("toy",))
+    assert ended.value.code == 2
+    assert "holds no bundle.json: a bundle would write over what is" in capsys.readouterr().err
+    assert (tmp_path / "README.md").read_text() == "my project"
 
 
 def test_a_choice_that_is_called_none_can_be_typed() -> None:
