@@ -144,6 +144,7 @@ def test_the_split_of_a_parquet_file_is_in_its_name_or_in_the_nearest_folder_tha
     places = {
         "default/train/0000.parquet": "train",
         "default/test/0000.parquet": "test",
+        "default/partial-train/0000.parquet": "train",
         "train/validation/0000.parquet": "dev",
         "train/dev-0000.parquet": "dev",
         "default/0001.parquet": None,

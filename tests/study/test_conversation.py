@@ -166,7 +166,10 @@ def test_what_is_scored_is_read_with_comments_marks_and_spans_that_meet(tmp_path
 
 def test_emotions_that_no_answer_can_have_are_counted():
     strange = talk(("a", 0, 4, "happy"), ("b", 4, 8, "Sad"), ("a", 8, 9, None), ("a", 9, 9.5, "Sad"))
-    assert conversation.unanswerable([REFERENCE, strange], ("happy", "sad", "angry")) == {"Sad": 4.5}
+    known = ("happy", "sad", "angry")
+    assert conversation.unanswerable([(REFERENCE, None), (strange, None)], known) == {"Sad": 4.5}
+    assert conversation.unanswerable([(strange, Region([Stretch(0, 5)]))], known) == {"Sad": 1.0}, "what is not scored cannot be missed"
+    assert conversation.unanswerable([(strange, Region([Stretch(0, 3)]))], known) == {}
 
 
 def test_the_number_of_speakers_is_counted():

@@ -175,7 +175,7 @@ def evaluate_podcast(
         else referred_talks(files or [], reference, uem, corpus or [])
     )
     opened = load_listener(bundle)
-    if strange := conversation.unanswerable([truth for _, truth, _ in recordings], opened.classes):
+    if strange := conversation.unanswerable(((truth, region) for _, truth, region in recordings), opened.classes):
         told = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in strange.items())
         notes = [*notes, f"{opened.name} does not know these emotions of the references, and is wrong wherever they are: {told}"]
     voices = opened_diarizer(diarizer, trust_checkpoint) or default_diarizer()

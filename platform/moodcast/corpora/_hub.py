@@ -56,11 +56,12 @@ def unpacked(source: Path, files: Sequence[Path], folder: Path | None, name: str
 def side_of(within: Path) -> str:
     """The split of a Parquet file by its place in the data set: the first word of its name (train-00000-of-00002.parquet).
 
-    Where that names no side, it is the nearest folder that does (default/train/0000.parquet, as the hub converts data sets); where none
-    does, the word stays.
+    Where that names no side, it is the nearest folder that does (default/train/0000.parquet, as the hub converts data sets, or
+    default/partial-train/0000.parquet, of one that it converts in part); where none does, the word stays.
     """
     word = within.stem.partition("-")[0]
-    return next((part for part in (word, *reversed(within.parts[:-1])) if part.lower() in SIDES), word)
+    places = (word, *(part.removeprefix("partial-") for part in reversed(within.parts[:-1])))
+    return next((part for part in places if part.lower() in SIDES), word)
 
 
 def _children(field: Any) -> set[str]:

@@ -286,12 +286,19 @@ def to_dict(scores: Sequence[Score]) -> dict[str, Any]:
     }
 
 
-def unanswerable(references: Iterable[Timeline], classes: Sequence[str]) -> dict[str, float]:
-    """Seconds of turns by emotion, of those that are none of the classes and so are never found."""
+def unanswerable(references: Iterable[tuple[Timeline, Region | None]], classes: Sequence[str]) -> dict[str, float]:
+    """Seconds of turns by emotion, of those that are none of the classes and so are never found, as far as they are scored.
+
+    references: each with what is scored of it, all where that is None.
+    """
     found: dict[str, float] = {}
-    for row in (row for reference in references for row in reference.segments):
-        if row.emotion is not None and row.emotion not in classes:
-            found[row.emotion] = found.get(row.emotion, 0.0) + row.duration_s
+    for reference, region in references:
+        for row in reference.segments:
+            if row.emotion is None or row.emotion in classes:
+                continue
+            scored_s = row.duration_s if region is None else region.crop(Segment(row.start_s, row.stop_s)).duration()
+            if scored_s > 0:
+                found[row.emotion] = found.get(row.emotion, 0.0) + scored_s
     return found
 
 
