@@ -34,9 +34,9 @@ class Train:
     (warmup_share of all steps) and a cosine decay to zero. balance: "none" shows each utterance once an epoch; "class", "corpus" and
     "corpus_class" draw with replacement so that classes, corpora, or classes within corpora, come equally often. cache_features: what a
     frozen part of the method makes of a recording is computed once and kept on disk; "auto": where there is such a part and nothing
-    augments the sound, "on": refused otherwise. keep: the checkpoint that becomes the bundle, by dev UAR or the last. threads: torch
-    threads a worker, 0 leaves them alone. allow_leaks: train although speakers, dialogues or recordings stand on two sides of the split;
-    the bundle then says so with every score.
+    augments the sound, "on": refused otherwise. keep: the checkpoint that becomes the bundle, the best by dev UAR (where
+    attributes are learned, by its mean with dev CCC) or the last. threads: torch threads a worker, 0 leaves them alone. allow_leaks: train
+    although speakers, dialogues or recordings stand on two sides of the split; the bundle then says so with every score.
     """
 
     epochs: int = 20

@@ -110,6 +110,21 @@ def test_the_best_epoch_on_dev_becomes_a_bundle_that_answers(two: tuple[Fit, set
     assert not (done.bundle / files.TRAINING).exists()
 
 
+@pytest.mark.parametrize(
+    ("scores", "keep", "epoch"),
+    [
+        ([{"dev_uar": 0.5}, {"dev_uar": 0.7}, {"dev_uar": 0.7}, {"dev_uar": 0.6}], "best", 2),
+        ([{"dev_uar": 0.5}, {"dev_uar": 0.7}, {"dev_uar": 0.6}], "last", 2),
+        ([{}, {}], "best", 1),
+        ([{"dev_uar": 0.7, "dev_ccc": 0.1}, {"dev_uar": 0.6, "dev_ccc": 0.4}, {"dev_uar": 0.5, "dev_ccc": 0.45}], "best", 1),
+        ([{"dev_uar": 0.7}, {"dev_uar": 0.6, "dev_ccc": 0.2}], "best", 1),
+        ([{"dev_uar": 0.7}, {"dev_uar": 0.6, "dev_ccc": -0.2}], "best", 0),
+    ],
+)
+def test_the_epoch_that_is_kept_is_best_in_all_that_is_learned(scores: list[dict[str, float]], keep: str, epoch: int):
+    assert files.kept_epoch(scores, keep) == epoch
+
+
 def test_a_bundle_knows_whom_it_was_trained_on(two: tuple[Fit, set[str]], corpus: list[Utterance]) -> None:
     provenance = opened(two[0].bundle).provenance
     train = [row for row in corpus if row.split == "train"]

@@ -171,11 +171,14 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
 
 
 def kept_epoch(lines: Sequence[Mapping[str, Any]], keep: str) -> int:
-    """The epoch that becomes the bundle, given the metrics so far: the best on dev by UAR (the latest of equals), or the last."""
-    last = len(lines) - 1
+    """The epoch that becomes the bundle, given the metrics so far: the best on dev (the latest of equals), or the last.
+
+    Best by UAR, or by the mean of UAR and CCC where attributes are learned beside classes; a CCC that is not known counts as 0.
+    """
     if keep == "last" or any("dev_uar" not in line for line in lines):
-        return last
-    return max(range(len(lines)), key=lambda epoch: (lines[epoch]["dev_uar"], epoch))
+        return len(lines) - 1
+    names = ["dev_uar", *(["dev_ccc"] if any("dev_ccc" in line for line in lines) else [])]
+    return max(range(len(lines)), key=lambda epoch: (sum(lines[epoch].get(name, 0.0) for name in names), epoch))
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -24,7 +24,7 @@ from moodcast.cluster import local, tracker
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.group import group_of
 from moodcast.cluster.options import refuse_without_target
-from moodcast.cluster.watch import counting, watching
+from moodcast.cluster.watch import counting, dev_scores, watching
 from moodcast.cluster.work import sides, work
 from moodcast.manifest import Utterance, write_manifest
 from moodcast.method import Method, find_method, method_name
@@ -321,8 +321,7 @@ def _keep(run: Run, folder: Path, console: Console) -> Fit:
     shutil.copytree(files.checkpoint_path(folder, epoch), half, ignore=shutil.ignore_patterns(files.TRAINING))
     shutil.rmtree(target, ignore_errors=True)
     half.rename(target)  # whole or not there: by it a run is known to be finished
-    dev = f", dev UAR {100 * lines[epoch]['dev_uar']:.1f} %" if "dev_uar" in lines[epoch] else ""
-    console.print(f"epoch {epoch + 1} is kept{dev}: {target}", highlight=False)
+    console.print(f"epoch {epoch + 1} is kept{dev_scores(lines[epoch], ', ')}: {target}", highlight=False)
     return Fit(folder, target, lines[epoch])
 
 

@@ -50,9 +50,14 @@ def counting(what: str, console: Console) -> Iterator[Callable[[int, int], None]
 
 def epoch_line(line: dict[str, Any], epochs: int) -> str:
     """One epoch in words: losses by name, dev scores."""
-    dev = f"  dev UAR {100 * line['dev_uar']:.1f} %" if line.get("dev_uar") is not None else ""
-    dev += f"  dev CCC {line['dev_ccc']:.2f}" if line.get("dev_ccc") is not None else ""
-    return f"epoch {line['epoch'] + 1}/{epochs}  {losses_line(line, 4)}{dev}  {line['seconds']:.1f} s"
+    return f"epoch {line['epoch'] + 1}/{epochs}  {losses_line(line, 4)}{dev_scores(line)}  {line['seconds']:.1f} s"
+
+
+def dev_scores(line: dict[str, Any], between: str = "  ") -> str:
+    """The scores that an epoch has on dev, each after `between`; nothing without a dev split."""
+    found = [f"dev UAR {100 * line['dev_uar']:.1f} %"] if line.get("dev_uar") is not None else []
+    found += [f"dev CCC {line['dev_ccc']:.2f}"] if line.get("dev_ccc") is not None else []
+    return "".join(between + each for each in found)
 
 
 def losses_line(line: dict[str, Any], digits: int) -> str:
@@ -99,8 +104,7 @@ class _Watch:
             self._say(f"computing features  {words}")
             self.bar.update(task, description="computing features", completed=now["encoded"], total=now["of"], now=words)
             return
-        dev = f"  dev UAR {100 * now['dev_uar']:.1f} %" if now["dev_uar"] is not None else ""
-        words = f"step {now['step']}/{now['steps']}  {losses_line(now['losses'], 3)}{dev}  {duration(now['left_s'])} left"
+        words = f"step {now['step']}/{now['steps']}  {losses_line(now['losses'], 3)}{dev_scores(now)}  {duration(now['left_s'])} left"
         self._say(f"epoch {now['epoch'] + 1}/{now['epochs']}  {words}")
         done = now["epoch"] * now["steps"] + now["step"]
         self.bar.update(
