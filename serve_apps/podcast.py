@@ -35,6 +35,7 @@ from moodcast.diarize import Diarizer as AnyDiarizer
 from moodcast.diarize import Turn
 from moodcast.embedded import Embedded
 from moodcast.pipelines import checked, open_diarizer
+from moodcast.podcast import load_listener
 from moodcast.service.api import About, build_app
 from moodcast.service.errors import ServiceError
 from moodcast.service.settings import Settings, from_environment
@@ -54,7 +55,7 @@ class Emotion:
     def __init__(self, settings: Settings) -> None:
         keep_replica_on_loopback()
         torch.set_num_threads(settings.torch_threads)
-        bundle = load(settings.bundle)
+        bundle = load_listener(settings.bundle)
         self.cooled, self.bundle = bundle.calibration.cooled, bundle.in_conversations
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emotion")
         self.batches = self.calls = self.stretches = self.largest = 0

@@ -268,3 +268,28 @@ def test_a_name_is_a_name_and_never_a_protocol(name: str, tmp_path: Path) -> Non
     path.write_bytes(encoded(sweep(1.0, RATE), RATE))
     with pytest.raises(AudioError, match="does not exist"):
         audio.read(name.replace("{path}", str(path)))
+
+
+@pytest.mark.parametrize("begins_s", [0.4, 5.0])
+@pytest.mark.parametrize("video", [False, True])
+def test_a_whole_matroska_file_whose_sound_begins_late_is_read_and_a_cut_one_is_not(begins_s: float, video: bool) -> None:
+    out = io.BytesIO()
+    with av.open(out, "w", format="matroska") as file:
+        picture = file.add_stream("mpeg4", rate=5) if video else None
+        sound = file.add_stream("flac", rate=16_000)
+        sound.layout = "mono"
+        if picture is not None:
+            picture.width = picture.height = 64
+            picture.pix_fmt = "yuv420p"
+            for _ in range(5):
+                file.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
+            file.mux(picture.encode(None))
+        samples = (20_000 * sweep(10.0, 16_000)).astype(np.int16)
+        for first in range(0, len(samples), 4_000):
+            frame = av.AudioFrame.from_ndarray(samples[None, first : first + 4_000], format="s16", layout="mono")
+            frame.rate, frame.pts = 16_000, first + round(16_000 * begins_s)
+            file.mux(sound.encode(frame))
+        file.mux(sound.encode(None))
+    assert abs(len(audio.read(out.getvalue())) / 16_000 - 10.0) < 0.05
+    with pytest.raises(AudioError, match="cut short"):
+        audio.read(out.getvalue()[: out.tell() // 2])

@@ -159,6 +159,8 @@ def test_what_looks_worse_is_refused_and_nothing_is_written(rows: list[Utterance
     ]
     checked = adapt(moodcast.load(folder), rows, source=near).check
     assert any("on the source's dev side UAR falls" in why for why in checked.why)
+    with pytest.raises(ValueError, match=r"--source names no recording with a class of the bundle .*labels that came: fear"):
+        adapt(moodcast.load(folder), rows, source=[replace(row, emotion="fear") for row in near])
     assert run(*words, "--force")[0] == 0
     assert "written although" in (tmp_path / "moved" / bundles.CARD).read_text()
 

@@ -87,6 +87,13 @@ def test_a_field_changes_no_bundle(moodcast: Command, bundles: tuple[Path, Path]
     assert "fields go with --folds" in said.err
 
 
+@pytest.mark.parametrize("words", [("--name", "mine"), ("--out", "there"), ("--seed", "3"), ("--workers", "2")])
+def test_options_of_folds_want_folds(moodcast: Command, bundles: tuple[Path, Path], manifest: Path, words: tuple[str, str]) -> None:
+    said = moodcast("evaluate", bundles[0], manifest, *words)
+    assert said.code == 2
+    assert f"{words[0]} say how folds are trained" in said.err
+
+
 def test_folds_want_a_job(moodcast: Command, manifest: Path) -> None:
     said = moodcast("evaluate", "emr", manifest, "--folds", "5")
     assert said.code == 2

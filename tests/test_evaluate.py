@@ -237,3 +237,12 @@ def test_attributes_are_scored_by_concordance(rows: list[Utterance], monkeypatch
     found = evaluate(bundle, labelled).slices[0].concordance
     assert found["arousal"].value == pytest.approx(1.0)
     assert found["valence"].value == pytest.approx(0.0)
+
+
+def test_a_class_that_hardly_anybody_has_is_named_beside_the_intervals() -> None:
+    names = ("angry", *["sad"] * 5)
+    rows = [Utterance(f"c/{n}", f"{n}.wav", corpus="c", speaker=f"s{n}", emotion=name) for n, name in enumerate(names)]
+    (said,) = [note for note in evaluation.notes(rows, rows) if "hardly any" in note]
+    assert said.startswith("classes that hardly any speaker has: angry (1 of 6): ")
+    both = [replace(row, emotion=name) for row in rows for name in ("angry", "sad")]
+    assert not [note for note in evaluation.notes(both, both) if "hardly any" in note]

@@ -223,3 +223,23 @@ def test_what_was_made_with_given_turns_is_not_done_without_them(timeline: Timel
     given = timeline.model_copy(update={"provenance": {**timeline.provenance, "diarizer": "given"}})
     formats.write(given, tmp_path, "talk", audio=str(sound), formats=("json",))
     assert not formats.is_done(tmp_path, "talk", ("json",), sound, {"bundle_sha256": "0" * 64})
+
+
+def test_a_json_of_before_vouches_for_no_file_that_was_written_without_it(timeline: Timeline, tmp_path: Path):
+    sound = tmp_path / "talk.wav"
+    sound.write_bytes(b"sound")
+    made_by = {"bundle_sha256": "0" * 64}
+    formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=("json", "csv"))
+    assert formats.is_done(tmp_path, "talk", ("json", "csv"), sound, made_by)
+    formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=("csv",))  # by whatever settings
+    assert not formats.is_done(tmp_path, "talk", ("json", "csv"), sound, made_by)
+    formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=("json", "csv"))
+    assert formats.is_done(tmp_path, "talk", ("json", "csv"), sound, made_by)
+
+
+def test_audformat_holds_turns_of_two_at_the_very_same_time(tmp_path: Path):
+    spans = [("A", 1.0, 3.0), ("B", 1.0, 3.0), ("A", 4.0, 5.0)]
+    twice = Timeline(uri="talk", duration_s=9.5, classes=("angry", "happy"), segments=tuple(felt(*span, 0.2) for span in spans))
+    table = audformat.Database.load(str(written(twice, tmp_path, "audformat")))["timeline"].get()
+    assert table["speaker"].tolist() == ["A", "B", "A"]
+    np.testing.assert_allclose(table.index.get_level_values("end").total_seconds(), [3.0, 3.000001, 5.0])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import threading
 import time
@@ -368,3 +369,8 @@ def test_a_long_turn_stays_one_segment_whose_chunks_cover_it(bundle: Bundle) -> 
     assert row.chunks[0].start_s == 0.0
     assert row.chunks[-1].stop_s == pytest.approx(duration, abs=2e-3)
     assert all(b.start_s <= a.stop_s + 1e-3 for a, b in zip(row.chunks, row.chunks[1:], strict=False))
+
+
+def test_a_file_name_that_is_no_utf_8_still_names_a_timeline_that_can_be_written() -> None:
+    assert podcast.name_of(os.fsdecode(b"talks/caf\xe9.flac")) == "caf\ufffd"
+    Timeline(uri=podcast.name_of(os.fsdecode(b"caf\xe9.flac")), duration_s=1.0, classes=("a", "b")).to_json()

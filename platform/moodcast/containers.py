@@ -122,6 +122,7 @@ class Recording:
         self.kind: str = next(kind for kind in FORMATS if kind in container.format.name.split(","))
         self.promised_s = self._promise()
         self.tick_s = float(sound.time_base or 0)  # of the container's clock
+        self.begins_s = 0.0  # by that clock, where the sound of a Matroska file does: there the header promises an end, not a length
         self.at = 0
         self.at_s = 0.0
 
@@ -132,6 +133,8 @@ class Recording:
         if head is None:
             raise AudioError(f"{self.name} holds an audio track without a single sample; record or export it again")
         zero, grid = head.pts, head.samples
+        if self.kind == "matroska" and zero is not None:
+            self.begins_s = max(0.0, zero * self.tick_s)
         frames: Iterable[Any] = chain([head], source)
         if origin and zero is not None and (self.kind in SOUGHT or self.sound.codec_context.name.startswith("pcm_")):
             frames = self._sought(zero, grid, origin)
@@ -160,8 +163,8 @@ class Recording:
     def check_complete(self) -> None:
         """Raise AudioError unless what was decoded until the end is all that the container promised."""
         slack_s = 0.01 if self.kind in PLAIN else SLACK_S
-        if self.promised_s is not None and self.at_s < self.promised_s - slack_s:
-            raise self._cut_short(f"of the {self.promised_s:.2f} s that its header promises")
+        if self.promised_s is not None and self.at_s < self.promised_s - self.begins_s - slack_s:
+            raise self._cut_short(f"of the {self.promised_s - self.begins_s:.2f} s that its header promises")
         if (self.kind in ("wav", "w64", "avi") and self._riff_is_cut()) or (self.kind == "ogg" and self._ogg_is_cut()):
             raise self._cut_short("before the file ends in the middle of a block")
 

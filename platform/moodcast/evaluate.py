@@ -24,6 +24,7 @@ from moodcast.scores import Answers, Baseline, Floats, Report, Scores
 __all__ = ["Report", "Scores", "answer", "evaluate", "refuse_trained_recordings", "refuse_trained_speakers", "scorable", "trivial"]
 
 ALLOW = "allow_leaks (--allow-leaks)"
+RARE = 2  # speakers: a bootstrap misses a class that so few of many hold in one draw of three to eight
 BATCH = 64  # utterances a call; the bundle bounds its own memory
 Progress = Callable[[int, int], None]
 
@@ -155,9 +156,9 @@ def votes_mean(labels: Labels, rows: Sequence[Utterance]) -> Floats | None:
     return np.asarray(known.mean(0)) if len(known) else None
 
 
-def heard_before(bundle: Bundle, rows: Sequence[Utterance], allow_leaks: bool) -> list[str]:
+def heard_before(bundle: Bundle, rows: Sequence[Utterance], allow_leaks: bool, root: Path | None = None) -> list[str]:
     """A flag for each kind of thing among these rows that the bundle was trained on. Raises ValueError for them unless allow_leaks."""
-    marks = open_waves(rows, bundle.rate, max_hours=bundle.run.audio.max_hours).fingerprints
+    marks = open_waves(rows, bundle.rate, root, bundle.run.audio.max_hours).fingerprints
     if not allow_leaks:
         refuse_trained_speakers(bundle, rows)
         refuse_trained_recordings(bundle, rows, marks)
@@ -259,6 +260,8 @@ def notes(rows: Sequence[Utterance], train: Sequence[Utterance], plain: bool = T
         found.append(f"{', '.join(grouped)}: independent by dialogue or session; its speakers may recur under other names")
     if len({row.corpus_speaker for row in rows}) == 1:
         found.append("a single speaker was scored: there is nothing to draw, and intervals are as wide as they can be")
+    if rare := _rare(rows):
+        found.append(f"{rare}: where a draw leaves them out, UAR and F1 are those of the other classes, and their intervals say less")
     if not plain:
         found.append("the baseline of plain statistics was left out")
     elif not train:
@@ -266,6 +269,16 @@ def notes(rows: Sequence[Utterance], train: Sequence[Utterance], plain: bool = T
     if not train and any(row.votes for row in rows):
         found.append("no train side: the train mean of the votes is that of the scored rows themselves, a harder rival than a real one")
     return tuple(found)
+
+
+def _rare(rows: Sequence[Utterance]) -> str:
+    """Which classes so few of the speakers hold that a bootstrap over speakers often misses them; "" where there is none."""
+    holders: dict[str, set[str]] = {}
+    for row in rows:
+        holders.setdefault(str(row.emotion), set()).add(row.corpus_speaker)
+    people = len(set().union(*holders.values()))
+    found = [f"{name} ({len(some)} of {people})" for name, some in sorted(holders.items()) if len(some) <= RARE < people]
+    return f"classes that hardly any speaker has: {', '.join(found)}" if found else ""
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

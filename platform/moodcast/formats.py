@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,8 @@ MADE_OF = "source_sha256"  # in the provenance of what is written: files of one 
 def write(timeline: Timeline, folder: str | Path, stem: str, audio: Sound | None = None, formats: Sequence[str] = DEFAULT) -> list[Path]:
     """Write the timeline as files `stem` with the suffix of each format into a folder (made where missing); their paths, in that order.
 
-    JSON comes first, so that a file older than it was made another time (`is_done`).
+    JSON comes first, so that a file older than it was made another time (`is_done`); a JSON of before that is not written anew is made to
+    look younger, so that it vouches for none of these.
     audio: the sound, for the page, which holds it, and for what names its file; of a file, the provenance gets its SHA-256. A str that is
     no file is an address, at which the page looks for it. Raises ValueError for a format that is not known, or whose library is missing,
     before anything is written.
@@ -56,6 +58,9 @@ def write(timeline: Timeline, folder: str | Path, stem: str, audio: Sound | None
     paths = [path / (stem + SUFFIXES[name]) for name in formats]
     for name, made in sorted(zip(formats, paths, strict=True), key=lambda pair: pair[0] != "json"):
         FORMATS[name](timeline, made, audio)
+    if "json" not in formats and (held := path / (stem + SUFFIXES["json"])).is_file():
+        after_ns = 1_000_000_000 + max(_written_ns(made) for made in paths)  # file systems may count whole seconds
+        os.utime(held, ns=(after_ns, after_ns))
     return paths
 
 
@@ -184,6 +189,8 @@ def to_database(timeline: Timeline, file: str) -> Any:
         names.append("text")
     spans = [(s.start_s, s.stop_s) for s in timeline.segments]
     starts, stops = ([pd.to_timedelta(span[i], unit="s") for span in spans] for i in range(2))
+    for i, span in enumerate(spans):  # audformat wants each span once: a later one of the same ends a microsecond later
+        stops[i] += pd.Timedelta(spans[:i].count(span), unit="us")
     table = database["timeline"] = audformat.Table(audformat.segmented_index([file] * len(spans), starts, stops))
     for name in names:
         table[name] = audformat.Column(scheme_id=name)

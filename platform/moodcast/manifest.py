@@ -80,7 +80,7 @@ _SPANS = pa.list_(pa.struct([("label", pa.string()), ("start_s", pa.float64()), 
 _ARROW = {"votes": pa.map_(pa.string(), pa.float64()), "attributes": pa.map_(pa.string(), pa.float64()), "words": _SPANS, "phones": _SPANS}
 _NUMBERS = ("start_s", "stop_s", "age", "weight", "duration_s")
 _SCHEMA = pa.schema([(name, _ARROW.get(name, pa.float64() if name in _NUMBERS else pa.string())) for name in _COLUMNS])
-_SPLITS = {"train": 0.7, "dev": 0.15, "test": 0.15}
+SPLITS = {"train": 0.7, "dev": 0.15, "test": 0.15}
 csv.field_size_limit(2**31 - 1)  # the words of an hour are longer than what Python allows a cell
 
 
@@ -141,7 +141,7 @@ def split_by_group(rows: Sequence[Utterance], shares: Mapping[str, float] | None
 
     Raises ValueError for shares that do not sum to 1, or a corpus with fewer groups than shares.
     """
-    shares = dict(_SPLITS if shares is None else shares)
+    shares = dict(SPLITS if shares is None else shares)
     if not shares or min(shares.values()) <= 0 or not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-6):
         raise ValueError(f"shares must be positive and sum to 1, got {shares}")
     names = list(shares)

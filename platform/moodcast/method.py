@@ -113,6 +113,11 @@ class Method(nn.Module):
     def fit_once(self, view: View) -> None:
         """Before the first epoch: closed-form parts fill buffers."""
 
+    @property
+    def by_steps(self) -> bool:
+        """Whether anything is trained by steps, which hear augmented sound; else `fit_once` is all of the training."""
+        return True
+
     def take_statistics(self, view: View) -> bool:
         """Take the statistics by which inputs are standardised from recordings without labels; whether the method keeps any."""
         return False

@@ -92,6 +92,7 @@ def render(timeline: Timeline, audio: Sound | None = None) -> str:
         colours=colours,
         statuses=statuses_of(timeline),
         shares=shares_of(timeline),
+        seen={colour for course in courses for colour, seconds in zip(colours, course.sum(axis=0), strict=False) if seconds > 0},
         speakers=[
             {**speaker_summary(timeline, name), "course": columns(course, most)}
             for name, course in zip(timeline.speakers, courses, strict=True)

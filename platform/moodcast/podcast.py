@@ -14,6 +14,7 @@ the finished timeline (`refine`).
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import threading
 from collections import deque
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from moodcast import __version__, audio
 from moodcast.answer import Answer
-from moodcast.bundle import Bundle
+from moodcast.bundle import Bundle, load
 from moodcast.chunks import samples_of
 from moodcast.diarize import Diarizer, Turn
 from moodcast.embedded import default_diarizer
@@ -207,9 +208,17 @@ def asked_for(num_speakers: int | None = None, min_speakers: int | None = None, 
     return {"speakers": ", ".join(words)} if words else {}
 
 
+def load_listener(name: str, verify: bool = True) -> Bundle:
+    """A bundle that answers emotions. Raises ValueError where it is none, or where what it names are voices (that of the diarizer)."""
+    opened = load(name, verify=verify)
+    if opened.run.labels.source == "speaker":
+        raise ValueError(f"{name} tells voices apart, for the diarizer; it knows no emotions. Wanted default, or a bundle of yours")
+    return opened
+
+
 def name_of(source: Source) -> str:
-    """What a recording is called in a timeline: the file's name without suffix, or "audio"."""
-    return Path(source).stem if isinstance(source, str | Path) else "audio"
+    """What a recording is called in a timeline: the file's name without suffix, or "audio"; what is no UTF-8 in it becomes U+FFFD."""
+    return os.fsencode(Path(source).stem).decode("utf-8", "replace") if isinstance(source, str | Path) else "audio"
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from moodcast.nn.pretrained import NOT_KEPT
 
 Wave = NDArray[np.float32]
 CONFIG = "config.json"
+NO_NAME = "{source!r} is no transcriber: wanted a folder in the Hugging Face layout, or a hub id (owner/name)"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
 LONGEST_S = 30.0  # what is heard at once; Whisper cannot hear more, and attention of the others grows with the square
@@ -97,10 +98,7 @@ def open_transcriber(source: str | Path, language: str | None = None) -> Transcr
     """
     source = str(source)
     folder = Path(source) if Path(source).is_dir() else _fetched(source)
-    settings = _settings(folder, source)
-    kind = _kind(settings, source)
-    if not list(folder.glob("*.safetensors")):
-        raise ValueError(f"{source} has no *.safetensors, and moodcast opens no pickle (.bin, .pt), which may run code; convert it first")
+    settings, kind = _of_folder(folder, source)
     hf = _library()
     plain = {name: value for name, value in settings.items() if name not in NOT_KEPT and name != "model_type"}
     here = {"trust_remote_code": False, "local_files_only": True}
@@ -123,6 +121,14 @@ def open_transcriber(source: str | Path, language: str | None = None) -> Transcr
     return Transcriber(model, extractor, tokenizer, kind, name, language)
 
 
+def check(source: str | Path) -> None:
+    """Raises ValueError where a folder holds no recogniser, or the name is no hub id; what is on a hub is looked at when it is opened."""
+    if Path(source).is_dir():
+        _of_folder(Path(source), str(source))
+    elif not HUB_NAME.fullmatch(str(source)):
+        raise ValueError(NO_NAME.format(source=str(source)))
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """The library says nothing below an error: its advice is for those who call it."""
@@ -139,6 +145,15 @@ def quiet() -> Iterator[None]:
 
 def _library() -> Any:
     return library("transformers", "encoders", "a transcriber needs the library")
+
+
+def _of_folder(folder: Path, source: str) -> tuple[dict[str, Any], str]:
+    """The config, and the kind, of the recogniser in a folder."""
+    settings = _settings(folder, source)
+    kind = _kind(settings, source)
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError(f"{source} has no *.safetensors, and moodcast opens no pickle (.bin, .pt), which may run code; convert it first")
+    return settings, kind
 
 
 def _settings(folder: Path, source: str) -> dict[str, Any]:
@@ -169,7 +184,7 @@ def _kind(settings: dict[str, Any], source: str) -> str:
 
 def _fetched(source: str) -> Path:
     if not HUB_NAME.fullmatch(source):
-        raise ValueError(f"{source!r} is no transcriber: wanted a folder in the Hugging Face layout, or a hub id (owner/name)")
+        raise ValueError(NO_NAME.format(source=source))
     hub = library("huggingface_hub", "encoders", "a transcriber needs the library")
     try:
         return Path(hub.snapshot_download(source, allow_patterns=list(WANTED)))

@@ -22,6 +22,8 @@ from moodcast.cluster.features import keep_features, kept
 from moodcast.cluster.work import sides
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance
+from moodcast.methods.fisher import Fisher
+from moodcast.methods.functionals import Functionals
 from moodcast.methods.pretrained import Pretrained
 from moodcast.order import Indices, epoch_batches
 from moodcast.run import Run, build
@@ -130,6 +132,18 @@ def test_nothing_is_kept_where_it_would_be_wrong(corpus: list[Utterance], tmp_pa
         kept(whole, build(whole, ("tests",)))
     tuned = Run(method=Pretrained.Config(tune="lora"))
     assert kept(tuned, build(tuned)) == ""
+
+
+def test_augmentation_that_nothing_would_hear_is_refused() -> None:
+    loud = Augment(gain=Gain(share=1.0))
+    for once in (Fisher.Config(), Functionals.Config(classifier="logistic")):
+        run = Run(method=once, augment=loud)
+        with pytest.raises(ValueError, match=r"is fitted once, on the recordings as they are: leave augment"):
+            kept(run, build(run))
+        assert kept(replace(run, augment=Augment()), build(run)) == build(run).frozen_name()
+    assert (
+        kept(Run(method=Functionals.Config(classifier="mlp"), augment=loud), build(Run(method=Functionals.Config(classifier="mlp")))) == ""
+    )
 
 
 def test_augmented_training_hears_another_sound_each_epoch_and_dev_never_does(corpus: list[Utterance], cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from moodcast.cluster.folds import Fold, _fold, cross_validate
 from moodcast.cluster.train import Failed
 from moodcast.config import replace_at
 from moodcast.labels import Labels
-from moodcast.manifest import Utterance
+from moodcast.manifest import Utterance, fold_splits
 from moodcast.methods.erm import Erm
 from moodcast.provenance import AdaptedTo, Provenance
 from moodcast.run import build
@@ -226,3 +227,26 @@ def test_training_leaves_a_temperature_of_the_dev_speakers(report: Report, home:
         found = load(home / "three" / f"fold{i}" / "bundle", trust=("tests",)).calibration
         assert (found.num_utterances, found.num_speakers) == (32, 2)
         assert found.temperature != 1.0
+
+
+def test_what_raters_say_is_learned_where_no_class_is_named_and_what_has_none_is_counted(rows: list[Utterance], tmp_path: Path) -> None:
+    run = replace(tiny_run(), labels=Labels(CLASSES, source="votes"))
+    voted, strange = (
+        replace(row, emotion="fear", votes=votes) for row, votes in ((rows[0], {"high": 2.0, "low": 1.0}), (rows[1], {"fear": 3.0}))
+    )
+    kept = folds._rows(run, [voted, strange, *rows[2:]])
+    assert {voted.id, strange.id} & {row.id for row in kept} == {voted.id}
+    assert [row.id for row in folds._rows(tiny_run(), [voted, strange, *rows[2:]])] == [row.id for row in rows[2:]]
+
+
+def test_the_same_sound_in_two_folds_is_refused_before_anything_is_trained(rows: list[Utterance], tmp_path: Path) -> None:
+    splits = list(fold_splits(rows, 3, 0))
+    first, other = (next(row for row in split if row.split == "test") for split in splits[:2])
+    copied = shutil.copy(first.path, tmp_path / "another name.wav")
+    leaking = [replace(row, path=str(copied)) if row.id == other.id else row for row in rows]
+    with pytest.raises(ValueError, match=r"same sound.*train.allow_leaks=true lets them through"):
+        cross_validate(tiny_run(), leaking, 3, out=tmp_path / "runs", progress=False, cache=tmp_path / "cache")
+    assert not (tmp_path / "runs").exists()
+    allowed = replace_at(tiny_run(), {"train.allow_leaks": True})
+    (said,) = folds.leaks_of(allowed, leaking, list(fold_splits(leaking, 3, 0)), tmp_path / "cache")
+    assert said.startswith("leak let through: same sound")

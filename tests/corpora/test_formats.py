@@ -225,3 +225,10 @@ def test_a_folder_of_recordings_is_an_unlabelled_corpus(tmp_path: Path) -> None:
     named = read("folder", tmp_path / "pods", {"speaker": "folder", "corpus": "shows", "language": "de"})
     assert [(row.id, row.speaker, row.language) for row in named] == [("shows/2.wav", None, "de"), ("shows/anna/1.mp3", "anna", "de")]
     assert [row.speaker for row in read("folder", tmp_path / "pods", {"speaker": r"(\d)\.mp3"})] == [None, "1"]
+
+
+def test_a_plain_table_calls_its_sides_as_others_do(tmp_path: Path) -> None:
+    words = {"training": "train", "eval": "test", "Testing": "test", "development": "dev", "val": "dev", "test2": "test2"}
+    lines = [f"{n}.wav,sad,s{n},{word}" for n, word in enumerate(words)]
+    (tmp_path / "mine.csv").write_text("\n".join(["path,emotion,speaker,split", *lines]))
+    assert [row.split for row in prepare("csv", tmp_path / "mine.csv")] == list(words.values())

@@ -128,6 +128,7 @@ def test_a_table_in_another_encoding_is_named(tmp_path: Path) -> None:
         ("fold_1/c_test_fold_1.jsonl", "{}", {"fold": "none"}, "c.jsonl is missing"),
         ("fold_1/c_train_fold_1.jsonl", "{", {}, "c_train_fold_1.jsonl is not JSONL"),
         ("label_map.json", "A: Angry", {}, "label_map.json is no label map"),
+        ("label_map.json", "5", {}, "label_map.json is no label map"),
     ],
 )
 def test_a_folder_of_emobox_that_lacks_a_part_is_refused(
@@ -175,6 +176,8 @@ def test_a_parquet_file_without_sound_is_refused(record: dict[str, Any], said: s
         ("[a]", {}, "no header of audformat"),
         ("{t: 3}", {}, "no header of audformat"),
         ("{t: {columns: [emotion]}}", {}, "no header of audformat"),
+        ("{t: {columns: {emotion: {}}}}\nsplits: {s: train}", {}, "says of its splits what is no header of audformat"),
+        ("{t: {columns: {emotion: {}}}}\nschemes: [1]", {}, "says of its schemes what is no header of audformat"),
         ("{t: {columns: {mood: {}}}}", {}, "has a column emotion or .* name it with emotion=COLUMN"),
         ("{t: {columns: {mood: {}}}}", {"tables": "dev"}, "has no table 'dev'; it has t"),
         ("{t: {columns: {emotion: {}}}, u: {columns: {emotion: {}}}}", {}, "x/a.wav stands twice in the tables t, u"),

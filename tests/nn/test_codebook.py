@@ -83,3 +83,12 @@ def test_codes_learn_the_classes_of_their_frames() -> None:
     weights, posteriors = torch.tensor([[1.0, 0.0], [0.5, 0.0]]), torch.eye(3)[:2]
     book.learn(weights, posteriors, rate=1.0)
     assert torch.allclose(book.posteriors, torch.tensor([[2 / 3, 1 / 3, 0.0], [1 / 3, 1 / 3, 1 / 3]]))
+
+
+def test_what_codes_told_of_classes_before_they_started_is_forgotten() -> None:
+    book = book_of(unit(30, 4), -unit(30, 4))
+    book.posteriors.copy_(torch.eye(3)[torch.arange(8) % 3])
+    mean = book.posteriors.mean(0)
+    book.start()
+    assert book.started
+    torch.testing.assert_close(book.posteriors, mean.expand(8, 3))

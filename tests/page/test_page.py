@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,3 +118,15 @@ def test_the_sound_may_come_as_samples_as_bytes_or_as_a_file(write_wav: Callable
 def test_what_is_no_sound_is_refused() -> None:
     with pytest.raises(AudioError):
         page.render(conversation(), b"RIFF but no sound")
+
+
+def test_an_emotion_that_chunks_alone_have_is_not_called_absent() -> None:
+    chunks = (ChunkRow(start_s=0, stop_s=1, emotions=sure("neutral")), ChunkRow(start_s=1, stop_s=3, emotions=sure("happy")))
+    made = Timeline(uri="a talk", duration_s=5, classes=CLASSES, segments=(turn("A", 0, 3, "happy", chunks=chunks),))
+    keys = dict(re.findall(r'class="(key[^"]*)"[^>]*data-key="(\d)"', page.render(made))[k][::-1] for k in range(4))
+    assert {CLASSES[int(k)]: kind for k, kind in keys.items()} == {
+        "angry": "key absent",
+        "happy": "key",
+        "neutral": "key",
+        "sad": "key absent",
+    }

@@ -125,6 +125,11 @@ def test_a_taken_port_and_a_missing_bundle_are_said_before_ray_starts() -> None:
         pytest.fail("it served")
     with pytest.raises(ValueError, match=r"nowhere is not a bundle"), serving.running(settings={"bundle": "nowhere"}, port=free):
         pytest.fail("it served")
+    with pytest.raises(ValueError, match="voiceprint tells voices apart"), serving.running(settings={"bundle": "voiceprint"}, port=free):
+        pytest.fail("it served")
+    no_words = {"transcriber": str(Path(__file__).parent)}
+    with pytest.raises(ValueError, match="is no speech recogniser: it has no config.json"), serving.running(settings=no_words, port=free):
+        pytest.fail("it served")
     for host in ("300.1.1.1", "203.0.113.7"):  # none at all, and one of nobody's (RFC 5737)
         with pytest.raises(ValueError, match=f"--host {host} is no address of this machine"), serving.running(host=host):
             pytest.fail("it served")

@@ -65,9 +65,11 @@ def wav(wave: Wave, rate: int = RATE) -> bytes:
     return out.getvalue()
 
 
-def ask(backend: Told, method: str, path: str, settings: Settings | None = None, **request: Any) -> httpx.Response:
+def ask(backend: Told, method: str, path: str, settings: Settings | None = None, raised: bool = False, **request: Any) -> httpx.Response:
+    """raised: what the application raises after its answer, for the server's log, comes through."""
+
     async def go() -> httpx.Response:
-        transport = httpx.ASGITransport(build_app(backend, settings or Settings()), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(build_app(backend, settings or Settings()), raise_app_exceptions=raised)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path, **request)
 

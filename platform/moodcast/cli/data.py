@@ -62,6 +62,8 @@ def prepare(
     say_rules(corpus, rules)
     if not folds:
         say_leaks(rows)
+    if strange := sorted({row.split for row in rows if row.split} - set(manifest.SPLITS)):
+        say(f"{', '.join(strange)}: trained on by nobody, and scored by `moodcast evaluate --split NAME` alone", "note")
     show.written(written)
 
 

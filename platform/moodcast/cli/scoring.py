@@ -71,6 +71,9 @@ def evaluate(
         from moodcast.evaluate import evaluate as score
         from moodcast.manifest import read_manifests
 
+        of_folds = {"--name": name is not None, "--out": out != Path("runs"), "--seed": seed != 0, "--workers": workers != 1}
+        if given := [option for option, said in of_folds.items() if said]:
+            raise ValueError(f"{', '.join(given)} say how folds are trained; give --folds K and a job, or leave them out")
         if changes:
             raise ValueError(f"{changes[0]} changes a field of a run, and a bundle has had its run; fields go with --folds")
         if bundle in job_names() and not Path(bundle).exists() and not (SHIPPED / bundle).exists():

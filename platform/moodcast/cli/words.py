@@ -153,13 +153,10 @@ def find_run(name: str) -> Run:
 
 
 def load_listener(name: str) -> Bundle:
-    """A bundle that answers emotions. Raises ValueError where it is none, or where what it names are voices (that of the diarizer)."""
-    import moodcast
+    """As `moodcast.podcast.load_listener`, which takes seconds to import."""
+    from moodcast import podcast
 
-    opened = moodcast.load(name)
-    if opened.run.labels.source == "speaker":
-        raise ValueError(f"{name} tells voices apart, for the diarizer; it knows no emotions. Wanted default, or a bundle of yours")
-    return opened
+    return podcast.load_listener(name)
 
 
 def job_names() -> list[str]:

@@ -224,8 +224,11 @@ def _source_uar(bundle: Bundle, method: Method, source: Sequence[Utterance], roo
     labels = bundle.run.labels
     known = [row for row in source if labels.name(row) is not None]
     dev = [row for row in known if row.split == "dev"] or known
-    if not dev:
+    if not source:
         return None
+    if not dev:
+        came = ", ".join(sorted({str(row.emotion) for row in source}))
+        raise ValueError(f"--source names no recording with a class of the bundle ({', '.join(bundle.classes)}); labels that came: {came}")
     data = CachedStretches(dev, bundle.run, root)
     truth = np.array([bundle.classes.index(str(labels.name(row))) for row in dev])
     found = []

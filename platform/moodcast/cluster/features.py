@@ -18,8 +18,13 @@ from moodcast.run import Run
 def kept(run: Run, method: Method) -> str:
     """The name under which the method's frozen features are kept, or "" where they are not.
 
-    Raises ValueError where train.cache_features=on asks for what the method does not have.
+    Raises ValueError where train.cache_features=on asks for what the method does not have, or nothing would hear what augment.* does.
     """
+    if run.augment.active and not method.by_steps:
+        raise ValueError(
+            f"augment.* changes the sound anew for each epoch, and {type(method).__name__} is fitted once, on the recordings as they are: "
+            "leave augment.* out, or take a method that is trained by steps"
+        )
     if run.train.cache_features == "off" or run.augment.active:
         return ""
     name = method.frozen_name()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moodcast import baselines, scores
+from moodcast import audit, baselines, scores
 from moodcast import bundle as bundles
 from moodcast import evaluate as evaluation
+from moodcast.cache import open_waves
 from moodcast.cluster import folder as files
 from moodcast.cluster import local
 from moodcast.cluster.train import Failed, Interrupted, fit
@@ -70,15 +72,27 @@ def cross_validate(
 
     Raises ValueError for k below 3, a folder of another recipe, or what `fit` and `evaluate` refuse; Interrupted at Ctrl-C; Failed.
     """
-    rows = _rows(run, manifests)
-    splits = fold_splits(rows, k, seed)
+    came = read_manifests(manifests)
+    rows = _rows(run, came)
+    splits = list(fold_splits(rows, k, seed))
     refuse_heard(run, rows)
+    leaks = leaks_of(run, rows, splits, cache)
     home = (Path(out) / name).absolute()
     other = None if against is None else pooled(rows, run, load(Path(against), rows, k, seed, run.labels.classes))
     _same(home, run, rows, k, seed)
     with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
         done = [_fold(run, split, home, test, workers, plain, progress, cache) for test, split in enumerate(splits)]
-    return report_of(run, rows, done, name, other, None if against is None else Path(against).name, plain)
+    report = report_of(run, rows, done, name, other, None if against is None else Path(against).name, plain, leaks)
+    return replace(report, skipped=dict(Counter(str(row.emotion) for row in came if run.labels.name(row) is None)))
+
+
+def leaks_of(run: Run, rows: Sequence[Utterance], splits: Sequence[Sequence[Utterance]], cache: Path | None) -> tuple[str, ...]:
+    """The same sound in several folds, as sentences. Raises ValueError for it unless train.allow_leaks: some fold would hear it before."""
+    marks = open_waves(rows, run.audio.rate, cache, run.audio.max_hours).fingerprints
+    fold_of = {row.id: f"fold {test}" for test, split in enumerate(splits) for row in split if row.split == "test"}
+    apart = [replace(row, split=fold_of[row.id]) for row in rows]
+    same = [found for found in audit.leaks_among(apart, marks) if found.kind == audit.SAME_SOUND]
+    return audit.guard(same, run.train.allow_leaks, "train.allow_leaks=true")
 
 
 def refuse_heard(run: Run, rows: Sequence[Utterance]) -> None:
@@ -119,8 +133,9 @@ def report_of(
     other: Answers | None = None,
     against: str | None = None,
     plain: bool = True,
+    leaks: Sequence[str] = (),
 ) -> Report:
-    """The report over all folds together, corpus by corpus, and fold by fold."""
+    """The report over all folds together, corpus by corpus, and fold by fold. leaks: what was let through between folds."""
     answers = pooled(rows, run, done)
     where = {key: i for i, fold in enumerate(done) for key in fold.ids}
     which = np.array([where[row.id] for row in answers.rows])
@@ -129,7 +144,7 @@ def report_of(
     besides = [Baseline(key, what[key], _in_order(answers, done, [fold.guesses[key] for fold in done])) for key in names]
     named = baselines.speaker_name(answers.truth, answers.speakers, len(answers.classes))
     besides = [*besides[:1], *([named] if named else []), *besides[1:]]
-    flags = tuple(dict.fromkeys(leak for fold in done for leak in fold.leaks))
+    flags = tuple(dict.fromkeys([*leaks, *(leak for fold in done for leak in fold.leaks)]))
     votes = np.stack([fold.train_votes for fold in done])[which]
     independent = () if flags else ("every speaker was answered by a bundle that had not heard them",)
     return Report(
@@ -211,7 +226,7 @@ def _fold(run: Run, rows: list[Utterance], home: Path, test: int, workers: int, 
         guesses={found.name: found.guess for found in besides},
         what={found.name: found.what for found in besides},
         sha256=bundle.sha256,
-        leaks=bundle.provenance.leaks,
+        leaks=(*bundle.provenance.leaks, *evaluation.chosen_before(bundle, known, cache)),
         attributes=answers.attributes,
     )
     _write(kept, fold)
@@ -254,11 +269,11 @@ def _read(path: Path) -> Fold:
         )
 
 
-def _rows(run: Run, manifests: Sequence[str | Path] | Sequence[Utterance]) -> list[Utterance]:
-    """The rows of which folds are made: those with a class or a target, without a split."""
+def _rows(run: Run, came: Sequence[Utterance]) -> list[Utterance]:
+    """The rows of which folds are made: those with a class, which are scored, or a target, which are trained on, without a split."""
     labels = run.labels
-    rows = [row for row in read_manifests(manifests) if labels.name(row) is not None]
-    if not rows:
+    rows = [row for row in came if labels.name(row) is not None or labels.target(row) is not None]
+    if not any(labels.name(row) is not None for row in rows):
         raise ValueError(f"none of the rows has one of the classes {labels.classes}; there is nothing to train on")
     return _unsplit(rows)
 

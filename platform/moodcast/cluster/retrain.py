@@ -90,7 +90,10 @@ def train_missing(wanted: Sequence[Mapping[str, Any]], cpus: int, progress: bool
         try:
             while waiting:
                 (ready,), _ = ray.wait(list(waiting), num_returns=1)
-                ray.get(ready)
+                try:
+                    ray.get(ready)
+                except ray.exceptions.RayTaskError as error:  # a ValueError, too, with Ray's traceback as its text
+                    raise (error.cause if isinstance(error.cause, ValueError) else error) from None
                 console.print(f"{waiting.pop(ready)}: done", highlight=False)
                 tell(len(wanted) - len(waiting), len(wanted))
         except KeyboardInterrupt:

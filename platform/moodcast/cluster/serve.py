@@ -19,7 +19,7 @@ from ray._private import ray_constants
 from ray.serve._private import replica
 from rich.console import Console
 
-from moodcast import pipelines
+from moodcast import pipelines, podcast, transcribe
 from moodcast.bundle import load
 from moodcast.cluster import local
 from moodcast.service.settings import from_environment
@@ -70,15 +70,17 @@ def running(
     """Inside, the application answers at the URL that comes: on the Ray that is up, the one of RAY_ADDRESS, or a fresh local one.
 
     settings: fields of moodcast.service.settings.Settings over those of the environment; None leaves a field alone.
-    Raises ValueError, before Ray starts, where settings do not fit, the port is taken or a bundle cannot be opened.
+    Raises ValueError, before Ray starts, where settings do not fit, the port is taken, or a bundle or a transcriber cannot be opened.
     """
     given = {name: str(value) for name, value in (settings or {}).items() if value is not None}
     chosen = from_environment(given)
     check_port(host, port)
-    for bundle in (chosen.bundle, chosen.voiceprint):
-        load(bundle, verify=False)
+    podcast.load_listener(chosen.bundle, verify=False)
+    load(chosen.voiceprint, verify=False)
     if chosen.diarizer:
         pipelines.check(chosen.diarizer, chosen.trust_checkpoint)
+    if chosen.transcriber:
+        transcribe.check(chosen.transcriber)
     module, _, name = app.partition(":")
     shared = ray.is_initialized()  # a Ray of this process, which outlives us: Serve is ours to end; else the application alone
     with local.cluster(quiet=quiet):

@@ -114,10 +114,12 @@ def described(ledger: Ledger, rival: Ledger | None, arms: Sequence[Arm], seeds: 
     pools = {name: each.sum(0) for name, each in scored.items()}  # [S, K, K] of all seeds together
     tests = {name: metrics.speaker_bootstrap(metrics.uar, pool) for name, pool in pools.items()}
     best, epoch = ledger.best, common_epoch(ledger)
+    heard = evaluation.heard_before(bundle, rows, True, cache) if bundle.run.train.allow_leaks else []
     baselines = trivial(bundle, rows, ledger, cache, plain, pools["winner"] / seeds)
     return {
         "format": 1,
-        "sweep": {key: value for key, value in settings.items() if key not in ("trust", "run", "format")},
+        "sweep": {key: value for key, value in settings.items() if key not in ("trust", "run", "format")}
+        | {"leaks": [*settings.get("leaks", ()), *heard]},
         "run": settings["run"],
         "folder": ledger.folder.name,
         "winner": best.number if best else None,

@@ -51,6 +51,10 @@ def prepare(
         isinstance(about, dict) and isinstance(about.get("columns") or {}, dict) for about in known.values()
     ):
         raise ValueError(f"{source / 'db.yaml'} says of its tables what is no header of audformat; wanted names with columns by name")
+    for part in ("splits", "schemes"):
+        said = header.get(part) or {}
+        if not isinstance(said, dict) or not all(about is None or isinstance(about, dict) for about in said.values()):
+            raise ValueError(f"{source / 'db.yaml'} says of its {part} what is no header of audformat; wanted names with fields by name")
     columns = (emotion,) if emotion else EMOTION_COLUMNS
     chosen = tables.split(",") if tables else [name for name, table in known.items() if set(table.get("columns") or {}) & set(columns)]
     if unknown := [name for name in chosen if name not in known]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from moodcast.corpora._hub import SIDES
 from moodcast.corpora._rules import Rule
 from moodcast.corpora._table import canonical, gender, mapping, number, read_csv, seconds
 from moodcast.manifest import Utterance
@@ -25,7 +26,7 @@ from moodcast.texts import read_text
 LABELS = "as the table"
 EMOTIONS: dict[str, str] = {}
 RULES: tuple[Rule, ...] = ()
-SPLITS = {"validation": "dev", "valid": "dev", "val": "dev", "development": "dev", "training": "train"}
+SPLITS = {**SIDES, "development": "dev", "testing": "test"}
 CONSTANT = ("language", "emotion")  # may be a value instead of a column
 
 

@@ -99,6 +99,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _json(path: Path) -> dict[str, str]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+        return {str(key): str(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no label map ({error})") from None

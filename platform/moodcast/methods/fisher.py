@@ -49,6 +49,11 @@ class Fisher(Method):
         batch = batches["labelled"]
         return {"classes": classes.labelled(self(batch).emotion, batch.target, batch.weight)}
 
+    @property
+    def by_steps(self) -> bool:
+        """No."""
+        return False
+
     def fit_once(self, view: View) -> None:
         """All of it."""
         targets = view.features(Batch.weighted_targets)

@@ -98,6 +98,11 @@ class Functionals(Method):
             return ""
         return "Its features come from openSMILE, whose licence allows research and private use only: not for commercial use."
 
+    @property
+    def by_steps(self) -> bool:
+        """The small network is; the logistic regression is not."""
+        return self.config.classifier != "logistic"
+
     def fit_once(self, view: View) -> None:
         """Centre and scale of the features; the logistic regression itself, which nothing trains after that."""
         size, wide = len(self.centre), len(self.spec.classes)

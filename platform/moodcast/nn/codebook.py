@@ -108,6 +108,7 @@ class Codebook(nn.Module):
             centres = kept
         self.codes[: len(centres)] = centres.to(self.codes)
         self.normalise()
+        self.posteriors.copy_(self.posteriors.mean(0).expand_as(self.posteriors))  # those of the codes before say nothing of these
         self.usage.fill_(1.0 / self.usage.shape[1])
         self.started.fill_(True)
 

@@ -23,10 +23,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from moodcast import __version__, podcast
 from moodcast.answer import Answer
+from moodcast.audio import AudioError
 from moodcast.diarize import Turn
 from moodcast.refine import Refinement, refined
 from moodcast.service import ndjson, reference
@@ -153,6 +155,8 @@ def build_app(backend: Backend, settings: Settings) -> FastAPI:
     analyst = Analyst(backend, settings)
     app.add_exception_handler(Exception, _refuse)
     app.add_exception_handler(ServiceError, _refuse)
+    app.add_exception_handler(AudioError, _refuse)  # what is named is answered; what only Exception covers is raised again and logged
+    app.add_exception_handler(ClientDisconnect, _refuse)
     app.add_exception_handler(HTTPException, _no_such_page)
 
     async def timeline(request: Request) -> Response:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from moodcast.audio import AudioError, NotAudio, TooLong
 
 
@@ -67,6 +69,8 @@ def explain(error: BaseException) -> ServiceError:
         return explain(origin)
     if isinstance(error, AudioError):
         return _audio_refused(error)
+    if isinstance(error, ClientDisconnect):
+        return ServiceError(400, "gone", "the client left before the upload was whole", "send it again")
     return ServiceError(
         500, "internal", "something went wrong inside the service", "try again; if it stays, tell who runs it (logs hold it)"
     )

@@ -137,6 +137,9 @@ async def _read_form(request: Request, pieces: AsyncGenerator[bytes, None], max_
 async def _take(form: FormData, query: dict[str, str], max_bytes: int) -> tuple[bytes, str | None, Options]:
     file = form.get(FILE)
     if not isinstance(file, UploadFile):
+        if file is not None:
+            came = f"the field '{FILE}' of the form holds a text and no file"
+            raise ServiceError(422, "no_file", came, f"send the file's content with a file name: curl -F {FILE}=@talk.mp3, with the @")
         names = ", ".join(sorted(form)) or "none"
         raise ServiceError(422, "no_file", f"the form has no file in its field '{FILE}' (fields: {names})", f"curl -F {FILE}=@talk.mp3 ...")
     options = read_options({**query, **{name: value for name, value in form.items() if isinstance(value, str)}})
