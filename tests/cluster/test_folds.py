@@ -20,7 +20,7 @@ from moodcast.config import replace_at
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance, fold_splits
 from moodcast.methods.erm import Erm
-from moodcast.provenance import AdaptedTo, Provenance
+from moodcast.provenance import AdaptedTo, ChosenOn, Provenance
 from moodcast.run import build
 from moodcast.scores import Report, concordance
 from tests.cluster.tiny import CLASSES, tiny_corpus, tiny_run
@@ -209,6 +209,19 @@ def test_folds_that_would_start_from_a_bundle_that_was_adapted_to_their_speakers
     begun = save(tmp_path / "begun", build(tiny_run(), ("tests",)), tiny_run(), Provenance(adapted_to=heard))
     with pytest.raises(ValueError, match=r"has heard 1 of the speakers or dialogues that would be scored \(tiny/s1\)"):
         cross_validate(replace(tiny_run(), start_from=str(begun)), rows, 3, out=tmp_path, name="again", progress=False)
+
+
+def test_folds_that_start_from_a_bundle_that_was_chosen_on_their_speakers_say_so(
+    rows: list[Utterance], home: Path, tmp_path: Path, local_ray: None
+) -> None:
+    chosen = Provenance(speakers=("other/x",), chosen_on=ChosenOn(speakers=("tiny/s1",)))
+    begun = save(tmp_path / "begun", build(tiny_run(), ("tests",)), tiny_run(), chosen)
+    run = replace(tiny_run(epochs=1), start_from=str(begun))
+    said = cross_validate(run, rows, 3, out=tmp_path / "runs", progress=False, cache=home / "given", plain=False)
+    (flag,) = said.flags
+    assert "on 1 of these speakers" in flag
+    assert "tiny/s1" in flag
+    assert not [note for note in said.notes if "had not heard them" in note]
 
 
 def test_two_folds_are_too_few(rows: list[Utterance], tmp_path: Path) -> None:
