@@ -19,6 +19,7 @@ import hashlib
 import io
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -189,8 +190,10 @@ def to_database(timeline: Timeline, file: str) -> Any:
         names.append("text")
     spans = [(s.start_s, s.stop_s) for s in timeline.segments]
     starts, stops = ([pd.to_timedelta(span[i], unit="s") for span in spans] for i in range(2))
+    before: Counter[tuple[float, float]] = Counter()
     for i, span in enumerate(spans):  # audformat wants each span once: a later one of the same ends a microsecond later
-        stops[i] += pd.Timedelta(spans[:i].count(span), unit="us")
+        stops[i] += pd.Timedelta(before[span], unit="us")
+        before[span] += 1
     table = database["timeline"] = audformat.Table(audformat.segmented_index([file] * len(spans), starts, stops))
     for name in names:
         table[name] = audformat.Column(scheme_id=name)

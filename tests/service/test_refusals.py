@@ -104,9 +104,8 @@ def test_audio_that_is_too_long_is_refused(sound: bytes) -> None:
     refused(post(sound, settings=Settings(max_hours=1 / 3600)), 413, "too_long")
 
 
-@pytest.mark.parametrize("junk", [b"{}", b"hello " * 1000, b"\x89PNG\r\n\x1a\n" + bytes(500), b"#EXTM3U\n/etc/passwd\n"])
-def test_a_refusal_is_no_failure_in_the_log(junk: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    response = post(junk, raised=True)
+def test_a_refusal_is_no_failure_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    response = post(b"no sound " * 100, raised=True)
     refused(response, 415, "not_audio")
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
@@ -115,6 +114,7 @@ def test_a_text_where_the_file_belongs_says_so(sound: bytes) -> None:
     refused(post(None, files={"file": (None, b"talk")}), 422, "no_file", "a text and no file")
 
 
+@pytest.mark.parametrize("junk", [b"{}", b"hello " * 1000, b"\x89PNG\r\n\x1a\n" + bytes(500), b"#EXTM3U\n/etc/passwd\n"])
 def test_what_is_not_audio_is_415(junk: bytes) -> None:
     refused(post(junk), 415, "not_audio")
 

@@ -50,6 +50,12 @@ def test_models_that_hold_pickles_are_named_at_the_start_and_trusted_by_word(tmp
     assert from_environment({}, {}).refinement.min_confidence is None
 
 
+def test_a_language_wants_a_transcriber() -> None:
+    with pytest.raises(ValueError, match="MOODCAST_LANGUAGE=de is what a transcriber hears"):
+        from_environment({"language": "de"}, {})
+    assert from_environment({"language": "de", "transcriber": "owner/name"}, {}).language == "de"
+
+
 def test_smoothing_that_is_not_known_is_refused_at_the_start() -> None:
     with pytest.raises(ValueError, match="wanted median:N"):
         from_environment({"smooth": "mean:3"}, {})

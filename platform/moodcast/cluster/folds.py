@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from moodcast import audit, baselines, scores
 from moodcast import bundle as bundles
@@ -25,6 +26,7 @@ from moodcast.cache import open_waves
 from moodcast.cluster import folder as files
 from moodcast.cluster import local
 from moodcast.cluster.train import Failed, Interrupted, fit
+from moodcast.cluster.watch import counting
 from moodcast.manifest import Utterance, fold_splits, read_manifests
 from moodcast.method import method_name
 from moodcast.run import Run, run_to_dict, trust_of
@@ -76,19 +78,23 @@ def cross_validate(
     rows = _rows(run, came)
     splits = list(fold_splits(rows, k, seed))
     refuse_heard(run, rows)
-    leaks = leaks_of(run, rows, splits, cache)
     home = (Path(out) / name).absolute()
+    finished = all((home / f"fold{test}.npz").is_file() for test in range(k))
+    leaks = () if finished else leaks_of(run, rows, splits, cache, progress)
     other = None if against is None else pooled(rows, run, load(Path(against), rows, k, seed, run.labels.classes))
     _same(home, run, rows, k, seed)
     with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
-        done = [_fold(run, split, home, test, workers, plain, progress, cache) for test, split in enumerate(splits)]
-    report = report_of(run, rows, done, name, other, None if against is None else Path(against).name, plain, leaks)
+        done = [_fold(run, split, home, test, workers, plain, progress, cache, leaks) for test, split in enumerate(splits)]
+    report = report_of(run, rows, done, name, other, None if against is None else Path(against).name, plain)
     return replace(report, skipped=dict(Counter(str(row.emotion) for row in came if run.labels.name(row) is None)))
 
 
-def leaks_of(run: Run, rows: Sequence[Utterance], splits: Sequence[Sequence[Utterance]], cache: Path | None) -> tuple[str, ...]:
+def leaks_of(
+    run: Run, rows: Sequence[Utterance], splits: Sequence[Sequence[Utterance]], cache: Path | None, progress: bool = True
+) -> tuple[str, ...]:
     """The same sound in several folds, as sentences. Raises ValueError for it unless train.allow_leaks: some fold would hear it before."""
-    marks = open_waves(rows, run.audio.rate, cache, run.audio.max_hours).fingerprints
+    with counting("reading audio", Console(stderr=True, quiet=not progress)) as tell:
+        marks = open_waves(rows, run.audio.rate, cache, run.audio.max_hours, tell).fingerprints
     fold_of = {row.id: f"fold {test}" for test, split in enumerate(splits) for row in split if row.split == "test"}
     apart = [replace(row, split=fold_of[row.id]) for row in rows]
     same = [found for found in audit.leaks_among(apart, marks) if found.kind == audit.SAME_SOUND]
@@ -133,9 +139,8 @@ def report_of(
     other: Answers | None = None,
     against: str | None = None,
     plain: bool = True,
-    leaks: Sequence[str] = (),
 ) -> Report:
-    """The report over all folds together, corpus by corpus, and fold by fold. leaks: what was let through between folds."""
+    """The report over all folds together, corpus by corpus, and fold by fold."""
     answers = pooled(rows, run, done)
     where = {key: i for i, fold in enumerate(done) for key in fold.ids}
     which = np.array([where[row.id] for row in answers.rows])
@@ -144,7 +149,7 @@ def report_of(
     besides = [Baseline(key, what[key], _in_order(answers, done, [fold.guesses[key] for fold in done])) for key in names]
     named = baselines.speaker_name(answers.truth, answers.speakers, len(answers.classes))
     besides = [*besides[:1], *([named] if named else []), *besides[1:]]
-    flags = tuple(dict.fromkeys([*leaks, *(leak for fold in done for leak in fold.leaks)]))
+    flags = tuple(dict.fromkeys(leak for fold in done for leak in fold.leaks))
     votes = np.stack([fold.train_votes for fold in done])[which]
     independent = () if flags else ("every speaker was answered by a bundle that had not heard them",)
     return Report(
@@ -189,8 +194,18 @@ def _in_order(answers: Answers, done: Sequence[Fold], values: Sequence[NDArray[A
     return np.array([found[row.id] for row in answers.rows])
 
 
-def _fold(run: Run, rows: list[Utterance], home: Path, test: int, workers: int, plain: bool, progress: bool, cache: Path | None) -> Fold:
-    """Train and answer one fold, or read what it answered before."""
+def _fold(
+    run: Run,
+    rows: list[Utterance],
+    home: Path,
+    test: int,
+    workers: int,
+    plain: bool,
+    progress: bool,
+    cache: Path | None,
+    leaks: tuple[str, ...] = (),
+) -> Fold:
+    """Train and answer one fold, or read what it answered before. leaks: what was let through between folds."""
     kept = home / f"fold{test}.npz"
     if kept.is_file():
         return _read(kept)
@@ -226,7 +241,7 @@ def _fold(run: Run, rows: list[Utterance], home: Path, test: int, workers: int, 
         guesses={found.name: found.guess for found in besides},
         what={found.name: found.what for found in besides},
         sha256=bundle.sha256,
-        leaks=(*bundle.provenance.leaks, *evaluation.chosen_before(bundle, known, cache)),
+        leaks=(*leaks, *bundle.provenance.leaks, *evaluation.chosen_before(bundle, known, cache)),
         attributes=answers.attributes,
     )
     _write(kept, fold)
