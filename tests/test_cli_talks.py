@@ -81,6 +81,10 @@ def test_analyze_takes_a_pipeline_of_pyannote_only_from_a_maker_who_is_trusted(
     assert (absent.code, "not on this machine" in absent.err) == (2, True)
     for odd in (("--rttm", file, "--diarizer", pyannote_folder), ("--trust-checkpoint",), ("--language", "de")):
         assert moodcast(*words, *odd).code == 2
+    turns = tmp_path / "talk.rttm"
+    turns.write_text("SPEAKER talk 1 0.5 2.0 <NA> <NA> anna <NA> <NA>\n")
+    idle = moodcast(*words, "--rttm", turns, "--trust-checkpoint")
+    assert (idle.code, "checkpoints of --diarizer" in idle.err) == (2, True)
 
 
 def test_analyze_writes_down_words_and_says_what_it_did_to_answers(

@@ -109,6 +109,7 @@ class Embedded:
                 raise ValueError(f"the bundle {bundle.name} gives no embeddings; wanted one trained by moodcast.methods.voiceprint")
             return np.stack(known)
 
+        embed([np.zeros(bundle.rate, np.float32)])  # said now, not when somebody has spoken
         name = f"embedded/{bundle.sha256[:12]}" + ("" if segmentation is None else f"{'+' if always else '|'}{segmentation.name}")
         return cls(embed, bundle.rate, settings, name, segmentation, always)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,26 @@ def test_what_leaks_and_was_let_through_is_said_with_every_score(rows: list[Utte
     aloud = said.replace("leak let through", "LEAK LET THROUGH")
     assert sweep_page.verdict(found)[0] == f"{aloud}. NOT ALL OF THESE SPEAKERS ARE UNSEEN."
     assert moodcast.load(folder / retrain.BUNDLE, trust=("tests",)).provenance.leaks == (said,)
+
+
+def test_a_test_recording_that_was_trained_on_by_another_name_is_refused_or_said(
+    rows: list[Utterance], cache: Path, tmp_path: Path
+) -> None:
+    heard = next(row for row in rows if row.split == "train")
+    shutil.copy(heard.path, tmp_path / "renamed.wav")
+    taken = next(row for row in rows if row.split == "test" and row.emotion == heard.emotion)
+    leaking = [replace(row, path=str(tmp_path / "renamed.wav")) if row is taken else row for row in rows]
+    folder = begun(leaking, tmp_path / "sweep", replace_at(SLOW, {"train.epochs": 2}), trials=1)
+    play(folder, cache)
+    with pytest.raises(
+        ValueError, match=f"^winner was .*other names: {taken.id}. A sweep begun with train.allow_leaks=true lets.*says so$"
+    ):
+        verdict.report(folder, seeds=1, cache=cache, plain=False, progress=False)
+    folder = begun(leaking, tmp_path / "let", replace_at(SLOW, {"train.epochs": 2, "train.allow_leaks": True}), trials=1)
+    play(folder, cache)
+    trained_here(folder, None, cache, 1)
+    found = verdict.report(folder, seeds=1, cache=cache, plain=False, progress=False)
+    assert [said for said in found["sweep"]["leaks"] if f"trained on 1 of these recordings ({taken.id})" in said]
 
 
 def test_winner_published_and_rival_are_scored_on_the_same_unseen_speakers(told: dict[str, Any], rows: list[Utterance]) -> None:

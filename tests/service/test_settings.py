@@ -56,6 +56,11 @@ def test_a_language_wants_a_transcriber() -> None:
     assert from_environment({"language": "de", "transcriber": "owner/name"}, {}).language == "de"
 
 
+def test_trust_wants_a_pipeline_to_be_trusted() -> None:
+    with pytest.raises(ValueError, match="name one with MOODCAST_DIARIZER"):
+        from_environment({"trust_checkpoint": "true"}, {})
+
+
 def test_smoothing_that_is_not_known_is_refused_at_the_start() -> None:
     with pytest.raises(ValueError, match="wanted median:N"):
         from_environment({"smooth": "mean:3"}, {})

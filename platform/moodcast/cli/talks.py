@@ -86,7 +86,8 @@ def analyze(
     turns = read_rttm(rttm, likely=stems[0]) if rttm else []
     if rttm and not turns:
         raise ValueError(f"{rttm} holds no turns; wanted lines SPEAKER uri 1 start duration <NA> <NA> speaker <NA> <NA>")
-    voices: Diarizer = Given(tuple(turns)) if rttm else opened_diarizer(diarizer, trust_checkpoint) or default_diarizer()
+    pipeline = opened_diarizer(diarizer, trust_checkpoint)
+    voices: Diarizer = Given(tuple(turns)) if rttm else pipeline or default_diarizer()
     writer = opened_transcriber(transcriber, language)
     opened = load_listener(bundle)
     made_by = {**podcast.provenance_of(opened, voices, writer), **asked, **podcast.chosen(opened, how).provenance}

@@ -22,6 +22,7 @@ from rich.console import Console
 from moodcast import pipelines, podcast, transcribe
 from moodcast.bundle import load
 from moodcast.cluster import local
+from moodcast.embedded import Embedded
 from moodcast.service.settings import from_environment
 
 APP = "serve_apps.podcast:build"
@@ -76,7 +77,7 @@ def running(
     chosen = from_environment(given)
     check_port(host, port)
     podcast.load_listener(chosen.bundle, verify=False)
-    load(chosen.voiceprint, verify=False)
+    Embedded.of(load(chosen.voiceprint, verify=False))
     if chosen.diarizer:
         pipelines.check(chosen.diarizer, chosen.trust_checkpoint)
     if chosen.transcriber:

@@ -59,6 +59,10 @@ class Settings:
         for name in ("max_waiting", "batch_wait_s", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must not be negative, got {getattr(self, name)}")
+        if self.trust_checkpoint and not self.diarizer:
+            raise ValueError(
+                f"{PREFIX}TRUST_CHECKPOINT is about the checkpoints of a pipeline: name one with {PREFIX}DIARIZER, or leave it out"
+            )
         if self.language and not self.transcriber:
             raise ValueError(
                 f"{PREFIX}LANGUAGE={self.language} is what a transcriber hears: name one with {PREFIX}TRANSCRIBER, or leave it out"
