@@ -79,3 +79,4 @@ def test_a_line_stands_between_the_sides_and_all_of_them(moodcast: Command, side
     said = moodcast("prepare", "csv", table, "--out", tmp_path / "m.csv")
     starts = [line.split()[1] if line[0] == "│" else line[0] for line in said.out.splitlines() if line and line[0] in "│├"]
     assert starts == [*sides, "├", "all"]
+    assert ("blind: trained on by nobody, and scored by `moodcast evaluate --split NAME` alone" in said.err) == ("blind" in sides)
