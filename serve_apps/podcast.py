@@ -27,13 +27,10 @@ from ray.exceptions import RayActorError
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from moodcast import segmentation
 from moodcast.answer import Answer
-from moodcast.bundle import load
 from moodcast.cluster.serve import keep_replica_on_loopback, stay_on_loopback
 from moodcast.diarize import Diarizer as AnyDiarizer
 from moodcast.diarize import Turn
-from moodcast.embedded import Embedded
 from moodcast.pipelines import checked, open_diarizer
 from moodcast.podcast import load_listener
 from moodcast.service.api import About, build_app
@@ -114,8 +111,6 @@ class Diarizer:
 
 def diarizer_of(settings: Settings) -> AnyDiarizer:
     """The diarizer that the settings name, else the embedded one; voices by their voiceprint, unless a pipeline brings its own."""
-    if not settings.diarizer:
-        return Embedded.of(load(settings.voiceprint), segmentation=segmentation.load())
     return checked(open_diarizer(settings.diarizer, trust_checkpoint=settings.trust_checkpoint, voiceprint=settings.voiceprint))
 
 

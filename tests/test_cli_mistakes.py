@@ -55,7 +55,7 @@ def moodcast(
         ("analyze clip.wav --rttm notes.txt", "notes.txt holds no turns; wanted lines SPEAKER"),
         ("analyze clip.wav --rttm nothere.rttm", "error: nothere.rttm: No such file or directory"),
         ("analyze clip.wav --speakers 2 --max-speakers 3", "--speakers"),
-        ("analyze clip.wav --rttm notes.txt --speakers 2", "so that --speakers, --min-speakers and --max-speakers have nothing to say"),
+        ("analyze clip.wav --rttm notes.txt --speakers 2", "so that there is nothing to find out for --speakers; leave one"),
         ("analyze clip.wav --rttm clip.wav", "clip.wav is not UTF-8 text"),
         ("analyze clip.wav --rttm day.rttm", "day.rttm holds no turns of 'clip', only of morning, evening"),
         ("analyze clip.wav --out notes.txt/new", "nothing can be written into notes.txt/new:"),

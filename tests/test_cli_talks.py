@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from moodcast.audio import fingerprint, read
-from moodcast.bundle import Calibration, save
+from moodcast.bundle import Calibration, load, save
+from moodcast.labels import Labels
 from moodcast.methods.erm import Erm
+from moodcast.methods.voiceprint import Voiceprint
 from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build
 from moodcast.speech import one_thread
@@ -84,7 +86,22 @@ def test_analyze_takes_a_pipeline_of_pyannote_only_from_a_maker_who_is_trusted(
     turns = tmp_path / "talk.rttm"
     turns.write_text("SPEAKER talk 1 0.5 2.0 <NA> <NA> anna <NA> <NA>\n")
     idle = moodcast(*words, "--rttm", turns, "--trust-checkpoint")
-    assert (idle.code, "checkpoints of --diarizer" in idle.err) == (2, True)
+    assert (idle.code, "nothing to find out for --trust-checkpoint" in idle.err) == (2, True)
+    own = moodcast(*words, "--diarizer", pyannote_folder, "--voiceprint", "voiceprint")
+    assert (own.code, "tells voices apart by its own means" in own.err) == (2, True)
+
+
+def test_analyze_tells_voices_apart_by_the_bundle_that_was_asked_for(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], talk: Any, tmp_path: Path
+) -> None:
+    run = Run(Voiceprint.Config(num_mels=16, width=16, channels=4, layers=1, embedding=8), labels=Labels(("c/a", "c/b"), "speaker"))
+    mine = save(tmp_path / "mine", build(run), run)
+    words = ("analyze", write_wav("talk.wav", talk), "--bundle", bundle, "--out", tmp_path / "out", "--formats", "json")
+    said = moodcast(*words, "--voiceprint", mine)
+    assert said.code == 0, said.err
+    found = json.loads((tmp_path / "out" / "talk.json").read_text())
+    assert found["provenance"]["diarizer"].startswith(f"embedded/{load(mine).sha256[:12]}|")
+    assert "written" in moodcast(*words).out  # the shipped one is another question
 
 
 def test_analyze_writes_down_words_and_says_what_it_did_to_answers(

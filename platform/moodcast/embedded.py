@@ -278,12 +278,12 @@ def switch_costs(steps: Sequence[tuple[float, float]], probabilities: NDArray[np
     return costs
 
 
-def default_diarizer() -> Embedded:
-    """The embedded diarizer with the voiceprint and the segmentation that ship with moodcast."""
+def default_diarizer(voiceprint: str | Path = VOICEPRINT) -> Embedded:
+    """The embedded diarizer with the segmentation that ships with moodcast, and its voiceprint unless another bundle of voices is named."""
     from moodcast import segmentation
     from moodcast.bundle import load
 
-    return Embedded.of(load(VOICEPRINT), segmentation=segmentation.load())
+    return Embedded.of(load(voiceprint), segmentation=segmentation.load())
 
 
 def segmented(folder: str | Path, voiceprint: str | Path = VOICEPRINT) -> Embedded:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from moodcast import audio, speech, voices
 from moodcast.diarize import Diarizer, Turn, mark_overlap
-from moodcast.embedded import SEGMENTATION, VOICEPRINT, Embedded, segmented
+from moodcast.embedded import SEGMENTATION, VOICEPRINT, Embedded, default_diarizer, segmented
 
 Wave = NDArray[np.float32]
 OnProgress = Callable[[str, float, float], None]  # step, how much of it is done, of how much
@@ -115,11 +115,14 @@ def with_speech(turns: Sequence[Turn], probabilities: NDArray[np.float32]) -> li
     return found
 
 
-def open_diarizer(source: str | Path, *, trust_checkpoint: bool = False, voiceprint: str | Path = VOICEPRINT) -> Diarizer:
+def open_diarizer(source: str | Path | None, *, trust_checkpoint: bool = False, voiceprint: str | Path = VOICEPRINT) -> Diarizer:
     """What a user names as a diarizer: a folder of jobs/segmentation.py for the embedded one, or a pipeline as `open_pipeline` takes it.
 
-    voiceprint: the bundle by which the embedded one tells voices apart; a pipeline brings its own.
+    Nothing named is the embedded one as it ships. voiceprint: the bundle by which the embedded one tells voices apart; a pipeline brings
+    its own.
     """
+    if not source:
+        return default_diarizer(voiceprint)
     if (Path(source) / SEGMENTATION).is_file():
         return segmented(source, voiceprint)
     return open_pipeline(source, trust_checkpoint=trust_checkpoint)

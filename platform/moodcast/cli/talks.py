@@ -23,6 +23,10 @@ Diarizing = Annotated[
 Trusting = Annotated[
     bool, typer.Option("--trust-checkpoint", help="Open the pickled checkpoints of --diarizer, which may run code: you trust their maker.")
 ]
+Voices = Annotated[
+    str | None,
+    typer.Option("--voiceprint", metavar="FOLDER", help="A bundle that tells voices apart, instead of the one that comes along."),
+]
 Transcribing = Annotated[
     str | None,
     typer.Option(metavar="FOLDER|OWNER/NAME", help="A speech recogniser of the Hugging Face hub: also write down what was said."),
@@ -45,6 +49,7 @@ def analyze(
     rttm: Annotated[Path | None, typer.Option(metavar="FILE", help="Who speaks when, if you know it; else it is found out.")] = None,
     diarizer: Diarizing = None,
     trust_checkpoint: Trusting = False,
+    voiceprint: Voices = None,
     speakers: Annotated[int | None, typer.Option(min=1, help="How many people speak; else it is estimated.")] = None,
     min_speakers: Annotated[int | None, typer.Option(min=1, help="At least so many people speak.")] = None,
     max_speakers: Annotated[int | None, typer.Option(min=1, help="At most so many people speak.")] = None,
@@ -71,14 +76,14 @@ def analyze(
     from moodcast import formats, podcast, refine
     from moodcast.cli import show
     from moodcast.diarize import Given, read_rttm
-    from moodcast.embedded import default_diarizer
 
     if rttm and len(files) > 1:
         raise ValueError(f"--rttm tells who speaks in one recording, but {len(files)} came; run analyze once a recording")
     asked = podcast.asked_for(speakers, min_speakers, max_speakers)
-    if rttm and (diarizer or asked):
-        what = "--diarizer has nothing to find out" if diarizer else "--speakers, --min-speakers and --max-speakers have nothing to say"
-        raise ValueError(f"--rttm tells who speaks, so that {what}; leave one of them out")
+    finders = {"--diarizer": diarizer, "--voiceprint": voiceprint, "--trust-checkpoint": trust_checkpoint, "--speakers": speakers}
+    finders |= {"--min-speakers": min_speakers, "--max-speakers": max_speakers}
+    if rttm and (idle := [name for name, value in finders.items() if value]):
+        raise ValueError(f"--rttm tells who speaks, so that there is nothing to find out for {', '.join(idle)}; leave one or the other out")
     wanted = formats.parse(kinds)
     refuse_place(out)
     how = refine.Refinement(refine.ADAPT if adapt is None else adapt, smooth, min_confidence)
@@ -86,8 +91,7 @@ def analyze(
     turns = read_rttm(rttm, likely=stems[0]) if rttm else []
     if rttm and not turns:
         raise ValueError(f"{rttm} holds no turns; wanted lines SPEAKER uri 1 start duration <NA> <NA> speaker <NA> <NA>")
-    pipeline = opened_diarizer(diarizer, trust_checkpoint)
-    voices: Diarizer = Given(tuple(turns)) if rttm else pipeline or default_diarizer()
+    voices: Diarizer = Given(tuple(turns)) if rttm else opened_diarizer(diarizer, trust_checkpoint, voiceprint)
     writer = opened_transcriber(transcriber, language)
     opened = load_listener(bundle)
     made_by = {**podcast.provenance_of(opened, voices, writer), **asked, **podcast.chosen(opened, how).provenance}
@@ -148,6 +152,7 @@ def evaluate_podcast(
     bundle: Annotated[str, typer.Option("--bundle", "-b", metavar="FOLDER", help="The bundle that answers.")] = "default",
     diarizer: Diarizing = None,
     trust_checkpoint: Trusting = False,
+    voiceprint: Voices = None,
     smooth: Smoothing = "",
     min_confidence: Sure = None,
     uem: Annotated[Path | None, typer.Option(metavar="FILE", help="UEM: what is scored of each recording; else all of it.")] = None,
@@ -164,14 +169,13 @@ def evaluate_podcast(
     from moodcast import podcast
     from moodcast.cli import show
     from moodcast.diarize import Given
-    from moodcast.embedded import default_diarizer
     from moodcast.refine import Refinement, refined
     from moodcast.study import conversation
 
     if simulate and (files or reference or uem):
         raise ValueError("--simulate makes conversations and their references itself: leave out recordings, --reference and --uem")
     recordings, notes = (
-        simulated_talks(bundle, corpus or [], split, simulate, seconds, seed, diarizer)
+        simulated_talks(bundle, corpus or [], split, simulate, seconds, seed, diarizer, voiceprint)
         if simulate
         else referred_talks(files or [], reference, uem, corpus or [])
     )
@@ -179,7 +183,7 @@ def evaluate_podcast(
     if strange := conversation.unanswerable(((truth, region) for _, truth, region in recordings), opened.classes):
         told = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in strange.items())
         notes = [*notes, f"{opened.name} does not know these emotions of the references, and is wrong wherever they are: {told}"]
-    voices = opened_diarizer(diarizer, trust_checkpoint) or default_diarizer()
+    voices = opened_diarizer(diarizer, trust_checkpoint, voiceprint)
     raw_way, adapted_way = (Refinement(adapt, smooth, min_confidence) for adapt in (False, True))
     scores: dict[str, list[conversation.Score]] = {}
     with progress("listening", total=len(recordings)) as advance:
@@ -235,7 +239,14 @@ def referred_talks(
 
 
 def simulated_talks(
-    bundle: str, corpus: Sequence[Path], split: str, num: int, seconds: float, seed: int, diarizer: str | None
+    bundle: str,
+    corpus: Sequence[Path],
+    split: str,
+    num: int,
+    seconds: float,
+    seed: int,
+    diarizer: str | None,
+    voiceprint: str | None,
 ) -> tuple[list[Recording], list[str]]:
     """Conversations put together, and what must be said about them.
 
@@ -246,7 +257,7 @@ def simulated_talks(
     import moodcast
     from moodcast import evaluate
     from moodcast.cache import open_waves
-    from moodcast.embedded import VOICEPRINT
+    from moodcast.embedded import SEGMENTATION, VOICEPRINT
     from moodcast.manifest import read_manifests
     from moodcast.provenance import known_among
     from moodcast.study.talks import SCENE, simulated
@@ -270,20 +281,22 @@ def simulated_talks(
         same = {row.corpus_speaker for row, mark in zip(rows, marks, strict=True) if mark in sounds}
         if tuned := same.union(known_among(rows, chosen.speakers, chosen.groups)):
             notes.append(f"{what} on {len(tuned)} of these speakers: {so}")
-    if diarizer is None and (known := people & set(moodcast.load(VOICEPRINT).provenance.speakers)):
-        notes.append(f"the embedded diarizer was trained on {len(known)} of these speakers: who spoke when is found too well")
+    embedded = diarizer is None or (Path(diarizer) / SEGMENTATION).is_file()
+    if embedded and (known := people & set(moodcast.load(voiceprint or VOICEPRINT).provenance.speakers)):
+        notes.append(f"the voiceprint was trained on {len(known)} of these speakers: who spoke when is found too well")
     return [(partial(tuple, (talk.wave, talk.rate)), talk.reference, None) for talk in talks], notes
 
 
-def opened_diarizer(source: str | None, trust_checkpoint: bool) -> Diarizer | None:
-    """The diarizer that was named, opened; None where none was."""
-    if source is None:
-        if trust_checkpoint:
-            raise ValueError("--trust-checkpoint is about the checkpoints of --diarizer, which was not given")
-        return None
+def opened_diarizer(source: str | None, trust_checkpoint: bool, voiceprint: str | None) -> Diarizer:
+    """The diarizer that was named, opened; the embedded one where none was."""
+    from moodcast.embedded import SEGMENTATION, VOICEPRINT
     from moodcast.pipelines import open_diarizer
 
-    return open_diarizer(source, trust_checkpoint=trust_checkpoint)
+    if trust_checkpoint and source is None:
+        raise ValueError("--trust-checkpoint is about the checkpoints of --diarizer, which was not given")
+    if source and voiceprint and not (Path(source) / SEGMENTATION).is_file():
+        raise ValueError(f"--voiceprint is for the diarizer that comes along; the pipeline {source} tells voices apart by its own means")
+    return open_diarizer(source, trust_checkpoint=trust_checkpoint, voiceprint=voiceprint or VOICEPRINT)
 
 
 def opened_transcriber(source: str | None, language: str | None) -> Transcriber | None:
