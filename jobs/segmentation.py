@@ -35,6 +35,7 @@ from moodcast.manifest import Utterance, read_manifests
 from moodcast.objectives import powerset
 from moodcast.segmentation import RATE, STEP_S, Segmenter, Shape
 from moodcast.simulate import Scene, Wave
+from moodcast.whole import whole
 
 os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")  # pyannote.audio reports its use unless told not to, before it is imported
 
@@ -231,9 +232,8 @@ def train(
 def keep(state: Path | None, network: Segmenter, optimiser: torch.optim.Optimizer, done: int) -> None:
     """The run at a step, whole or not at all."""
     if state is not None:
-        half = state.with_name(f".{state.name}.half")
-        torch.save({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "done": done}, half)
-        os.replace(half, state)
+        with whole(state) as half:
+            torch.save({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "done": done}, half)
 
 
 def step(network: Segmenter, optimiser: torch.optim.Optimizer, pool: Windows, rows: NDArray[np.int64], train: Training, done: int) -> float:

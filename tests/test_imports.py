@@ -15,7 +15,7 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 
 # Each line: these parts may import what stands beside them, of moodcast. "x.*" is any module below x; a part may always import itself
 # and what lies beside it in the same folder, except in methods/ (no method imports another method).
-FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manifest", "metrics", "labels", "simulate", "texts"}
+FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manifest", "metrics", "labels", "simulate", "texts", "whole"}
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
 MODEL = FLOOR | TORCH | {"method", "run", "provenance"}
 BUNDLE = MODEL | {"answer", "bundle"}
@@ -27,7 +27,7 @@ MAY: dict[str, set[str]] = {
     "moodcast": set(),
     **{part: set() for part in FLOOR},
     "labels": {"manifest"},
-    "manifest": {"texts"},
+    "manifest": {"texts", "whole"},
     "audio": {"containers"},
     "simulate": {"audio", "chunks", "manifest"},
     **{part: FLOOR for part in TORCH},

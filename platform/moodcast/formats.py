@@ -16,7 +16,6 @@ In tiers of one speaker nothing may overlap, so where a turn begins before the s
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import tempfile
 from collections import Counter
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 
 from moodcast.extras import library
 from moodcast.timeline import STATUSES, Segment, Timeline
+from moodcast.whole import whole, write_whole
 
 Sound = str | Path | bytes | tuple[NDArray[np.float32], int]
 DEFAULT = ("json", "csv", "rttm", "html")
@@ -260,19 +260,19 @@ Writer = Callable[[Timeline, Path, Sound | None], None]
 
 def _text(made: Callable[[Timeline, Sound | None], str]) -> Writer:
     def to_file(timeline: Timeline, path: Path, audio: Sound | None) -> None:
-        path.write_text(made(timeline, audio), encoding="utf-8", newline="")
+        write_whole(path, made(timeline, audio))
 
     return to_file
 
 
 def _parquet(timeline: Timeline, path: Path, audio: Sound | None) -> None:
-    held = io.BytesIO()
-    pq.write_table(to_table(timeline), held)
-    path.write_bytes(held.getvalue())
+    with whole(path) as half:
+        pq.write_table(to_table(timeline), half)
 
 
 def _audformat(timeline: Timeline, path: Path, audio: Sound | None) -> None:
-    to_database(timeline, linked.name if (linked := _linked(audio)) else timeline.uri).save(str(path), storage_format="csv")
+    with whole(path) as half:
+        to_database(timeline, linked.name if (linked := _linked(audio)) else timeline.uri).save(str(half), storage_format="csv")
 
 
 def _linked(audio: Sound | None) -> Path | None:

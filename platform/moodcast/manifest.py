@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from moodcast.texts import open_csv, read_text
+from moodcast.whole import whole, write_whole
 
 
 @dataclass(frozen=True)
@@ -122,15 +123,11 @@ def write_manifest(rows: Iterable[Utterance], path: str | Path) -> None:
         _check_numbers(row, f"row {number} ({row.id})")
     records = [_record(row, path.parent) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if kind == ".parquet":
-            pq.write_table(pa.Table.from_pylist([_arrow_record(record) for record in records], schema=_SCHEMA), temporary)
-        else:
-            temporary.write_text(_jsonl(records) if kind == ".jsonl" else _csv(records), encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if kind == ".parquet":
+        with whole(path) as half:
+            pq.write_table(pa.Table.from_pylist([_arrow_record(record) for record in records], schema=_SCHEMA), half)
+    else:
+        write_whole(path, _jsonl(records) if kind == ".jsonl" else _csv(records))
 
 
 def split_by_group(rows: Sequence[Utterance], shares: Mapping[str, float] | None = None, seed: int = 0) -> list[Utterance]:

@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from moodcast.cli.words import console, explain, fail_on
+from moodcast.whole import write_whole
 
 MOST_FINDINGS = 60
 SEVERITY = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -284,7 +285,7 @@ def fit(folder: Path, bundle: Path, views: Sequence[str]) -> None:
 def save(path: Path, text: str) -> Path:
     """Write a file, and its folder where that is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
     return path
 
 

@@ -30,6 +30,7 @@ from typing import Any
 from moodcast.manifest import Utterance
 from moodcast.method import method_name
 from moodcast.run import Run, run_from_dict, run_to_dict, trust_of
+from moodcast.whole import write_whole
 
 RUN, MANIFEST, TARGET, CHECKPOINTS, BUNDLE = "run.json", "manifest.parquet", "target.parquet", "checkpoints", "bundle"
 METRICS, ATTEMPTS, PROGRESS, FAILURE, TENSORBOARD = "metrics.jsonl", "attempts.jsonl", "progress.json", "failure.json", "tensorboard"
@@ -183,12 +184,7 @@ def kept_epoch(lines: Sequence[Mapping[str, Any]], keep: str) -> int:
 
 def write_json(path: Path, data: Any) -> None:
     """The whole file or none of it: a reader never sees half."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(data) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)  # where the disk is full, half of it
+    write_whole(path, json.dumps(data) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

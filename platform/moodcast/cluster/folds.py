@@ -31,6 +31,7 @@ from moodcast.manifest import Utterance, fold_splits, read_manifests
 from moodcast.method import method_name
 from moodcast.run import Run, run_to_dict, trust_of
 from moodcast.scores import Answers, Baseline, Floats, Report
+from moodcast.whole import whole
 
 ABOUT = "folds.json"
 
@@ -253,8 +254,7 @@ def _write(path: Path, fold: Fold) -> None:
     if fold.attributes is not None:
         arrays["attributes"] = fold.attributes
     told = json.dumps({"what": fold.what, "sha256": fold.sha256, "leaks": fold.leaks})
-    half = path.with_name(f".{path.name}")
-    with half.open("wb") as file:
+    with whole(path) as half, half.open("wb") as file:
         np.savez(
             file,
             ids=np.array(fold.ids),
@@ -265,7 +265,6 @@ def _write(path: Path, fold: Fold) -> None:
             allow_pickle=False,
             **arrays,
         )
-    half.replace(path)
 
 
 def _read(path: Path) -> Fold:

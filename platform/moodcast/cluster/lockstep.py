@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import shutil
 import time
 from collections import Counter
@@ -33,6 +32,7 @@ from moodcast.passes import predict
 from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build
 from moodcast.step import Trainer
+from moodcast.whole import whole
 
 
 @dataclass
@@ -134,10 +134,8 @@ class Lockstep:
         if self.rank:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        half = folder / f".{STATE}.{os.getpid()}"
-        state = {"members": members, "history": self.history, "counts": self.counts}
-        torch.save(state, half)
-        os.replace(half, folder / STATE)
+        with whole(folder / STATE) as half:
+            torch.save({"members": members, "history": self.history, "counts": self.counts}, half)
 
     def load(self, folder: Path) -> bool:
         """Go on from the state in a folder, where there is one."""

@@ -38,6 +38,7 @@ from moodcast.order import balance_weights
 from moodcast.run import Run, build, run_from_dict, run_to_dict
 from moodcast.scores import Floats
 from moodcast.step import Trainer
+from moodcast.whole import whole
 
 REPORT, BUNDLE = "report", "winner"
 LET = ". A sweep begun with train.allow_leaks=true lets them through, and says so"
@@ -124,10 +125,8 @@ def train_one(given: Mapping[str, Any]) -> None:
         marks = open_waves(known, bundle.rate, root, bundle.run.audio.max_hours).fingerprints
         evaluation.refuse_trained_recordings(bundle, known, marks, otherwise=LET)
     answers = evaluation.answer(bundle, known, allow_leaks=True, root=root)
-    half = into.with_name(f".{into.name}")
-    with half.open("wb") as file:
+    with whole(into) as half, half.open("wb") as file:
         np.savez(file, ids=np.array([row.id for row in known]), probabilities=answers.probabilities, allow_pickle=False)
-    half.replace(into)
     if not given["bundle"]:
         shutil.rmtree(place)
 

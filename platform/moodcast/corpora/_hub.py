@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from moodcast.whole import whole
 
 SIDES = {  # what data sets call their splits, and what we do
     "train": "train",
@@ -73,7 +74,6 @@ def _written(content: bytes, folder: Path) -> Path:
     suffix = next((suffix for begin, suffix in SUFFIX.items() if content.startswith(begin)), ".audio")
     path = folder / f"{hashlib.sha256(content).hexdigest()[:24]}{suffix}"
     if not path.is_file() or path.stat().st_size != len(content):
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        with whole(path) as half:
+            half.write_bytes(content)
     return path

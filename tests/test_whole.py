@@ -1,0 +1,51 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from moodcast.whole import whole, write_whole
+
+
+def test_what_is_raised_half_way_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "figures.txt"
+    write_whole(path, "old\r\n")
+    writing = whole(path)
+    writing.__enter__().write_text("new")
+    assert path.read_bytes() == b"old\r\n"
+    assert not writing.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert path.read_bytes() == b"old\r\n"
+    assert os.listdir(tmp_path) == ["figures.txt"]
+
+
+def test_a_folder_takes_its_place_whole_and_other_files_in_it_stay(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with whole(tmp_path / "base") as half:
+            half.mkdir()
+            (half / "table").write_text(text)
+        (tmp_path / "base" / "mine").write_text("kept")
+    assert {path.name: path.read_text() for path in (tmp_path / "base").iterdir()} == {"table": "new", "mine": "kept"}
+    assert os.listdir(tmp_path) == ["base"]
+
+
+def test_an_error_names_the_file_that_was_wanted(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").touch()
+    with pytest.raises(IsADirectoryError) as refused:
+        write_whole(tmp_path / "taken", "text")
+    assert refused.value.filename == str(tmp_path / "taken")
+    with pytest.raises(FileNotFoundError) as refused:
+        write_whole(tmp_path / "nowhere" / "file", "text")
+    assert refused.value.filename == str(tmp_path / "nowhere" / "file")
+
+
+def test_links_stay_links_and_what_is_no_file_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_whole(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "text"
+    write_whole("/dev/null", "text")
+    assert not Path("/dev/null").is_file()
