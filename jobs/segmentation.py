@@ -56,6 +56,10 @@ class Training:
     seed: int = 0
     speeds: tuple[float, ...] = (1.0, 0.92, 1.09, 1.19)
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch_size <= self.pool:
+            raise ValueError(f"a pool of {self.pool} windows gives no batch of {self.batch_size}; wanted train.pool of at least a batch")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -320,6 +324,8 @@ def command(
 ) -> None:
     """Train the local segmentation."""
     run = config.replace_at(RUN, config.parse_overrides(changes or []))
+    if math.isfinite(minutes) and state is None:
+        raise ValueError(f"--minutes {minutes:g} stops before the end, and nothing would be kept; say where with --state FILE")
     torch.manual_seed(run.train.seed)
     network = Segmenter(run.shape) if start_from is None else segmentation.published(start_from)
     run = replace(run, shape=network.shape)

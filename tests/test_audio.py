@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 import subprocess
 import sys
@@ -94,6 +95,16 @@ def test_blocks_joined_are_the_whole_whatever_their_size(block_s: float, start_s
     blocks = list(audio.stream(data, block_s=block_s, start_s=start_s))
     np.testing.assert_array_equal(np.concatenate(blocks), audio.read(data)[round(start_s * RATE) :])
     assert {len(block) for block in blocks[:-1]} <= {max(1, round(block_s * RATE))}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_mapped_into_memory_sounds_as_its_bytes(name: str, tmp_path: Path) -> None:
+    container, encoder, rate, *_ = FORMATS[name]
+    (tmp_path / "sound").write_bytes(data := encoded(sweep(1.5, rate), rate, container, encoder))
+    with (tmp_path / "sound").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        np.testing.assert_array_equal(audio.read(mapped), audio.read(data))
+        with pytest.raises(ValueError, match=f"a recording of {len(data)} bytes"):
+            audio.read(mapped, 2.0, 3.0)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -63,6 +63,29 @@ def test_analyze_goes_on_where_it_stopped_and_says_what_it_did(
     assert (unknown.code, "textgrid" in unknown.err) == (2, True)
 
 
+def test_analyze_replaces_nothing_that_it_did_not_make_of_this_recording(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
+) -> None:
+    file = write_wav("talk.wav", speechlike(3.0))
+    turns = tmp_path / "talk.rttm"
+    turns.write_text(lines := "SPEAKER talk 1 0.5 2.0 <NA> <NA> anna <NA> <NA>\nSPEAKER other 1 0.5 2.0 <NA> <NA> ben <NA> <NA>\n")
+    words = ("analyze", file, "--bundle", bundle)
+    for more in ((), ("--again",)):
+        said = moodcast(*words, "--rttm", turns, "--out", tmp_path, *more)
+        assert (said.code, "is what --rttm reads and what would be written" in said.err) == (2, True)
+    (tmp_path / "talk.csv").write_text("mine")
+    said = moodcast(*words, "--out", tmp_path, "--formats", "csv,json")
+    assert (said.code, "no timeline talk.json beside it says that moodcast made it" in said.err) == (2, True)
+    assert (turns.read_text(), (tmp_path / "talk.csv").read_text()) == (lines, "mine")
+    assert moodcast(*words, "--out", tmp_path, "--formats", "csv,json", "--again").code == 0
+    (tmp_path / "elsewhere").mkdir()
+    other = write_wav("elsewhere/talk.wav", speechlike(2.0))
+    before = (tmp_path / "talk.json").read_bytes()
+    said = moodcast("analyze", other, "--bundle", bundle, "--out", tmp_path, "--formats", "csv,json")
+    assert (said.code, "is of another recording of that name" in said.err) == (2, True)
+    assert (tmp_path / "talk.json").read_bytes() == before
+
+
 def test_analyze_takes_a_pipeline_of_pyannote_only_from_a_maker_who_is_trusted(
     moodcast: Command, bundle: Path, write_wav: Callable[..., Path], talk: Any, pyannote_folder: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +166,12 @@ def test_the_whole_chain_is_scored_beside_what_the_references_turns_would_buy(
     assert found["reference turns"]["rates"]["der"]["rate"] == 0.0
     assert {"der", "jer", "teer", "steer", "eder"} <= found["predicted turns"]["rates"].keys()
     assert found["predicted turns"]["conversations"][0]["errors"]["der"]["total_s"] == pytest.approx(4.5, abs=0.25)  # less the collar
+    (tmp_path / "late.csv").write_text("start_s,stop_s,speaker,emotion\n50,51,anna,happy\n")
+    late = write_wav("late.wav", speechlike(1.0))
+    some = moodcast("evaluate-podcast", late, file, "-r", tmp_path, "--bundle", bundle, "--json", told)
+    assert (some.code, f"{late}: the turn of anna at 50.00 s begins after the end" in some.err) == (1, True)
+    assert "1 of 2 recordings could not be scored" in some.err
+    assert len(json.loads(told.read_text())["predicted turns"]["conversations"]) == 1
     missing = moodcast("evaluate-podcast", write_wav("other.wav", speechlike(1.0)), "-r", tmp_path, "--bundle", bundle)
     assert (missing.code, "no reference of other" in missing.err) == (2, True)
     both = moodcast("evaluate-podcast", file, file, "-r", tmp_path / "talk.csv", "--bundle", bundle)

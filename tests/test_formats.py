@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -243,3 +244,40 @@ def test_audformat_holds_turns_of_two_at_the_very_same_time(tmp_path: Path):
     table = audformat.Database.load(str(written(twice, tmp_path, "audformat")))["timeline"].get()
     assert table["speaker"].tolist() == ["A", "B", "A"]
     np.testing.assert_allclose(table.index.get_level_values("end").total_seconds(), [3.0, 3.000001, 5.0])
+
+
+def test_names_that_would_be_the_same_and_letters_that_no_file_holds_go_through_praat_and_elan(tmp_path: Path):
+    rows = [
+        Segment(speaker=who, start_s=float(i), stop_s=i + 1.0, status="ok", text=text)
+        for i, (who, text) in enumerate([("Anna emotion", "a\x01b"), ("Anna", "c"), ("Anna  emotion", "d"), ("Anna", "e")])
+    ]
+    formats.write(
+        Timeline(uri="talk", duration_s=4.0, classes=("happy",), segments=tuple(rows)), tmp_path, "talk", formats=("textgrid", "eaf")
+    )
+    grid = textgrid.openTextgrid(str(tmp_path / "talk.TextGrid"), includeEmptyIntervals=False)
+    elan = pympi.Elan.Eaf(str(tmp_path / "talk.eaf"))
+    names = {"Anna emotion", "Anna emotion emotion", "Anna (2)", "Anna (2) emotion", "Anna emotion (2)", "Anna emotion (2) emotion"}
+    assert set(grid.tierNames) == set(elan.get_tier_names()) == names
+    assert [entry.label for entry in grid.getTier("Anna (2)").entries] == ["c", "e"]
+    assert [text for _, _, text in elan.get_annotation_data_for_tier("Anna emotion")] == ["a b"]
+
+
+def test_a_file_name_that_is_no_utf_8_is_written_in_every_form(timeline: Timeline, write_wav: Callable[..., Path], tmp_path: Path):
+    odd = write_wav("plain.wav", np.zeros(16_000, dtype=np.float32)).rename(tmp_path / os.fsdecode(b"ta\xfflk.wav"))
+    written = formats.write(timeline, tmp_path / "out", "talk", audio=odd, formats=tuple(formats.FORMATS))
+    assert all(path.exists() for path in written)
+    assert "ta\ufffdlk.wav" in (tmp_path / "out" / "talk.eaf").read_text()
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_file_that_counts_as_done(
+    timeline: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(path: Path, text: str, **_: object) -> None:
+        path.write_bytes(text[:9].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left") as refused:
+        formats.write(timeline, tmp_path, "talk", formats=("csv",))
+    assert refused.value.filename == str(tmp_path / "talk.csv")
+    assert list(tmp_path.iterdir()) == []

@@ -123,3 +123,20 @@ def test_who_says_little_joins_whom_they_sound_like():
     labels = np.array([0, 1, 2, 2])
     assert linking.strays_joined(labels, rows, np.array([9.0, 0.5, 5.0, 5.0]), 2.0).tolist() == [0, 0, 1, 1]
     assert linking.strays_joined(labels, rows, np.array([9.0, 2.5, 5.0, 5.0]), 2.0).tolist() == [0, 1, 2, 2]
+
+
+def test_a_stray_is_nobody_of_those_who_were_asked_for():
+    rows = np.array([[1.0, 0.0], [1.0, 0.0], [0.8, 0.6], [0.8, 0.6], [-1.0, 0.2]])
+    seconds = np.array([8.0, 8.0, 8.0, 8.0, 0.5])
+    trees = {1: [0, 0, 0, 0, 0], 2: [0, 0, 0, 0, 1], 3: [0, 0, 1, 1, 2], 4: [0, 1, 2, 2, 3], 5: [0, 1, 2, 3, 4]}
+
+    def settled(low: int, high: int, least_s: float = 2.0) -> list[int]:
+        return linking.settled(lambda low, high: np.array(trees[max(low, min(2, high))]), rows, seconds, least_s, low, high).tolist()
+
+    assert settled(1, 20) == [0, 0, 0, 0, 0], "free, it stays as many as are found, strays joined"
+    assert settled(2, 2) == [0, 0, 1, 1, 1]
+    assert settled(2, 20) == [0, 0, 1, 1, 1]
+    assert settled(3, 4) == [0, 1, 2, 2, 2]
+    assert settled(2, 2, least_s=0.1) == [0, 0, 0, 0, 1]
+    alone = linking.settled(lambda low, high: np.array(trees[2]), rows, seconds, 2.0, 2, 2)
+    assert alone.tolist() == trees[2], "where more groups do not help, the stray counts after all"

@@ -150,13 +150,18 @@ def test_all_of_it_in_order_with_its_provenance() -> None:
     assert found.provenance == {"bundle": "b", "adapt": "speaker", "min_confidence": "0.5"}
     by_hand = [withheld(row, 0.5) for row in adapted(talk(*rows)).segments]
     assert list(found.segments) == by_hand
-    assert refined(found, Refinement(adapt=False)).segments[0].raw  # what was known before stays known
     plain = refined(talk(*rows), Refinement(adapt=False))
     assert plain == talk(*rows)
+    assert refined(found, Refinement(adapt=False)) == plain  # all of it is undone
+    again = Refinement(smooth="median:5", min_confidence=0.4)
+    assert refined(refined(talk(*rows), Refinement(adapt=True, smooth="median:3", min_confidence=0.9)), again) == refined(plain, again)
     assert refined(talk(*rows), Refinement(adapt=False, smooth="median:5")).provenance["smooth"] == "median:5"
 
 
-@pytest.mark.parametrize("smooth", ["median", "median:2", "median:4", "median:1", "mean:3", "median:-3", "median:x", "median:101"])
+@pytest.mark.parametrize(
+    "smooth",
+    ["median", "median:2", "median:4", "median:1", "mean:3", "median:-3", "median:x", "median:101", "median:٣", "median:" + "3" * 5000],
+)
 def test_smoothing_that_is_not_known_is_refused(smooth: str) -> None:
     with pytest.raises(ValueError, match="wanted median:N"):
         Refinement(smooth=smooth)

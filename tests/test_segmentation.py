@@ -358,3 +358,10 @@ def test_the_voice_is_found_in_real_utterances_at_any_speed(corpora: Path, tmp_p
     again = job.Sounds(RATE)
     again.listen(rows, tmp_path / "voice.json")
     assert again.voice == sounds.voice
+
+
+def test_what_would_throw_the_run_away_or_give_no_batch_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing would be kept; say where with --state FILE"):
+        job.command([tmp_path / "none.csv"], tmp_path / "out", minutes=1.0)
+    with pytest.raises(ValueError, match="a pool of 8 windows gives no batch of 32"):
+        job.command([tmp_path / "none.csv"], tmp_path / "out", changes=["train.pool=8"])

@@ -68,8 +68,11 @@ def test_the_language_can_be_said(recognisers: dict[str, Path], speechlike: Call
     german = open_transcriber(recognisers["whisper"], language="de")
     assert german.name == f"{open_transcriber(recognisers['whisper']).name} (de)"  # another language, other words
     assert german.transcribe([speechlike(1.0)], RATE)[0]
-    with pytest.raises(ValueError, match="klingon"):
-        open_transcriber(recognisers["whisper"], language="klingon").transcribe([speechlike(1.0)], RATE)
+    assert open_transcriber(recognisers["whisper"], language="German").transcribe([speechlike(1.0)], RATE)[0]
+    with pytest.raises(ValueError, match="does not know the language 'klingon'; wanted one of de, en, or none"):
+        open_transcriber(recognisers["whisper"], language="klingon")
+    with pytest.raises(ValueError, match="cannot be told which language is spoken"):
+        transcribe.check(recognisers["ctc"], "de")
 
 
 def test_its_name_says_which_weights(recognisers: dict[str, Path]) -> None:

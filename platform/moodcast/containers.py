@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-Source = str | Path | bytes
+Source = str | Path | bytes | mmap.mmap
 
 PREROLL_S = 2.0  # decoded before a sought span and dropped: decoders and the resampler need a run-up
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; outside it a header is damaged or made to hurt
@@ -62,8 +63,8 @@ class TooLong(AudioError):
 def opened(source: Source) -> Iterator[Recording]:
     """Open a source for decoding. The content decides the format, never the name; FFmpeg may open this one file and nothing else."""
     name = name_of(source)
-    target = io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.path.abspath(source)}"
-    if (len(source) if isinstance(source, bytes) else _size(source)) == 0:
+    target: Any = source if isinstance(source, mmap.mmap) else io.BytesIO(source) if isinstance(source, bytes) else _url(source)
+    if (len(source) if isinstance(source, bytes | mmap.mmap) else _size(source)) == 0:
         raise NotAudio(f"{name} is empty (0 bytes); wanted a sound or video file")
     options = {
         "format_whitelist": ",".join(FORMATS),
@@ -92,6 +93,10 @@ def opened(source: Source) -> Iterator[Recording]:
         if sound.codec_context.name not in CODECS:
             raise AudioError(f"{name} holds {sound.codec_context.name} sound, which is not read here; convert it to wav, flac or mp3")
         yield Recording(container, sound, source)
+
+
+def _url(path: str | Path) -> str:
+    return f"file:{os.path.abspath(path)}"
 
 
 def _size(path: str | Path) -> int:
@@ -264,7 +269,7 @@ class Recording:
         return None
 
     def _bytes(self, start: int, size: int) -> bytes:
-        if isinstance(self.source, bytes):
+        if isinstance(self.source, bytes | mmap.mmap):
             return self.source[start : start + size]
         with open(self.source, "rb") as file:
             file.seek(start)
@@ -310,7 +315,7 @@ class Recording:
 
 def name_of(source: Source) -> str:
     """How a source is called in errors."""
-    return f"a recording of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+    return f"a recording of {len(source)} bytes" if isinstance(source, bytes | mmap.mmap) else str(source)
 
 
 def _reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from moodcast.texts import read_text
+from moodcast.texts import one_word, read_text
 
 Wave = NDArray[np.float32]
 
@@ -80,8 +80,8 @@ def read_rttm(path: str | Path, uri: str | None = None, likely: str | None = Non
             by_uri.setdefault(fields[1], []).append(Turn(speaker, start_s, start_s + duration_s))
     if uri is None and len(by_uri) > 1 and (uri := likely) is None:
         raise ValueError(f"{path} holds turns of {len(by_uri)} recordings ({_some(by_uri)}); name one with uri")
-    if uri is not None and uri not in by_uri:
-        raise ValueError(f"{path} holds no turns of {uri!r}, only of {_some(by_uri)}")
+    if uri is not None and uri not in by_uri and (uri := one_word(asked := uri)) not in by_uri:
+        raise ValueError(f"{path} holds no turns of {asked!r}, only of {_some(by_uri)}")
     return mark_overlap(by_uri[uri] if uri is not None else [turn for turns in by_uri.values() for turn in turns])
 
 

@@ -154,23 +154,24 @@ class Embedded:
         if not local:
             return join([Turn("SPEAKER_00", *span) for span in spoken], at.join_s)
         embeddings = self._voices(wave, local, starts, step_s)
-        labels = linking.linked(embeddings, local, heard, starts, at.same, *limits)
-        if limits[0] == 1:
-            once = at.shift_s / shape.window_s * step_s  # seconds of a frame that is in several windows
-            seconds = np.array([one.alone.sum() * once for one in local])
-            labels = linking.strays_joined(labels, embeddings, seconds, min(at.min_share * float(seconds.sum()), at.enough_s))
+        once = at.shift_s / shape.window_s * step_s  # seconds of a frame that is in several windows
+        seconds = np.array([one.alone.sum() * once for one in local])
+        least_s = min(at.min_share * float(seconds.sum()), at.enough_s)
+        labels = linking.settled(
+            lambda low, high: linking.linked(embeddings, local, heard, starts, at.same, low, high), embeddings, seconds, least_s, *limits
+        )
         found = linking.together(heard, local, labels, starts, voiced)
         return named(found, step_s, len(wave) / self.rate, at.join_s)
 
     def _voices(self, wave: Wave, local: Sequence[linking.Local], starts: Sequence[int], step_s: float) -> NDArray[np.float32]:
         """Embeddings [N, D] of what local speakers say alone."""
-        size = samples_of(step_s, self.rate)
         rows = []
         for first in range(0, len(local), LOCAL_BATCH):
             pieces = []
             for one in local[first : first + LOCAL_BATCH]:
                 frames = starts[one.window] + np.flatnonzero(one.alone)
-                pieces.append(np.concatenate([wave[frame * size : (frame + 1) * size] for frame in frames]))
+                edges = [(samples_of(frame * step_s, self.rate), samples_of((frame + 1) * step_s, self.rate)) for frame in frames]
+                pieces.append(np.concatenate([wave[start:stop] for start, stop in edges]))
             rows.append(self.embed(pieces))
         return np.concatenate(rows)
 

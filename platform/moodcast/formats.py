@@ -16,7 +16,9 @@ In tiers of one speaker nothing may overlap, so where a turn begins before the s
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +37,7 @@ from moodcast.whole import whole, write_whole
 Sound = str | Path | bytes | tuple[NDArray[np.float32], int]
 DEFAULT = ("json", "csv", "rttm", "html")
 SETTINGS = ("bundle_sha256", "speakers", "transcriber", "adapt", "smooth", "min_confidence")  # of provenance: what a file was made by
+NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what no XML 1.0 file can hold
 MADE_OF = "source_sha256"  # in the provenance of what is written: files of one name lie in many folders
 
 
@@ -94,6 +97,23 @@ def is_done(folder: str | Path, stem: str, formats: Sequence[str], source: Path,
     return same and known.get(MADE_OF) == _digest(source)
 
 
+def refuse_others(folder: str | Path, stem: str, formats: Sequence[str], source: Path) -> None:
+    """Raise ValueError where one of these files is there already and is not known to be made of this very recording."""
+    there = [path for name in formats if (path := Path(folder) / (stem + SUFFIXES[name])).is_file()]
+    if not there:
+        return
+    held = Path(folder) / (stem + SUFFIXES["json"])
+    otherwise = "choose another --out, or say --again to replace it"
+    try:
+        known = Timeline.from_json(held.read_bytes()).provenance
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{there[0]} is there already, and no timeline {held.name} beside it says that moodcast made it; {otherwise}"
+        ) from None
+    if known.get(MADE_OF) not in (None, _digest(source)):
+        raise ValueError(f"{there[0]} is of another recording of that name, or of this one before it was changed; {otherwise}")
+
+
 def label(segment: Segment) -> str:
     """What is said of a segment in one line: "happy 83 %", or its status, "(too short)"."""
     if segment.emotion is None:
@@ -139,7 +159,7 @@ def to_eaf(timeline: Timeline, sound: Path | None = None) -> str:
     eaf = pympi.Elan.Eaf(author="moodcast")
     eaf.remove_tier("default")
     if sound is not None:
-        eaf.add_linked_file(sound.name, relpath=f"./{sound.name}", mimetype="audio/*")
+        eaf.add_linked_file(_plain(sound.name), relpath=f"./{_plain(sound.name)}", mimetype="audio/*")
     for name, spans in _tiers(timeline):
         eaf.add_tier(name, part=name.removesuffix(EMOTION))
         for start_s, stop_s, text in spans:
@@ -205,7 +225,11 @@ EMOTION = " emotion"  # what the name of a speaker's second tier ends with
 
 
 def _tiers(timeline: Timeline) -> Iterator[tuple[str, list[tuple[float, float, str]]]]:
-    """Two tiers a speaker, as (start_s, stop_s, text) in order and without overlap; a turn that another swallows is left out."""
+    """Two tiers a speaker, as (start_s, stop_s, text) in order and without overlap; a turn that another swallows is left out.
+
+    Of names that would be the same, the later ones get a number.
+    """
+    taken: set[str] = set()
     for speaker in timeline.speakers:
         end, turns, emotions = 0.0, [], []
         for segment in sorted((s for s in timeline.segments if s.speaker == speaker), key=lambda s: (s.start_s, s.stop_s)):
@@ -215,8 +239,11 @@ def _tiers(timeline: Timeline) -> Iterator[tuple[str, list[tuple[float, float, s
                 emotions.append((start, stop, label(segment)))
                 end = stop
         if turns:
-            yield _line(speaker), turns
-            yield _line(speaker) + EMOTION, emotions
+            tries = (_line(speaker) if number == 1 else f"{_line(speaker)} ({number})" for number in itertools.count(1))
+            name = next(each for each in tries if not {each, each + EMOTION} & taken)
+            taken |= {name, name + EMOTION}
+            yield name, turns
+            yield name + EMOTION, emotions
 
 
 def _written_ns(path: Path) -> int:
@@ -230,8 +257,8 @@ def _digest(path: Path) -> str:
 
 
 def _line(text: str) -> str:
-    """Text on one line, without what separates columns."""
-    return " ".join(text.split()) or "unnamed"
+    """Text on one line, without what separates columns, or what no XML file can hold."""
+    return " ".join(NO_XML.sub(" ", text).split()) or "unnamed"
 
 
 def _cue(text: str) -> str:
@@ -272,7 +299,12 @@ def _parquet(timeline: Timeline, path: Path, audio: Sound | None) -> None:
 
 def _audformat(timeline: Timeline, path: Path, audio: Sound | None) -> None:
     with whole(path) as half:
-        to_database(timeline, linked.name if (linked := _linked(audio)) else timeline.uri).save(str(half), storage_format="csv")
+        to_database(timeline, _plain(linked.name) if (linked := _linked(audio)) else timeline.uri).save(str(half), storage_format="csv")
+
+
+def _plain(name: str) -> str:
+    """The name of a file with U+FFFD for what is no UTF-8 in it."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _linked(audio: Sound | None) -> Path | None:

@@ -12,7 +12,7 @@ alone, D width of an embedding, K speakers, F frames of the recording.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from moodcast.voices import by_appearance, unit
 APART = -2.0  # the likeness of two local speakers of one window
 NEXT = 1.0  # what speaking at the same moments adds to a cosine, and at other moments takes from it
 SURE = 120  # frames of speech (2 s) in the shared time from which it counts in full; a quarter of it is the least
+MORE = 8  # further groups in which speakers are looked for where strays took their places
 BLOCK = 120  # windows linked at once
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
@@ -125,6 +126,20 @@ def _joined(alike: Array, same: float, low: int, high: int) -> Labels:
 def _average(distances: Array, n_clusters: int | None = None, distance_threshold: float | None = None) -> Labels:
     tree = AgglomerativeClustering(n_clusters=n_clusters, distance_threshold=distance_threshold, metric="precomputed", linkage="average")
     return np.asarray(tree.fit_predict(np.maximum(distances, 0.0)), dtype=np.int64)
+
+
+def settled(link: Callable[[int, int], Labels], embeddings: Array, seconds: Array, least_s: float, low: int, high: int) -> Labels:
+    """Labels [N] of at least `low` and at most `high` speakers who each say `least_s` alone, as far as there are so many.
+
+    link: labels [N] of at least and at most so many. Where strays stand for some of the `low`, more groups are made and strays joined,
+    until enough are left; where that does not help in MORE tries, strays count as speakers after all.
+    """
+    first = link(low, high)
+    for num in range(low, low + MORE + 1):
+        labels = strays_joined(first if num == low else link(num, max(num, high)), embeddings, seconds, least_s)
+        if low <= int(labels.max(initial=0)) + 1 <= high:
+            return labels
+    return first
 
 
 def strays_joined(labels: Labels, embeddings: Array, seconds: Array, least_s: float) -> Labels:

@@ -48,7 +48,7 @@ SPOKEN: tuple[Status, ...] = ("ok", "overlap")  # turns whose words are written 
 
 T = TypeVar("T")
 Wave = NDArray[np.float32]
-Source = str | Path | bytes | tuple[Wave, int]
+Source = audio.Source | tuple[Wave, int]
 Diarize = Callable[[Wave, int], Awaitable[list[Turn]]]
 Feel = Callable[..., Awaitable[list[Answer]]]  # of the waves alone or, where `reads` is said, also of what is said in them
 Transcribe = Callable[[list[Wave]], Awaitable[list[str]]]
@@ -113,7 +113,7 @@ async def analyze(
     in_flight: int = 2,
     on_segment: OnSegment | None = None,
 ) -> Timeline:
-    """The timeline of one recording: a path, the bytes of a file, or (samples, rate).
+    """The timeline of one recording: a path, the bytes of a file (in memory or mapped), or (samples, rate).
 
     rate: what all models work at, Hz. `on_segment` is called with each segment as it comes: raw, but for answers that are not sure enough.
     Raises moodcast.audio.AudioError for what is not audio.

@@ -14,6 +14,7 @@ Withholding (`withheld`) is last: answers whose most probable class has a probab
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from moodcast.study import speaker
 from moodcast.timeline import Adaptation, Segment, Timeline
 
 Floats = NDArray[np.float64]
+REFINED = ("adapt", "smooth", "min_confidence")  # in a timeline's provenance
 ANSWERED = ("ok", "low_confidence")
 ADAPT = False  # by default; docs/log.md says why
 WIDEST = 99  # neighbours that a median is taken of: whoever asks a service for more asks for all of its memory
@@ -53,17 +55,27 @@ class Refinement:
     @property
     def provenance(self) -> dict[str, str]:
         """What a timeline says was done; nothing where nothing was."""
-        told = {"adapt": "speaker" if self.adapt else "", "smooth": self.smooth}
-        told["min_confidence"] = f"{self.min_confidence:g}" if self.min_confidence else ""
-        return {name: value for name, value in told.items() if value}
+        told = ("speaker" if self.adapt else "", self.smooth, f"{self.min_confidence:g}" if self.min_confidence else "")
+        return {name: value for name, value in zip(REFINED, told, strict=True) if value}
 
 
 def refined(timeline: Timeline, how: Refinement) -> Timeline:
-    """The timeline of raw answers with all that is asked for done to it, in the order of the module's text, and its provenance."""
+    """The timeline with all that is asked for done to its raw answers, in the order of the module's text, and its provenance.
+
+    What was done to it before is undone first.
+    """
+    timeline = unrefined(timeline)
     found = adapted(timeline, how.cooled) if how.adapt else timeline
     found = smoothed(found, _width(how.smooth)) if how.smooth else found
     rows = tuple(withheld(segment, how.min_confidence or 0.0) for segment in found.segments)
     return found.model_copy(update={"segments": rows, "provenance": {**timeline.provenance, **how.provenance}})
+
+
+def unrefined(timeline: Timeline) -> Timeline:
+    """The timeline with its raw answers, none of them withheld, as if nothing had been asked for."""
+    made = {name: told for name, told in timeline.provenance.items() if name not in REFINED}
+    rows = tuple(_answered_raw(row) if is_answered(row) else row for row in timeline.segments)
+    return timeline.model_copy(update={"segments": rows, "adaptation": (), "provenance": made})
 
 
 def adapted(timeline: Timeline, cooled: float = 1.0) -> Timeline:
@@ -135,11 +147,16 @@ def changed(segment: Segment, values: Floats, chunks: Sequence[Floats] | Floats,
     return segment.model_copy(update=new)
 
 
+def _answered_raw(segment: Segment) -> Segment:
+    chunks = tuple(chunk.model_copy(update={"emotions": chunk.raw or chunk.emotions, "raw": {}}) for chunk in segment.chunks)
+    return withheld(segment.model_copy(update={"emotions": segment.raw or segment.emotions, "raw": {}, "chunks": chunks}), 0.0)
+
+
 def _width(smooth: str) -> int:
     """The N of "median:N"; 0 for anything else."""
-    kind, _, number = smooth.partition(":")
-    width = int(number) if number.isdecimal() else 0
-    return width if kind == "median" and 3 <= width <= WIDEST and width % 2 else 0
+    found = re.fullmatch(r"median:([0-9]{1,2})", smooth)
+    width = int(found[1]) if found else 0
+    return width if 3 <= width <= WIDEST and width % 2 else 0
 
 
 def _medians(values: Floats, width: int) -> Floats:

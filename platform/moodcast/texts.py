@@ -17,6 +17,11 @@ def read_text(path: str | Path) -> str:
         raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
 
 
+def one_word(name: str) -> str:
+    """A name as a field of RTTM or UEM, which white space ends: with underscores."""
+    return "_".join(name.split()) or "unnamed"
+
+
 @contextmanager
 def open_csv(path: str | Path, separator: str = ",") -> Iterator[csv.DictReader[str]]:
     """The records of a CSV file in UTF-8. Raises ValueError, with the line, for quotes that are not doubled or not closed."""

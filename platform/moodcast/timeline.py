@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from moodcast.texts import one_word
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,10 +168,10 @@ class Timeline(_Row):
         from pyannote.core import Annotation
         from pyannote.core import Segment as Stretch
 
-        annotation = Annotation(uri=_one_word(self.uri))
+        annotation = Annotation(uri=one_word(self.uri))
         for index, segment in enumerate(self.segments):
             if segment.duration_s > 0:
-                annotation[Stretch(segment.start_s, segment.stop_s), index] = _one_word(segment.speaker)
+                annotation[Stretch(segment.start_s, segment.stop_s), index] = one_word(segment.speaker)
         return annotation
 
     def to_rttm(self) -> str:
@@ -187,10 +188,6 @@ class Timeline(_Row):
         from moodcast.page import render
 
         return render(self, audio)
-
-
-def _one_word(name: str) -> str:
-    return re.sub(r"\s+", "_", name.strip()) or "unnamed"
 
 
 def _plain_cell(text: str | None) -> str | None:

@@ -30,6 +30,7 @@ from moodcast.nn.pretrained import NOT_KEPT
 
 Wave = NDArray[np.float32]
 CONFIG = "config.json"
+GENERATION = "generation_config.json"  # where recognisers of several languages name them
 NO_NAME = "{source!r} is no transcriber: wanted a folder in the Hugging Face layout, or a hub id (owner/name)"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -93,12 +94,12 @@ class Transcriber:
 def open_transcriber(source: str | Path, language: str | None = None) -> Transcriber:
     """A recogniser by folder or hub id ("owner/name"); on the GPU where there is one.
 
-    Raises ValueError, in a sentence that says what to do, where there is none, it cannot be fetched, its weights are not safetensors, or
-    it is no recogniser of speech.
+    Raises ValueError, in a sentence that says what to do, where there is none, it cannot be fetched, its weights are not safetensors, it
+    is no recogniser of speech, or it does not know the language.
     """
     source = str(source)
     folder = Path(source) if Path(source).is_dir() else _fetched(source)
-    settings, kind = _of_folder(folder, source)
+    settings, kind = _of_folder(folder, source, language)
     hf = _library()
     plain = {name: value for name, value in settings.items() if name not in NOT_KEPT and name != "model_type"}
     here = {"trust_remote_code": False, "local_files_only": True}
@@ -121,10 +122,13 @@ def open_transcriber(source: str | Path, language: str | None = None) -> Transcr
     return Transcriber(model, extractor, tokenizer, kind, name, language)
 
 
-def check(source: str | Path) -> None:
-    """Raises ValueError where a folder holds no recogniser, or the name is no hub id; what is on a hub is looked at when it is opened."""
+def check(source: str | Path, language: str | None = None) -> None:
+    """Raises ValueError where a folder holds no recogniser, or none of this language, or the name is no hub id.
+
+    What is on a hub is looked at when it is opened.
+    """
     if Path(source).is_dir():
-        _of_folder(Path(source), str(source))
+        _of_folder(Path(source), str(source), language)
     elif not HUB_NAME.fullmatch(str(source)):
         raise ValueError(NO_NAME.format(source=str(source)))
 
@@ -147,13 +151,28 @@ def _library() -> Any:
     return library("transformers", "encoders", "a transcriber needs the library")
 
 
-def _of_folder(folder: Path, source: str) -> tuple[dict[str, Any], str]:
-    """The config, and the kind, of the recogniser in a folder."""
+def _of_folder(folder: Path, source: str, language: str | None) -> tuple[dict[str, Any], str]:
+    """The config, and the kind, of the recogniser in a folder, which knows the language where one is named."""
     settings = _settings(folder, source)
     kind = _kind(settings, source)
     if not list(folder.glob("*.safetensors")):
         raise ValueError(f"{source} has no *.safetensors, and moodcast opens no pickle (.bin, .pt), which may run code; convert it first")
+    if language is not None:
+        _check_language(folder, source, language)
     return settings, kind
+
+
+def _check_language(folder: Path, source: str, language: str) -> None:
+    """Raise ValueError where a recogniser cannot be told of the language: it knows one alone, or others."""
+    path = folder / GENERATION
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = sorted(code.strip("<|>") for code in told.get("lang_to_id") or ())
+    if not known:
+        raise ValueError(f"{source} cannot be told which language is spoken (it knows what it was trained on); leave the language out")
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    if TO_LANGUAGE_CODE.get(language.lower(), language.lower()) not in known:
+        raise ValueError(f"{source} does not know the language {language!r}; wanted one of {', '.join(known)}, or none, to let it find out")
 
 
 def _settings(folder: Path, source: str) -> dict[str, Any]:

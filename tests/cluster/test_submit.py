@@ -66,6 +66,7 @@ def digests(folder: Path) -> list[str]:
     return [line["weights"] for line in files.read_lines(folder / files.METRICS)]
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_node_costs_a_submitted_job_less_than_an_epoch_and_its_bundle_serves(
     nodes: Machines,
     manifest: Path,

@@ -85,6 +85,22 @@ def test_the_collar_and_the_region_are_kept():
     assert (only.speakers, only.speakers_found) == (1, 1)
 
 
+def test_the_collar_counts_for_emotions_at_every_turn_and_for_what_they_are_a_share_of():
+    told = talk(("a", 0, 5, "happy"), ("b", 5, 10, None), ("c", 10, 20, "neutral"), duration_s=20.0)
+    wrong = talk(("a", 0, 5, "angry"), ("c", 10, 20, "angry"), duration_s=20.0)
+    found = score(told, wrong, collar_s=4.0).errors  # leaves 2 to 3 and 12 to 18
+    assert found["teer"] == found["steer"] == Errors(0.0, 0.0, 7.0, 7.0)
+    assert found["eder"] == Errors(0.0, 6.0, 1.0, 7.0)
+
+
+def test_without_overlap_nothing_that_overlaps_is_an_error_of_emotion():
+    told = talk(("a", 0, 10, "neutral"), ("b", 5, 15, "angry"), duration_s=20.0)
+    found = score(told, talk(("a", 0, 10, "neutral"), ("b", 10, 15, "angry"), duration_s=20.0), overlap=False)
+    assert not [name for name, errors in found.errors.items() if errors.array[:3].any()]
+    assert found.errors["eder"].total_s == 15.0  # silence after the turns too
+    assert "teer, overlapped speech" not in found.errors
+
+
 def test_answers_are_judged_where_it_is_scored_and_nowhere_else():
     found = talk(("S1", 0, 4, "happy"), ("S2", 4, 8, "happy"))
     assert [(one.truth, one.seconds) for one in score(REFERENCE, found).judged] == [("happy", 4.0), ("angry", 4.0)]
@@ -152,6 +168,17 @@ def test_an_rttm_file_of_a_whole_day_holds_the_reference_that_it_is_called_by(tm
     assert (row.speaker, row.start_s) == ("anna", 1.0)
 
 
+def test_an_rttm_file_of_one_recording_may_call_it_otherwise_and_names_have_underscores_there(tmp_path: Path):
+    path = tmp_path / "all.rttm"
+    path.write_text("SPEAKER my_talk 1 0 1 <NA> <NA> anna <NA> <NA>\n")
+    assert len(conversation.find_reference(path, "my talk").segments) == 1
+    assert len(conversation.find_reference(path, "other", alone=True).segments) == 1
+    with pytest.raises(ValueError, match="no turns of 'other', only of my_talk"):
+        conversation.find_reference(path, "other")
+    path.write_text(path.read_text() + "SPEAKER second 1 0 1 <NA> <NA> ben <NA> <NA>\n")
+    assert [row.speaker for row in conversation.find_reference(path, "my talk", alone=True).segments] == ["anna"]
+
+
 def test_what_is_scored_is_read_with_comments_marks_and_spans_that_meet(tmp_path: Path):
     (tmp_path / "x.uem").write_bytes(b"\xef\xbb\xbftalk 1 0 3.5\r\n;; the rest is music\r\n\r\n007\t1  8  9\r\ntalk 1 3 4\r\n")
     regions = conversation.read_uem(tmp_path / "x.uem")
@@ -208,3 +235,9 @@ def test_rates_of_nothing_are_still_json():
     data = conversation.to_dict([silent])
     assert data["rates"]["der"]["rate"] is None
     json.dumps(data, allow_nan=False)
+
+
+def test_what_knows_nothing_is_one_speaker_where_found_turns_overlap_too():
+    found = talk(("S1", 0, 10, "happy"), ("S2", 5, 15, "angry"), ("S1", 6, 8, "angry"), ("S2", 15, 18, "angry"), duration_s=20.0)
+    rows = conversation.trivial(found, {"happy": 1}).segments
+    assert [(row.speaker, row.start_s, row.stop_s) for row in rows] == [("anybody", 0, 15), ("anybody", 15, 18)]

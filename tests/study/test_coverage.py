@@ -43,6 +43,13 @@ def test_a_found_turn_is_judged_by_what_is_felt_in_most_of_it() -> None:
     assert rows[0].confidence == 0.9
 
 
+def test_two_who_feel_the_same_at_once_feel_it_for_as_long_as_one() -> None:
+    turns = [turn(0, 10, "happy", 0.9)]
+    both = [turn(0, 3, "angry"), turn(0, 3, "angry").model_copy(update={"speaker": "b"})]
+    assert judge(talk(*both), talk(*turns)) == ()  # three seconds of ten
+    assert [one.truth for one in judge(talk(*both, turn(3, 8, "happy")), talk(*turns))] == ["happy"]
+
+
 def test_seconds_outside_of_what_is_scored_do_not_count() -> None:
     reference = talk(turn(0, 4, "happy"), turn(4, 9, "angry"))
     found = talk(turn(0, 2, "happy", 0.9), turn(2, 8, "happy", 0.8), turn(12, 14, "happy", 0.7))

@@ -69,7 +69,7 @@ def analyze(
         ),
     ] = "json,csv,rttm,html",
     again: Annotated[
-        bool, typer.Option("--again", help="Analyse anew what the folder has already as JSON, by the same bundle and settings.")
+        bool, typer.Option("--again", help="Analyse anew what the folder has already, and replace files there whoever made them.")
     ] = False,
 ) -> None:
     """Who felt what, when: the timeline of each conversation as a table and as files."""
@@ -88,6 +88,8 @@ def analyze(
     refuse_place(out)
     how = refine.Refinement(refine.ADAPT if adapt is None else adapt, smooth, min_confidence)
     stems = named(files)
+    if rttm and "rttm" in wanted and (made := out / f"{stems[0]}.rttm").exists() and made.samefile(rttm):
+        raise ValueError(f"{rttm} is what --rttm reads and what would be written; choose another --out, or --formats without rttm")
     turns = read_rttm(rttm, likely=stems[0]) if rttm else []
     if rttm and not turns:
         raise ValueError(f"{rttm} holds no turns; wanted lines SPEAKER uri 1 start duration <NA> <NA> speaker <NA> <NA>")
@@ -101,6 +103,8 @@ def analyze(
             skipped += 1
             continue
         try:
+            if not again:
+                formats.refuse_others(out, stem, wanted, file)
             with progress(f"listening to {file.name}") as advance:
                 tell_steps(voices, advance)
                 found = opened.timeline(
@@ -180,25 +184,38 @@ def evaluate_podcast(
         else referred_talks(files or [], reference, uem, corpus or [])
     )
     opened = load_listener(bundle)
-    if strange := conversation.unanswerable(((truth, region) for _, truth, region in recordings), opened.classes):
-        told = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in strange.items())
-        notes = [*notes, f"{opened.name} does not know these emotions of the references, and is wrong wherever they are: {told}"]
+    if strange := conversation.unanswerable(((truth, region) for _, _, truth, region in recordings), opened.classes):
+        named_ones = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in strange.items())
+        notes = [*notes, f"{opened.name} does not know these emotions of the references, and is wrong wherever they are: {named_ones}"]
     voices = opened_diarizer(diarizer, trust_checkpoint, voiceprint)
     raw_way, adapted_way = (Refinement(adapt, smooth, min_confidence) for adapt in (False, True))
     scores: dict[str, list[conversation.Score]] = {}
+    failed = 0
     with progress("listening", total=len(recordings)) as advance:
-        for number, (sound, truth, region) in enumerate(recordings, start=1):
-
-            def add(kind: str, found: Timeline, truth: Timeline = truth, region: Any = region) -> None:
-                scores.setdefault(kind, []).append(conversation.score(truth, found, region, collar, overlap))
-
-            for kind, who, asked in (("predicted turns", voices, speakers), ("reference turns", Given(conversation.turns(truth)), None)):
-                raw = opened.timeline(sound(), diarizer=who, num_speakers=asked, refine=Refinement(False, "", 0.0))
-                add(kind, refined(raw, podcast.chosen(opened, raw_way)))
-                add(f"{kind}, adapted", refined(raw, podcast.chosen(opened, adapted_way)))
-                if who is voices:
-                    add("trivial", conversation.trivial(raw, opened.provenance.class_counts))
+        for number, (name, sound, truth, region) in enumerate(recordings, start=1):
+            told: dict[str, dict[str, Timeline]] = {}
+            try:
+                for kind, who, asked in (
+                    ("reference turns", Given(conversation.turns(truth)), None),
+                    ("predicted turns", voices, speakers),
+                ):
+                    raw = opened.timeline(sound(), diarizer=who, num_speakers=asked, refine=Refinement(False, "", 0.0))
+                    ways = {kind: raw_way, f"{kind}, adapted": adapted_way}
+                    told[kind] = {each: refined(raw, podcast.chosen(opened, way)) for each, way in ways.items()}
+                trivial = {"trivial": conversation.trivial(raw, opened.provenance.class_counts)}
+                answers = {**told["predicted turns"], **trivial, **told["reference turns"]}
+                found = {kind: conversation.score(truth, answer, region, collar, overlap) for kind, answer in answers.items()}
+            except (ValueError, OSError) as error:
+                if options.debug or len(recordings) == 1:
+                    raise
+                failed += 1
+                fail_on(name, error)
+                continue
+            for kind, score in found.items():
+                scores.setdefault(kind, []).append(score)
             advance(number, len(recordings))
+    if failed:
+        notes = [*notes, f"{failed} of {len(recordings)} recordings could not be scored, and are in none of these figures"]
     show.conversations(scores, collar, overlap)
     for note in notes:
         say(note, "note")
@@ -212,9 +229,11 @@ def evaluate_podcast(
             "notes": notes,
         }
         show.written([show.save(json, dumps({**about, **data}, indent=1, ensure_ascii=False) + "\n")])
+    if failed:
+        raise typer.Exit(1)
 
 
-Recording = tuple[Callable[[], Any], "Timeline", Any]  # what opens the sound, the truth about it, and the region that is scored
+Recording = tuple[str, Callable[[], Any], "Timeline", Any]  # its name, what opens the sound, the truth about it, and what is scored
 
 
 def referred_talks(
@@ -222,20 +241,22 @@ def referred_talks(
 ) -> tuple[list[Recording], list[str]]:
     """Recordings with their references. Raises ValueError, before any work, where one is missing."""
     from moodcast.study import conversation
+    from moodcast.texts import one_word
 
     if not files or reference is None:
         raise ValueError("give recordings and their --reference, or --simulate N --corpus MANIFEST to put conversations together")
     if corpus:
         raise ValueError("--corpus says whose utterances conversations are made of, with --simulate N")
-    regions = conversation.read_uem(uem) if uem else {}
-    if absent := [file.stem for file in files if uem and file.stem not in regions]:
-        raise ValueError(f"{uem} does not say what is scored of {absent[0]}; it has {', '.join(sorted(regions)[:12]) or 'nothing'}")
+    given = conversation.read_uem(uem) if uem else {}
+    regions = {file.stem: given.get(file.stem, given.get(one_word(file.stem))) for file in files}
+    if absent := [stem for stem, region in regions.items() if uem and region is None]:
+        raise ValueError(f"{uem} does not say what is scored of {absent[0]}; it has {', '.join(sorted(given)[:12]) or 'nothing'}")
     if gone := [str(file) for file in files if not file.is_file()]:
         raise ValueError(f"there is no recording {gone[0]}")
     if len(files) > 1 and reference.is_file() and reference.suffix.lower() != ".rttm":
         raise ValueError(f"{reference} is the reference of one recording, but {len(files)} came; name the folder that has one for each")
-    references = [conversation.find_reference(reference, file.stem) for file in files]
-    return [(partial(str, file), truth, regions.get(file.stem)) for file, truth in zip(files, references, strict=True)], []
+    references = [conversation.find_reference(reference, file.stem, alone=len(files) == 1) for file in files]
+    return [(str(file), partial(str, file), truth, regions[file.stem]) for file, truth in zip(files, references, strict=True)], []
 
 
 def simulated_talks(
@@ -284,7 +305,7 @@ def simulated_talks(
     embedded = diarizer is None or (Path(diarizer) / SEGMENTATION).is_file()
     if embedded and (known := people & set(moodcast.load(voiceprint or VOICEPRINT).provenance.speakers)):
         notes.append(f"the voiceprint was trained on {len(known)} of these speakers: who spoke when is found too well")
-    return [(partial(tuple, (talk.wave, talk.rate)), talk.reference, None) for talk in talks], notes
+    return [(talk.reference.uri, partial(tuple, (talk.wave, talk.rate)), talk.reference, None) for talk in talks], notes
 
 
 def opened_diarizer(source: str | None, trust_checkpoint: bool, voiceprint: str | None) -> Diarizer:

@@ -72,7 +72,7 @@ def say(message: str, what: str) -> None:
     console(errors=True).print(Text(f"{what}: {message}", style="dim"))
 
 
-def fail_on(file: Path, error: Exception) -> None:
+def fail_on(file: Path | str, error: Exception) -> None:
     """The same for one file of several; the file is named, once."""
     reason = explain(error) or str(error)
     fail(reason if str(file) in reason else f"{file}: {reason}")

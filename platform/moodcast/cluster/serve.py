@@ -81,7 +81,7 @@ def running(
     if chosen.diarizer:
         pipelines.check(chosen.diarizer, chosen.trust_checkpoint)
     if chosen.transcriber:
-        transcribe.check(chosen.transcriber)
+        transcribe.check(chosen.transcriber, chosen.language or None)
     module, _, name = app.partition(":")
     shared = ray.is_initialized()  # a Ray of this process, which outlives us: Serve is ours to end; else the application alone
     with local.cluster(quiet=quiet):

@@ -1,11 +1,14 @@
-"""Reading a request with limits: a raw body or a multipart form, counted while it arrives, never more than the limit in memory."""
+"""Reading a request with limits: a raw body or a multipart form, counted while it arrives, and kept on disk: many may wait."""
 
 from __future__ import annotations
 
 import asyncio
+import mmap
+import shutil
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -56,9 +59,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Upload:
-    """A request that was read: the bytes of the audio file, the name it came with, and the options."""
+    """A request that was read: the audio file, mapped into memory from a disk, the name it came with, and the options."""
 
-    data: bytes
+    data: mmap.mmap
     filename: str | None
     options: Options
 
@@ -91,15 +94,19 @@ async def read_upload(request: Request, max_bytes: int, max_idle_s: float) -> Up
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(max_bytes)
     pieces = counted(request.stream(), limit, max_bytes, max_idle_s)
-    if is_form:
-        data, filename, options = await _read_form(request, pieces, max_bytes)
-    else:
-        data, filename = b"".join([piece async for piece in pieces]), None
-    if not data:
-        raise ServiceError(
-            422, "empty", "the request holds no audio", "send a file as the body, or as the field 'file' of a multipart form"
-        )
-    return Upload(data, filename, options)
+    with tempfile.TemporaryFile() as kept:
+        filename = None
+        if is_form:
+            filename, options = await _read_form(request, pieces, max_bytes, kept)
+        else:
+            async for piece in pieces:
+                kept.write(piece)
+        kept.flush()
+        if not kept.tell():
+            raise ServiceError(
+                422, "empty", "the request holds no audio", "send a file as the body, or as the field 'file' of a multipart form"
+            )
+        return Upload(mmap.mmap(kept.fileno(), 0, access=mmap.ACCESS_READ), filename, options)
 
 
 async def counted(pieces: AsyncIterator[bytes], limit: int, named: int, max_idle_s: float) -> AsyncGenerator[bytes, None]:
@@ -119,7 +126,7 @@ async def counted(pieces: AsyncIterator[bytes], limit: int, named: int, max_idle
         yield piece
 
 
-async def _read_form(request: Request, pieces: AsyncGenerator[bytes, None], max_bytes: int) -> tuple[bytes, str | None, Options]:
+async def _read_form(request: Request, pieces: AsyncGenerator[bytes, None], max_bytes: int, into: IO[bytes]) -> tuple[str | None, Options]:
     parser = MultiPartParser(request.headers, pieces, max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
     try:
         form = await parser.parse()
@@ -129,12 +136,12 @@ async def _read_form(request: Request, pieces: AsyncGenerator[bytes, None], max_
             422, "bad_form", f"the multipart form cannot be read: {reason}", "let your HTTP library build the form"
         ) from None
     try:
-        return await _take(form, dict(request.query_params), max_bytes)
+        return await _take(form, dict(request.query_params), max_bytes, into)
     finally:
         await form.close()
 
 
-async def _take(form: FormData, query: dict[str, str], max_bytes: int) -> tuple[bytes, str | None, Options]:
+async def _take(form: FormData, query: dict[str, str], max_bytes: int, into: IO[bytes]) -> tuple[str | None, Options]:
     file = form.get(FILE)
     if not isinstance(file, UploadFile):
         if file is not None:
@@ -143,10 +150,10 @@ async def _take(form: FormData, query: dict[str, str], max_bytes: int) -> tuple[
         names = ", ".join(sorted(form)) or "none"
         raise ServiceError(422, "no_file", f"the form has no file in its field '{FILE}' (fields: {names})", f"curl -F {FILE}=@talk.mp3 ...")
     options = read_options({**query, **{name: value for name, value in form.items() if isinstance(value, str)}})
-    data = await file.read()
-    if len(data) > max_bytes:
+    await asyncio.to_thread(shutil.copyfileobj, file.file, into)
+    if into.tell() > max_bytes:
         raise too_large(max_bytes)
-    return data, file.filename, options
+    return file.filename, options
 
 
 def _check(options: Options) -> None:

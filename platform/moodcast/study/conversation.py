@@ -92,7 +92,7 @@ def score(reference: Timeline, found: Timeline, region: Region | None = None, co
     known = without(scored, [row for row in reference.segments if row.emotion is None])
     if known and any(row.emotion for row in reference.segments):
         names = diarization.optimal_mapping(said, heard, uem=scored)
-        errors |= emotional(reference, found, names, known, settings)
+        errors |= emotional(reference, found, names, counted(said, heard, known, collar_s, overlap))
     return Score(
         reference.uri,
         errors,
@@ -103,11 +103,18 @@ def score(reference: Timeline, found: Timeline, region: Region | None = None, co
     )
 
 
-def emotional(reference: Timeline, found: Timeline, names: dict[str, str], scored: Region, settings: dict[str, Any]) -> dict[str, Errors]:
-    """TEER, sTEER and EDER, and TEER of overlapped speech, of other speech, and of short, middle and long turns."""
+def counted(said: Annotation, heard: Annotation, scored: Region, collar_s: float, overlap: bool) -> Region:
+    """What is left of `scored` without the collars of all reference turns `said` and, unless `overlap`, where they overlap."""
+    rate: Any = DiarizationErrorRate()
+    left: Region = rate.uemify(said, heard, scored, collar_s, skip_overlap=not overlap, returns_uem=True)[2]
+    return left
+
+
+def emotional(reference: Timeline, found: Timeline, names: dict[str, str], scored: Region) -> dict[str, Errors]:
+    """TEER, sTEER and EDER, and TEER of overlapped speech, of other speech, and of short, middle and long turns, all within `scored`."""
 
     def identified(label: Label, mapped: Label, where: Region, over_s: float | None = None) -> Errors:
-        rate = IdentificationErrorRate(**settings)
+        rate = IdentificationErrorRate()
         return errors_of(rate(annotation(reference, label), annotation(found, mapped), uem=where, detailed=True), over_s)
 
     def felt(row: Row) -> str | None:
@@ -206,13 +213,20 @@ def trivial(found: Timeline, class_counts: Mapping[str, int]) -> Timeline:
         "status": "ok",
         "chunks": (),
     }
-    return found.model_copy(update={"segments": tuple(row.model_copy(update=told) for row in found.segments)})
+    rows: list[Row] = []
+    for row in sorted(found.segments, key=lambda row: row.start_s):
+        if rows and row.start_s < rows[-1].stop_s:  # of one speaker nothing overlaps
+            rows[-1] = rows[-1].model_copy(update={"stop_s": max(rows[-1].stop_s, row.stop_s)})
+        else:
+            rows.append(row.model_copy(update=told))
+    return found.model_copy(update={"segments": tuple(rows)})
 
 
-def read_reference(path: str | Path, uri: str | None = None) -> Timeline:
+def read_reference(path: str | Path, uri: str | None = None, likely: str | None = None) -> Timeline:
     """A reference: a timeline as JSON; its CSV (start_s, stop_s, speaker, and emotion where it is known); or RTTM, speakers alone.
 
-    uri: which recording, where an RTTM file holds several. Raises ValueError for another suffix, or what cannot be read.
+    uri, likely: which recording, where an RTTM file holds several (`moodcast.diarize.read_rttm`). Raises ValueError for another suffix,
+    or what cannot be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -226,7 +240,7 @@ def read_reference(path: str | Path, uri: str | None = None) -> Timeline:
     if kind == ".rttm":
         rows = [
             Row(speaker=turn.speaker, start_s=turn.start_s, stop_s=turn.stop_s, overlap=turn.overlap)
-            for turn in read_rttm(path, uri, likely=path.stem)
+            for turn in read_rttm(path, uri, likely=likely or path.stem)
         ]
     elif kind == ".csv":
         rows = list(_csv_rows(path))
@@ -236,10 +250,13 @@ def read_reference(path: str | Path, uri: str | None = None) -> Timeline:
     return Timeline(uri=uri or path.stem, duration_s=max((row.stop_s for row in rows), default=0.0), classes=classes, segments=tuple(rows))
 
 
-def find_reference(place: Path, stem: str) -> Timeline:
-    """The reference of a recording: the file `place`, or `stem` with one of the suffixes in the folder `place`."""
+def find_reference(place: Path, stem: str, alone: bool = False) -> Timeline:
+    """The reference of a recording: the file `place`, or `stem` with one of the suffixes in the folder `place`.
+
+    alone: no other recording is asked for, so that a file of one may call it otherwise.
+    """
     if not place.is_dir():
-        return read_reference(place, stem if place.suffix.lower() == ".rttm" else None)
+        return read_reference(place, None if alone or place.suffix.lower() != ".rttm" else stem, likely=stem)
     for suffix in (".json", ".csv", ".rttm"):
         if (path := place / f"{stem}{suffix}").is_file():
             return read_reference(path)

@@ -65,11 +65,12 @@ def judge(reference: Timeline, found: Timeline, scored: Sequence[Span] = WHOLE) 
     """
     rows = []
     for row in found.segments:
-        seconds: dict[str, float] = {}
+        shared: dict[str, list[Span]] = {}
         for said in reference.segments:
-            both_s = _within(max(row.start_s, said.start_s), min(row.stop_s, said.stop_s), scored)
-            if said.emotion is not None and both_s > 0:
-                seconds[said.emotion] = seconds.get(said.emotion, 0.0) + both_s
+            span = max(row.start_s, said.start_s), min(row.stop_s, said.stop_s)
+            if said.emotion is not None and span[1] > span[0]:
+                shared.setdefault(said.emotion, []).append(span)
+        seconds = {name: s for name, spans in shared.items() if (s := sum(_within(*span, scored) for span in _union(spans))) > 0}
         truth = max(seconds, key=lambda name: seconds[name], default=None)
         own_s = round(_within(row.start_s, row.stop_s, scored), 3)  # as a segment rounds its duration
         if truth is not None and seconds[truth] >= MOST * own_s > 0:
@@ -127,6 +128,17 @@ def to_dict(points: Sequence[Point]) -> list[dict[str, Any]]:
         ratios = {"coverage": point.coverage, "accuracy": point.accuracy}
         rows = {name: {key: _known(getattr(one, key)) for key in ("value", "low", "high")} for name, one in ratios.items()}
         found.append({"min_confidence": point.min_confidence, **rows})
+    return found
+
+
+def _union(spans: Sequence[Span]) -> list[Span]:
+    """The spans without what others of them cover, too: two who are angry at once are angry for as long as one."""
+    found: list[Span] = []
+    for start_s, stop_s in sorted(spans):
+        if found and start_s <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], stop_s)
+        else:
+            found.append((start_s, stop_s))
     return found
 
 
