@@ -205,4 +205,13 @@ def test_a_word_that_comes_to_count_rises_to_one_and_stays() -> None:
     assert found[0] == pytest.approx(np.exp(-5.0))
     assert found[1] == pytest.approx(np.exp(-1.25))
     assert found[2] == found[3] == 1.0
+    assert float(ramp_up(torch.tensor(0.0), 0.0)) == 1.0
     assert one_hot(torch.tensor([[0.2, 0.8]]).log()).tolist() == [[0.0, 1.0]]
+
+
+def test_weights_of_an_earlier_training_bring_no_progress_of_this_one() -> None:
+    _, begun = right(MeanTeacher.Config(front=STATISTICS), epochs=1)
+    assert begun.progress == 1.0
+    run = run_of(MeanTeacher.Config(front=STATISTICS))
+    Trainer(begun, run.train, Clouds(40, 0, target=False), target=Clouds(40, 1, target=True)).fit_once()
+    assert begun.progress == 0.0

@@ -284,3 +284,21 @@ def test_settings_that_lack_a_part_or_hold_another_thing_are_one_sentence(folder
     (folder / "bundle.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=r"lacks a part|dictionary update sequence"):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("plan", "seconds"),
+    [(ChunkPlan(length_s=1.0, count=11), 0.5), (ChunkPlan(length_s=1.0, hop_s=0.1), 3.0), (ChunkPlan(length_s=3.0, hop_s=3.0), 3.1)],
+)
+def test_the_chunks_of_a_pass_are_bounded_however_often_they_say_the_same(
+    plan: ChunkPlan, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(method=Erm.Config(width=8, channels=1), chunks=plan)
+    opened = Bundle(run, build(run), Provenance(), {}, "", "b")
+    passes, collate = [], bundles.collate
+    monkeypatch.setattr(bundles, "MAX_BATCH_S", 40.0)
+    monkeypatch.setattr(bundles, "collate", lambda *given, **named: passes.append(collate(*given, **named)) or passes[-1])
+    assert len(opened.answer([probe_signal(16_000, seconds)] * 8)) == 8
+    heard = [batch.chunks.numel() / 16_000 for batch in passes]
+    assert max(heard) <= 40
+    assert heard[0] > 20, "a pass holds as many as fit"

@@ -90,6 +90,7 @@ def test_a_change_by_name_leaves_everything_else_and_the_old_tree_alone() -> Non
         ("title", "none", "none"),
         ("classes", "happy,sad, calm", ("happy", "sad", "calm")),
         ("classes", '["happy"]', ("happy",)),
+        ("classes", "", ()),
         ("note", "none", None),
         ("note", "x", "x"),
         ("note", "2024", "2024"),
@@ -119,6 +120,12 @@ def test_text_of_a_command_line_is_read_as_the_type_of_its_field(name: str, text
         ("train.optimiser.name", "adan", r"train\.optimiser\.name: 'adan' does not fit; .*'adam', 'sgd' or 'none'"),
         ("train.optimiser.betas", "0.5", r"train\.optimiser\.betas: "),
         ("classes", 3, r"classes: 3 does not fit"),
+        (
+            "chunks",
+            "1.0",
+            r"^chunks is a group of settings and takes no value of its own, got '1\.0'; its fields: chunks\.length_s, chunks\.count",
+        ),
+        ("train.optimiser", 5, r"^train\.optimiser is a group .*, got 5; its fields: train\.optimiser\.name"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_by_its_whole_name(name: str, value: Any, message: str) -> None:

@@ -11,12 +11,17 @@ import pytest
 import torch
 
 from moodcast import export
+from moodcast.adapting import Front
 from moodcast.batch import Prediction, collate
 from moodcast.bundle import Bundle, Calibration, load, probe_signal, save
 from moodcast.chunks import ChunkPlan
 from moodcast.features import LogMel
 from moodcast.labels import Labels
 from moodcast.methods.erm import Erm
+from moodcast.methods.functionals import Functionals
+from moodcast.methods.target_norm import TargetNorm
+from moodcast.methods.word_chunks import WordChunks
+from moodcast.provenance import Provenance
 from moodcast.run import Run, build
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -132,6 +137,20 @@ def test_a_method_without_classes_or_with_what_onnx_has_not_is_refused(tmp_path:
     )
     with pytest.raises(ValueError, match="cannot be written as ONNX"):
         export.to_onnx(bundle, tmp_path / "b.onnx")
+
+
+def test_features_that_leave_torch_are_refused_in_a_sentence_and_so_is_the_rest_without_a_graph(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for config in (Functionals.Config(classifier="mlp"), TargetNorm.Config(front=Front(kind="functionals"))):
+        run = Run(method=config)
+        with pytest.raises(ValueError, match="cannot be written as ONNX: its features are computed outside of torch"):
+            export.to_onnx(Bundle(run, build(run), Provenance(), {}, "", "b"), tmp_path / "b.onnx")
+    run = Run(method=WordChunks.Config(width=8, heads=1, layers=1))
+    with pytest.raises(ValueError, match="cannot be written as ONNX: "):
+        export.to_onnx(Bundle(run, build(run), Provenance(), {}, "", "b"), tmp_path / "b.onnx")
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_the_extra_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,3 +169,13 @@ def test_a_crop_is_one_run_of_real_frames_and_long_enough():
     for row, real in zip(cropped, mask, strict=True):
         order = (real.cumsum(-1) - 1)[row]
         assert (order.diff() == 1).all()
+
+
+def test_the_crops_of_a_chunk_reach_its_beginning_and_its_end_as_often():
+    torch.manual_seed(0)
+    found = features.cropped(torch.ones(4000, 20, dtype=torch.bool), min_s=0.15)
+    kept = torch.bincount(found.sum(-1), minlength=21)
+    assert kept[:15].sum() == 0
+    assert ((kept[15:] - 4000 / 6).abs() < 120).all()  # 15 to 20 frames, all as often
+    assert abs(float(found[:, 0].float().mean() - found[:, -1].float().mean())) < 0.03
+    assert features.cropped(torch.ones(200, 5, dtype=torch.bool), min_s=0.0).any(-1).all()

@@ -222,6 +222,9 @@ def test_nothing_that_is_no_bundle_is_overwritten(pushed: Path, bundle: Path, tm
     with pytest.raises(ValueError, match="choose another folder"):
         hub.push(bundle, str(taken))
     assert (taken / "letter.txt").read_text() == "dear"
+    for write in (hub.push, hub.export):
+        with pytest.raises(ValueError, match=r"letter\.txt is a file; wanted a folder"):
+            write(bundle, str(taken / "letter.txt"))
     assert hub.pull(str(pushed), hub.pull(str(pushed), tmp_path / "back")) == tmp_path / "back"  # a bundle gives way to a newer one
 
 

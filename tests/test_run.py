@@ -57,7 +57,19 @@ def test_classes_are_at_least_two_different_names(classes: tuple[str, ...]) -> N
         Labels(classes=classes)
 
 
-@pytest.mark.parametrize("change", [{"epochs": 0}, {"lr": -1e-3}, {"batch_size": 0}, {"warmup_share": 1.0}, {"clip_norm": 0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0},
+        {"lr": -1e-3},
+        {"batch_size": 0},
+        {"warmup_share": 1.0},
+        {"clip_norm": 0},
+        {"weight_decay": -1e-9},
+        {"seed": -1},
+        {"threads": -1},
+    ],
+)
 def test_training_settings_that_cannot_work_are_refused_by_name(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"train.{next(iter(change))}"):
         dataclasses.replace(Train(), **change)
@@ -137,3 +149,14 @@ def test_the_hooks_of_a_method_do_nothing_by_default() -> None:
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
     assert isinstance(method, Method)
     assert sum(p.numel() for group in method.parameter_groups() for p in group["params"]) == sum(p.numel() for p in method.parameters())
+
+
+@pytest.mark.parametrize("name", ["augment.noise", "train", "method"])
+def test_a_value_for_a_whole_group_is_refused_with_the_names_of_its_fields(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is a group of settings .*, got '0\.5'; its fields: {name}\."):
+        config.replace_at(SMALL, {name: "0.5"})
+
+
+def test_no_attributes_are_written_as_nothing() -> None:
+    rated = config.replace_at(SMALL, {"labels.attributes": "arousal"})
+    assert config.replace_at(rated, {"labels.attributes": ""}).labels.attributes == ()

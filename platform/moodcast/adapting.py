@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from moodcast import features
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec, View
-from moodcast.nn import functionals, waves
+from moodcast.nn import functionals, ranges, waves
 from moodcast.nn.encoder import ConvEncoder
 from moodcast.nn.identity import identity
 from moodcast.nn.pool import AttentivePool
@@ -53,6 +53,10 @@ class Front:
     dropout: float = 0.3
     hide_bands: int = 12
     hide_s: float = 0.3
+
+    def __post_init__(self) -> None:
+        ranges.check(self, "[1, inf)", "width", "channels", group="method.front.")
+        ranges.check(self, "[0, inf)", "layers", group="method.front.")
 
 
 class Heard(NamedTuple):
@@ -188,6 +192,9 @@ class Adapting(Method):
         front: Front = Front()
         smoothing: float = 0.1
 
+        def __post_init__(self) -> None:
+            ranges.check(self, "[0, 1)", "smoothing")
+
     config: Config
     progress: Tensor
 
@@ -214,7 +221,8 @@ class Adapting(Method):
         return classes.labelled(heard.log_probs, batch.target, batch.weight, self.config.smoothing)
 
     def fit_once(self, view: View) -> None:
-        """The statistics of the domains that are heard."""
+        """The statistics of the domains that are heard; weights of an earlier training bring no progress of this one."""
+        self.progress.zero_()
         for stream in self.streams:
             self.trunk.fit(view, stream)
 
@@ -246,5 +254,7 @@ class Adapting(Method):
 
 
 def ramp_up(progress: Tensor, share: float) -> Tensor:
-    """From 0 to 1 over the first `share` of training: e^(-5 (1 - t)^2) (Laine & Aila 2017)."""
+    """From 0 to 1 over the first `share` of training: e^(-5 (1 - t)^2) (Laine & Aila 2017); 1 throughout where the share is 0."""
+    if not share:
+        return torch.ones_like(progress)
     return (-5.0 * (1.0 - (progress / share).clamp(0.0, 1.0)).square()).exp()

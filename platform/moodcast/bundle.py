@@ -48,7 +48,7 @@ WITHIN = "bundle"  # the folder of a training run in which its bundle lies
 SHIPPED = Path(__file__).parent / "bundles"
 MAX_SETTINGS_BYTES = 64 * 2**20
 PROBE_TOLERANCE = 1e-3  # of probabilities and of unit-length embeddings; threads and kernels differ by about 1e-6
-MAX_BATCH_S = 120.0  # seconds of audio in one forward pass: bounds memory whatever is asked
+MAX_BATCH_S = 120.0  # seconds of chunks, padding and overlap included, in one forward pass: bounds memory whatever is asked
 
 Wave = NDArray[np.float32]
 
@@ -201,11 +201,12 @@ class Bundle:
         return tempered(self.method(batch), self.calibration.temperature)
 
     def _groups(self, order: list[int], pieces: list[tuple[int, int, Wave]]) -> Iterator[list[int]]:
-        """Consecutive indices whose padded size stays below MAX_BATCH_S; `order` goes from short to long."""
+        """Consecutive indices whose chunks, padded as `collate` pads them, stay below MAX_BATCH_S; `order` goes from short to long."""
+        plan = self.run.chunks
         group: list[int] = []
         for i in order:
-            padded = (len(group) + 1) * max(len(pieces[i][2]), samples_of(self.run.chunks.length_s, self.rate))
-            if group and padded > samples_of(MAX_BATCH_S, self.rate):
+            chunks = (len(group) + 1) * len(plan.spans(len(pieces[i][2]), self.rate))
+            if group and chunks * plan.length_s > MAX_BATCH_S:
                 yield group
                 group = []
             group.append(i)

@@ -101,7 +101,8 @@ def _replace(tree: Any, changes: dict[str, Any], prefix: str) -> Any:
         if dot:
             below.setdefault(head, {})[rest] = value
         else:
-            here[head] = value if _is_branch(value) else _read(hints[head], value, prefix + name, typed=True)
+            kind = type(getattr(tree, head)) if hints[head] is Any and _is_branch(getattr(tree, head)) else hints[head]
+            here[head] = value if _is_branch(value) else _read(kind, value, prefix + name, typed=True)
     for head, inner in below.items():
         here[head] = _replace(here.get(head, getattr(tree, head)), inner, prefix + head + ".")
     return dataclasses.replace(tree, **here)
@@ -110,7 +111,12 @@ def _replace(tree: Any, changes: dict[str, Any], prefix: str) -> Any:
 def _read(kind: Any, value: Any, name: str, typed: bool) -> Any:
     """A value as the type its field declares; `typed`: text may have been typed on a command line, where everything is text."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return value if isinstance(value, kind) else from_dict(kind, value, name + ".")
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, Mapping):
+            fields = ", ".join(f"{name}.{field}" for field in _hints(kind))
+            raise ValueError(f"{name} is a group of settings and takes no value of its own, got {value!r}; its fields: {fields}")
+        return from_dict(kind, value, name + ".")
     if typed and isinstance(value, str) and kind not in (str, Any) and value not in _choices(kind):
         value = _from_text(value, keep=_may_be_text(kind), many=_is_tuple(kind))
     try:
@@ -123,8 +129,10 @@ def _read(kind: Any, value: Any, name: str, typed: bool) -> Any:
 def _from_text(text: str, keep: bool, many: bool) -> Any:
     """Text of a command line: "none" is None; with `keep` the rest is itself; else JSON where it is JSON, and `a,b` is a list.
 
-    many: a list is wanted, so that `a` is a list of one.
+    many: a list is wanted, so that `a` is a list of one and nothing a list of none.
     """
+    if many and not text:
+        return []
     if text.lower() in ("none", "null"):
         return None
     if keep:

@@ -33,6 +33,7 @@ from moodcast.bundle import Bundle, probe_signal
 from moodcast.chunks import samples_of
 from moodcast.config import to_dict
 from moodcast.features import TINY, LogMel
+from moodcast.nn.waves import samples_in
 
 OPSET = 17
 TOLERANCE = 1e-4  # of log-probabilities, and of attributes
@@ -43,8 +44,8 @@ BY_CHUNK = (*INPUTS, "chunk_log_probs")  # with an axis of chunks
 def to_onnx(bundle: Bundle, path: str | Path) -> Path:
     """Write the bundle as an ONNX file, when its answers are those of the bundle.
 
-    Raises ValueError where the method answers no classes, uses something that ONNX has not, or the answers differ; ModuleNotFoundError
-    without the extra "onnx".
+    Raises ValueError where the method answers no classes, uses something that ONNX has not or computes outside of torch, or the answers
+    differ; ModuleNotFoundError without the extra "onnx".
     """
     import onnx  # noqa: F401  (what is missing is told before minutes of work)
     import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
@@ -76,6 +77,7 @@ def to_onnx(bundle: Bundle, path: str | Path) -> Path:
                 line = str(error).strip().splitlines()[0][:300]
                 raise ValueError(f"{bundle.name} ({type(bundle.method).__name__}) cannot be written as ONNX: {line}") from error
         _describe(half, bundle)
+        _check_inputs(half, bundle)
         difference = compare(bundle, half)
         if not difference <= TOLERANCE:
             raise ValueError(f"the ONNX file answers otherwise than {bundle.name}, by {difference:.2g} (allowed {TOLERANCE:g}); not kept")
@@ -113,6 +115,7 @@ class Graph(nn.Module):
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
         self.method, self.rate, self.temperature = bundle.method, bundle.rate, bundle.calibration.temperature
+        self.plan = bundle.run.chunks
 
     def forward(self, chunks: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """The values of `answers`."""
@@ -120,7 +123,8 @@ class Graph(nn.Module):
 
     def answers(self, chunks: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """chunks [B, C, L], lengths [B, C] -> outputs by name."""
-        found = tempered(self.method(Batch(chunks, lengths, lengths.sum(1) / self.rate)), self.temperature)
+        seconds = samples_in(lengths, lengths.sum(1) / self.rate, self.plan, self.rate) / self.rate  # chunks of a hop may overlap
+        found = tempered(self.method(Batch(chunks, lengths, seconds)), self.temperature)
         if found.emotion is None:
             raise ValueError(f"{type(self.method).__name__} answers no classes; there is nothing to export")
         return named(found)
@@ -156,8 +160,23 @@ def layer_norm_in_parts(
 @contextmanager
 def _exportable() -> Iterator[None]:
     """What ONNX cannot express, or the tracer cannot follow, in a form of the same value."""
-    with patch.object(LogMel, "forward", log_mel_by_convolution), patch.object(nn.functional, "layer_norm", layer_norm_in_parts):
+    with (
+        patch.object(LogMel, "forward", log_mel_by_convolution),
+        patch.object(nn.functional, "layer_norm", layer_norm_in_parts),
+        patch.object(torch._C, "_jit_onnx_log", lambda *told: None),  # which prints hundreds of lines of a graph that failed
+    ):
         yield
+
+
+def _check_inputs(path: Path, bundle: Bundle) -> None:
+    """Raise ValueError where the graph does not hear what comes in: what was computed outside of torch stands in it as a constant."""
+    import onnx
+
+    if {given.name for given in onnx.load(str(path)).graph.input} != set(INPUTS):
+        raise ValueError(
+            f"{bundle.name} ({type(bundle.method).__name__}) cannot be written as ONNX: its features are computed outside of torch, where "
+            "no exporter can follow; a method that hears log-mel frames can be written"
+        )
 
 
 def _waves(bundle: Bundle, seconds: Sequence[float]) -> list[NDArray[np.float32]]:

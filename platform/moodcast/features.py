@@ -132,7 +132,8 @@ def band_normalised(frames: Tensor, mask: Tensor, exist: Tensor) -> Tensor:
 def band_and_time_masked(frames: Tensor, mask: Tensor, bands: int, seconds: float, times: int = 2) -> Tensor:
     """SpecAugment without warping (Park et al. 2019): hide up to `bands` neighbouring bands and `times` spans of up to `seconds` seconds.
 
-    frames [N, T, M], mask [N, T]; drawn for each chunk from torch's global generator; what is hidden becomes the chunk's mean.
+    frames [N, T, M], mask [N, T]; drawn for each chunk from torch's global generator; what is hidden becomes the chunk's mean. Spans are
+    drawn over the T frames of the longest chunk of the batch, so that shorter ones are hidden less: the bundles that ship were trained so.
     """
     size, length, width = frames.shape
     hidden = _spans(size, width, bands, frames.device)[:, None, :]
@@ -145,14 +146,19 @@ def band_and_time_masked(frames: Tensor, mask: Tensor, bands: int, seconds: floa
 def cropped(mask: Tensor, min_s: float) -> Tensor:
     """A random part of each chunk: the mask [N, T] with only one run of its real frames, `min_s` seconds or more where it has them.
 
-    The run's length is uniform between `min_s` and all, drawn from torch's global generator.
+    The run's length is uniform between `min_s` and all, both included, and so is its place; drawn from torch's global generator.
     """
     order = mask.cumsum(-1) - 1  # place among the chunk's real frames
     total = mask.sum(-1, keepdim=True)
-    least = total.clamp_max(round(min_s / HOP_S))
-    keep = (least + torch.rand(len(mask), 1, device=mask.device) * (total - least)).ceil()
-    start = (torch.rand(len(mask), 1, device=mask.device) * (total - keep)).floor()
+    least = total.clamp_max(max(1, round(min_s / HOP_S)))
+    keep = least + _up_to(total - least)
+    start = _up_to(total - keep)
     return mask & (order >= start) & (order < start + keep)
+
+
+def _up_to(most: Tensor) -> Tensor:
+    """Uniform integers from 0 to `most`, both included."""
+    return (torch.rand(most.shape, device=most.device) * (most + 1)).long().minimum(most)
 
 
 def _spans(size: int, length: int, longest: int, device: torch.device) -> Tensor:

@@ -105,8 +105,10 @@ def export(
 ) -> Path:
     """Write a bundle in the Hugging Face form into `folder`; of paths that were typed on this machine only the names go along.
 
-    Its SHA-256 is another where there were such paths. Raises ValueError for what is no bundle or no known licence.
+    Its SHA-256 is another where there were such paths. Raises ValueError for what is no bundle, no known licence, or a file in the place
+    of the folder.
     """
+    _refuse_file(Path(folder))
     if license_name not in LICENSES:
         raise ValueError(f"the hub knows no licence {license_name!r} for weights of ours; wanted one of {', '.join(LICENSES)}")
     opened = bundles.load(source, trust)
@@ -282,6 +284,7 @@ def _unpacked(source: Path, into: Path, sha256: str | None, trust: tuple[str, ..
 def _into_place(made: Path, target: Path, known: str) -> Path:
     """Move a finished folder to its place; one that holds an older of the same kind, and nothing else, is replaced, another is refused."""
     target = target.absolute()
+    _refuse_file(target)
     if target.exists() and any(target.iterdir()):
         if not (target / known).is_file():
             raise ValueError(f"{target} is there and holds no {known}; choose another folder")
@@ -294,6 +297,11 @@ def _into_place(made: Path, target: Path, known: str) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     half.rename(target)
     return target
+
+
+def _refuse_file(target: Path) -> None:
+    if target.is_file():
+        raise ValueError(f"{target} is a file; wanted a folder, which is made if it is not there: choose another name")
 
 
 def _others(target: Path, known: str) -> list[str]:

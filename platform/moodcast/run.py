@@ -59,6 +59,9 @@ class Train:
         for name in ("epochs", "batch_size", "accumulate", "lr", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"train.{name} must be positive, got {getattr(self, name)}")
+        for name in ("weight_decay", "seed", "threads"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"train.{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.warmup_share < 1:
             raise ValueError(f"train.warmup_share must be in [0, 1), got {self.warmup_share}")
 

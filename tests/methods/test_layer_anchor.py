@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -122,3 +123,27 @@ def test_labels_of_the_target_are_never_asked_for(monkeypatch: pytest.MonkeyPatc
 def test_statistics_of_utterances_have_no_layers() -> None:
     with pytest.raises(ValueError, match="layer_anchor needs layers"):
         build(Run(LayerAnchor.Config(front=Front(kind="functionals")), Labels(CLASSES), chunks=PLAN))
+
+
+def test_layers_are_chosen_before_the_last_epoch_at_the_latest() -> None:
+    _, trainer, _ = made(3, warm=0.9)
+    trainer.fit_once()
+    assert [trainer.epoch(epoch)["anchor"] > 0 for epoch in range(3)] == [False, False, True]
+
+
+def test_what_begins_with_trained_weights_chooses_anew_and_what_is_resumed_does_not() -> None:
+    begun, trainer, _ = made(2, anchors="all")
+    trainer.fit_once()
+    for epoch in range(2):
+        trainer.epoch(epoch)
+    method, again, _ = made(2, anchors="last")
+    method.load_state_dict(begun.state_dict())
+    again.fit_once()
+    assert again.epoch(0)["anchor"] == 0
+    state = copy.deepcopy(again.state())
+    again.epoch(1)
+    assert method.anchored.tolist() == [0, 0, 0, 0, 1]
+    other, resumed, _ = made(2, anchors="last")
+    resumed.load_state(state)
+    resumed.epoch(1)
+    assert step.weights_digest(other) == step.weights_digest(method)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from moodcast.adapting import Front
 from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.methods.vq_adapt import VqAdapt, averaged, evenly
+from moodcast.objectives import codes
 from moodcast.run import Run, Train, build
 from tests.methods.test_contract import CLASSES, Toy
 
@@ -84,3 +87,58 @@ def test_frames_are_averaged_and_remembered_by_stretch() -> None:
     values = torch.arange(6.0)[:, None]
     assert averaged(values, owner, 3)[:, 0].tolist() == [1.0, 3.0, 4.5]
     assert evenly(values, owner, 3)[..., 0].tolist() == [[0, 0, 0, 1, 1, 2, 2, 2], [3] * 8, [4] * 4 + [5] * 4]
+
+
+def both(method: VqAdapt) -> dict[str, Any]:
+    """A batch of eight stretches a stream, and a method that is in the middle of its training."""
+    method.train().progress.fill_(1.0)
+    sides = {"source": Toy(PLAN), "target": Toy(PLAN, 16, 100, labelled=False)}
+    return {name: next(iter(side.batches([np.arange(8)]))) for name, side in sides.items()}
+
+
+def test_overall_histograms_hear_every_stretch_of_the_target_however_unsure_the_teacher_is() -> None:
+    method, _ = trained(epochs=1, warm=0.0, threshold=1.0, share=0.0, memory=0.0)
+    assert method.trunk.book.started
+    terms = method.losses(both(method))
+    assert method.overall.sum().item() == pytest.approx(8)
+    assert method.histograms[1].sum() < 7
+    source, target = method.histograms[0], method.overall
+    ratio = (method.priors[1] / method.priors[0]).clamp(0.5, 2.0)
+    wanted = codes.divergence((ratio[:, None] * source).sum(0), target) * method.ramp()
+    torch.testing.assert_close(terms["overall"].detach(), wanted)
+
+
+def test_weights_of_before_the_overall_histogram_was_kept_still_load_and_a_resumed_run_is_the_same() -> None:
+    method, _ = trained(epochs=1, warm=0.0)
+    old = {name: value for name, value in method.state_dict().items() if name != "overall"}
+    opened = build(Run(method.config, Labels(CLASSES), chunks=PLAN))
+    opened.load_state_dict(old)
+    assert torch.equal(opened.overall, method.histograms[1].sum(0))
+    opened.load_state_dict(method.state_dict())
+    assert torch.equal(opened.overall, method.overall)
+    assert not torch.equal(method.overall, method.histograms[1].sum(0))
+
+
+def test_codes_follow_the_frames_of_all_parts_of_a_step() -> None:
+    method, _ = trained(epochs=1, warm=0.0)
+    batches = both(method)
+    cut = {stream: batch.parts(2) for stream, batch in batches.items()}
+    whole = copy.deepcopy(method)
+    whole.losses(batches)
+    for number in range(2):
+        method.losses({stream: parts[number] for stream, parts in cut.items()})
+    assert method._sums is not None
+    assert whole._sums is not None
+    assert method._sums[1].sum() == whole._sums[1].sum()
+    method.after_step(1.0)
+    assert method._sums is None
+
+
+def test_each_half_of_two_books_holds_frames_of_its_own_domain() -> None:
+    method, _ = trained(epochs=1, warm=0.0, together=False)
+    book = method.trunk.book
+    assert not book.together
+    assert not method.teacher.own.book.together
+    frames = method.trunk.frames(both(method)["target"], 1)
+    assert (frames.code % 2 == 1).all()
+    assert (method.trunk.weights(frames.vectors, 1)[:, ::2] == 0).all()

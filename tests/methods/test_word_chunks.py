@@ -75,7 +75,7 @@ def test_training_leaves_modalities_out_as_often_as_it_is_told() -> None:
     assert torch.equal(deaf(batch).emotion, deaf(dataclasses.replace(batch, chunks=0 * batch.chunks)).emotion)
     blind = made(drop_text=1.0, dropout=0.0, align="fixed").train()
     assert torch.equal(blind(batch).emotion, blind(dataclasses.replace(batch, text=None)).emotion)
-    with pytest.raises(ValueError, match="method.drop_text is a share from 0 to 1, got 2.0"):
+    with pytest.raises(ValueError, match=r"method.drop_text must be in \[0, 1\], got 2.0"):
         WordChunks.Config(drop_text=2.0)
 
 
@@ -191,3 +191,9 @@ def test_a_timeline_says_that_it_rests_on_text_where_somebody_wrote_it_down(
     assert [(s.text, s.modalities) for s in heard.segments] == [(None, ("audio",))] * 2
     assert read.segments[0].emotions != heard.segments[0].emotions
     assert words.num_words(as_bytes(["so good"])).tolist() == [2]
+
+
+def test_what_is_written_without_spaces_does_not_leave_most_of_the_sound_out() -> None:
+    batch = collate([noise(2.8)] * 3, PLAN, RATE, LABELS, rows_of(["今天天气真好我们去公园散步", "one two three four", None]))
+    _, there = made().eval()._audio(batch, batch.text, batch.lengths.sum(1) > 0)
+    assert there.sum(-1).tolist() == [1 + 7, 1 + 4, 1 + 7]

@@ -22,10 +22,10 @@ def book_of(frames: torch.Tensor, others: torch.Tensor, num_codes: int = 8) -> C
 def test_before_it_starts_frames_stay_and_after_that_they_are_codes_with_the_frames_gradient() -> None:
     frames = unit(20, 4).requires_grad_(True)
     book = book_of(frames.detach(), unit(20, 4, seed=1))
-    same, _ = book.quantised(frames)
+    same, _ = book.quantised(frames, 0)
     assert torch.equal(same, frames)
     book.start()
-    coded, code = book.quantised(frames)
+    coded, code = book.quantised(frames, 0)
     assert torch.allclose(coded, book.codes[code], atol=1e-6)
     assert torch.equal(code, torch.cdist(frames, book.codes).argmin(1))
     (3 * coded).sum().backward()
@@ -92,3 +92,21 @@ def test_what_codes_told_of_classes_before_they_started_is_forgotten() -> None:
     book.start()
     assert book.started
     torch.testing.assert_close(book.posteriors, mean.expand(8, 3))
+
+
+def test_halves_start_at_and_come_back_as_frames_of_their_own_domain() -> None:
+    left, right = torch.tensor([1.0, 0.0, 0.0]) + 0.1 * unit(30, 3), torch.tensor([0.0, 1.0, 0.0]) + 0.1 * unit(30, 3, seed=1)
+    book = Codebook(7, 3, 3, size=64, together=False)
+    book.remember(0, torch.nn.functional.normalize(left, dim=-1))
+    book.remember(1, torch.nn.functional.normalize(right, dim=-1))
+    book.start()
+    assert (book.codes[::2, 0] > 0.8).all()
+    assert (book.codes[1::2, 1] > 0.8).all()
+    torch.testing.assert_close(book.usage, torch.tensor([[1 / 4, 0.0] * 3 + [1 / 4], [0.0, 1 / 3] * 3 + [0.0]]))
+    assert (book.nearest(unit(20, 3), 1) % 2 == 1).all()
+    book.usage[:, ::2] = 0.0
+    with torch.no_grad():
+        book.codes[::2] = torch.tensor([0.0, 0.0, 1.0])
+    assert book.revive(0.01, seed=0) == 4
+    assert (book.codes[::2, 0] > 0.8).all()
+    assert book.usage[0].sum() == 1

@@ -84,3 +84,15 @@ def test_settings_that_make_no_sense_are_refused():
         Damage(echo_share=1.5)
     with pytest.raises(ValueError, match="above max_snr_db"):
         Damage(min_snr_db=30, max_snr_db=5)
+
+
+def test_what_the_mask_leaves_out_is_silent_in_a_room_too():
+    frames, mask = speech(20)
+    mask[:, :20] = False
+    settings = dataclasses.replace(NO_DAMAGE, echo_share=1.0)
+    found = []
+    for before in (0.0, -50.0):
+        torch.manual_seed(0)
+        found.append(damaged(torch.where(mask[..., None], frames, before), mask, PEAKS, settings))
+    torch.testing.assert_close(*found, atol=1e-5, rtol=0)
+    assert torch.equal(found[0][:, 20], frames[:, 20])  # the first frame that is heard has no echo

@@ -98,3 +98,9 @@ def test_attention_takes_nothing_from_what_is_masked() -> None:
     other[1, 2:] = 100.0
     assert torch.equal(layer(x, other, mask), found)
     torch.testing.assert_close(layer(x[1:], other[1:, :2], mask[1:, :2])[0], found[1], atol=1e-6, rtol=0)
+
+
+def test_where_spaces_part_too_few_words_for_the_duration_pieces_are_guessed_from_it() -> None:
+    text = as_bytes(["今天天气真好我们去公园散步吧", "the weather is fine let us go", "วันนี้อากาศดีมาก", "no", ""])
+    seconds = torch.tensor([6.0, 3.0, 4.0, 0.8, 2.0])
+    assert words.num_pieces(text, seconds, 2.5).tolist() == [15, 7, 10, 1, 5]

@@ -353,10 +353,10 @@ def _together(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
 def take_weights(method: Method, start_from: str, prefixes: Sequence[str], trust: tuple[str, ...]) -> list[str]:
     """Copy the weights of a bundle whose names begin with one of the prefixes into `method`; the names that were copied.
 
-    Raises ValueError where nothing begins so, or a weight does not fit.
+    Raises ValueError where nothing begins so, a weight does not fit, or weights would answer classes or attributes by other names.
     """
-    given = bundle.load(start_from, trust).method.state_dict()
-    own = method.state_dict()
+    begun = bundle.load(start_from, trust)
+    given, own = begun.method.state_dict(), method.state_dict()
     wanted = [name for name in given if name.startswith(tuple(prefixes))]
     if not wanted:
         raise ValueError(f"start_from={start_from}: no weight begins with {tuple(prefixes)}; it has {sorted(given)[:20]}")
@@ -367,5 +367,21 @@ def take_weights(method: Method, start_from: str, prefixes: Sequence[str], trust
                 f"start_from={start_from}: {name} has shape {tuple(given[name].shape)} there and {here} in this run; "
                 "leave it out with start_prefixes, or use the same settings and classes"
             )
+    for axis in ("classes", "attributes"):
+        theirs, ours = getattr(begun.run.labels, axis), getattr(method.spec, axis)
+        along = _along(begun, axis, trust) if theirs and theirs != ours else set()
+        if found := [name for name in wanted if name in along]:
+            raise ValueError(
+                f"start_from={start_from}: {', '.join(found[:3])} answer the {axis} {','.join(theirs)} in this order, and this run has "
+                f"{','.join(ours)}; set labels.{axis}={','.join(theirs)}, or leave them out with start_prefixes"
+            )
     method.load_state_dict({**own, **{name: given[name] for name in wanted}})
     return wanted
+
+
+def _along(begun: bundle.Bundle, axis: str, trust: tuple[str, ...]) -> set[str]:
+    """The weights of a bundle with an axis of its classes, or of its attributes: those that one more of them makes larger."""
+    labels = begun.run.labels
+    one_more: dict[str, Any] = {axis: (*getattr(labels, axis), "one more")}
+    larger = build(replace(begun.run, labels=replace(labels, **one_more)), trust, begun.method.files()).state_dict()
+    return {name for name, value in begun.method.state_dict().items() if value.shape != larger[name].shape}

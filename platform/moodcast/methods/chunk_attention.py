@@ -27,6 +27,7 @@ from moodcast import attributes, features
 from moodcast.attributes import AttributeHead, AttributeWeights
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
+from moodcast.nn import ranges
 from moodcast.nn.attention import GatedAggregator, MeanAggregator, RecurrentAttention, SelfAttention
 from moodcast.nn.encoder import CnnEncoder, LstmEncoder
 from moodcast.nn.pool import placed
@@ -51,6 +52,9 @@ class ChunkAttention(Method):
         width: int = 128
         normalise: Literal["level", "band"] = "level"
         dropout: float = 0.5
+
+        def __post_init__(self) -> None:
+            ranges.check(self, "[1, inf)", "width")
 
     config: Config
     answers_attributes = True

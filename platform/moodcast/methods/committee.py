@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from moodcast import features, method
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec, View
+from moodcast.nn import ranges
 from moodcast.nn.corrupt import Damage, damaged
 from moodcast.nn.encoder import ConvEncoder
 from moodcast.nn.fisher_regression import FisherRegression, FisherSettings
@@ -78,6 +79,12 @@ class Committee(Method):
         smoothing: float = 0.1
         damage: Damage = Damage(noise_share=0.3, echo_share=0.2, band_share=0.1)
         fisher: FisherMember = FisherMember()
+
+        def __post_init__(self) -> None:
+            ranges.check(self, "[0, 1)", "smoothing")
+            ranges.check(self, "[1, inf)", "networks", "width", "channels", "hidden")
+            ranges.check(self, "[0, inf)", "share", "layers")
+            ranges.check(self.fisher, "[0, inf)", "share", group="method.fisher.")
 
     config: Config
     centre: Tensor

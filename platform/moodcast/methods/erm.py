@@ -18,6 +18,7 @@ from moodcast import attributes, features
 from moodcast.attributes import AttributeHead, AttributeWeights
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
+from moodcast.nn import ranges
 from moodcast.nn.corrupt import NO_DAMAGE, Damage, damaged
 from moodcast.nn.encoder import ConvEncoder
 from moodcast.nn.pool import AttentivePool
@@ -49,6 +50,11 @@ class Erm(Method):
         hide_s: float = 0.3
         smoothing: float = 0.1
         damage: Damage = NO_DAMAGE
+
+        def __post_init__(self) -> None:
+            ranges.check(self, "[0, 1)", "smoothing")
+            ranges.check(self, "[1, inf)", "width", "channels")
+            ranges.check(self, "[0, inf)", "layers")
 
     config: Config
     answers_attributes = True

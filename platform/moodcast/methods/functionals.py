@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from moodcast import features
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec, View
-from moodcast.nn import functionals
+from moodcast.nn import functionals, ranges
 from moodcast.nn.identity import identity
 from moodcast.objectives import classes
 
@@ -50,6 +50,11 @@ class Functionals(Method):
         width: int = 128
         dropout: float = 0.3
         smoothing: float = 0.1
+
+        def __post_init__(self) -> None:
+            ranges.check(self, "[0, 1)", "smoothing")
+            ranges.check(self, "(0, inf)", "strength")
+            ranges.check(self, "[1, inf)", "width")
 
     config: Config
     centre: Tensor

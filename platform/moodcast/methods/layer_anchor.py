@@ -27,7 +27,7 @@ from moodcast import method
 from moodcast.adapting import SOURCE, TARGET, Adapting, Heard, LogMelFront, Trunk
 from moodcast.batch import Batch
 from moodcast.method import Spec, View
-from moodcast.nn import anchors
+from moodcast.nn import anchors, ranges
 from moodcast.nn.identity import identity
 from moodcast.nn.pool import masked_mean, placed
 from moodcast.nn.pretrained import FOLDER, RANDOM, encoder_of, open_encoder
@@ -55,7 +55,8 @@ class LayerAnchor(Adapting):
     class Config(Adapting.Config):
         """encoder: "" for the small one of `front`, which is trained; else a folder in the Hugging Face layout, a hub id or random/FAMILY,
         frozen; revision: of the hub id. anchors: how layers are chosen; group: how many neighbours; draw: of the random group. warm: the
-        share of training after which they are chosen (a frozen encoder: before it). width: of adapters. memory: decay of covariances.
+        share of training after which they are chosen, where an epoch begins and before the last of several at the latest (with one epoch
+        only by warm=0; a frozen encoder: before it). width: of adapters. memory: decay of covariances.
         """
 
         weights: Weights = Weights()
@@ -67,6 +68,11 @@ class LayerAnchor(Adapting):
         warm: float = 0.2
         width: int = 64
         memory: float = 0.9
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            ranges.check(self, "[0, 1]", "warm", "memory")
+            ranges.check(self, "[1, inf)", "group", "width")
 
     config: Config
     trunk: Layered
@@ -110,14 +116,18 @@ class LayerAnchor(Adapting):
         return {"classes": self.classes(batches, source), "anchor": self.ramp() * shared(anchor)}
 
     def fit_once(self, view: View) -> None:
-        """The statistics of both domains; the choice, where the encoder is frozen."""
+        """The statistics of both domains; the choice, where the encoder is frozen. What an earlier training chose is forgotten."""
         super().fit_once(view)
+        for kept in (self.chosen, self.anchored, self.seen):
+            kept.zero_()
         if self.config.encoder:
             self._choose(view)
 
     def start_epoch(self, epoch: int, view: View) -> None:
         """The choice, once a small encoder has learned something."""
-        if not bool(self.chosen) and float(self.progress) >= self.config.warm:
+        done = float(self.progress)
+        last = done > 0 and epoch + 1 >= round(epoch / done)  # of as many epochs
+        if not bool(self.chosen) and (done >= self.config.warm or last):
             self._choose(view)
 
     def frozen(self, batch: Batch) -> Tensor:

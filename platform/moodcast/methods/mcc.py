@@ -15,6 +15,7 @@ from torch import Tensor
 from moodcast import method
 from moodcast.adapting import Adapting
 from moodcast.batch import Batch
+from moodcast.nn import ranges
 from moodcast.nn.ranks import everybody, shared
 from moodcast.objectives import domain
 
@@ -36,6 +37,10 @@ class Mcc(Adapting):
 
         weights: Weights = Weights()
         temperature: float = 2.5
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            ranges.check(self, "(0, inf)", "temperature")
 
     config: Config
 

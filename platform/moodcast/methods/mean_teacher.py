@@ -19,6 +19,7 @@ from moodcast import method
 from moodcast.adapting import SOURCE, TARGET, Adapting, ramp_up
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Spec, View
+from moodcast.nn import ranges
 from moodcast.nn.ranks import everybody, own_rows
 from moodcast.nn.teacher import Teacher
 from moodcast.objectives import domain
@@ -47,6 +48,11 @@ class MeanTeacher(Adapting):
         threshold: float = 0.8
         share: float = 0.2
         rise: float = 0.3
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            ranges.check(self, "[0, 1]", "decay", "threshold", "share")
+            ranges.check(self, "[0, inf)", "rise")
 
     config: Config
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from moodcast import features
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
+from moodcast.nn import ranges
 from moodcast.nn.encoder import ConvEncoder
 from moodcast.nn.flam import pooling
 from moodcast.nn.identity import identity
@@ -95,15 +96,16 @@ class MultiLoss(Method):
         lora_alpha: int = 16
         layer: int | None = None
 
+        def __post_init__(self) -> None:
+            ranges.check(self, "[0, 1)", "smoothing")
+            ranges.check(self, "(0, inf)", "temperature")
+            ranges.check(self, "[0, inf)", "gamma", "centre_lr_scale", "layers")
+            ranges.check(self, "[1, inf)", "width", "channels", "latent")
+
     config: Config
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__(config, spec)
-        for name, low in (("gamma", 0.0), ("centre_lr_scale", 0.0)):
-            if not getattr(config, name) >= low:
-                raise ValueError(f"method.{name} must be at least {low:g}, got {getattr(config, name)}")
-        if not config.temperature > 0.0:
-            raise ValueError(f"method.temperature must be positive, got {config.temperature}")
         self.frames: LogMelFrames | NamedFrames = LogMelFrames(config, spec) if config.encoder == LOG_MEL else NamedFrames(config, spec)
         self.pool = pooling(config.pool, self.frames.width, config.heads, config.vectors, config.broadcast)
         self.latent = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(self.pool.out, config.latent))

@@ -24,6 +24,7 @@ from moodcast import attributes
 from moodcast.attributes import AttributeHead, AttributeWeights
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec, View
+from moodcast.nn import ranges
 from moodcast.nn.identity import identity
 from moodcast.nn.pool import placed
 from moodcast.nn.pretrained import FOLDER, RANDOM, encoder_of, open_encoder
@@ -59,6 +60,10 @@ class Pretrained(Method):
         width: int = 256
         dropout: float = 0.1
         smoothing: float = 0.0
+
+        def __post_init__(self) -> None:
+            ranges.check(self, "[0, 1)", "smoothing")
+            ranges.check(self, "[1, inf)", "width")
 
     config: Config
     answers_attributes = True

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from moodcast import features
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Method, Spec
+from moodcast.nn import ranges
 from moodcast.nn.corrupt import Damage, damaged
 from moodcast.nn.encoder import ConvEncoder
 from moodcast.nn.pool import AttentivePool
@@ -56,6 +57,8 @@ class Voiceprint(Method):
         def __post_init__(self) -> None:
             if not self.speeds or self.speeds[0] != 1.0 or not all(0.5 <= speed <= 2.0 for speed in self.speeds):
                 raise ValueError(f"speeds begin with 1.0 and lie between 0.5 and 2, got {self.speeds}")
+            ranges.check(self, "[1, inf)", "width", "channels", "embedding")
+            ranges.check(self, "[0, inf)", "layers")
 
     config: Config
     progress: Tensor

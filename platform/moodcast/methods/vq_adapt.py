@@ -27,6 +27,7 @@ from moodcast import method
 from moodcast.adapting import SOURCE, TARGET, Adapting, Front, Heard, LogMelFront, Trunk
 from moodcast.batch import Batch, Prediction
 from moodcast.method import Spec, View
+from moodcast.nn import ranges
 from moodcast.nn.codebook import Codebook
 from moodcast.nn.ranks import everybody, num_ranks, own_rows, shared
 from moodcast.nn.teacher import Teacher
@@ -98,9 +99,18 @@ class VqAdapt(Adapting):
         least: float = 0.05
         together: bool = True
 
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            ranges.check(self, "[0, 1]", "warm", "decay", "memory", "rate", "threshold", "share")
+            ranges.check(self, "(0, inf)", "temperature")
+            ranges.check(self, "[1, inf)", "code_width")
+            ranges.check(self, "[0, inf)", "least")
+            ranges.check(self, "[1, inf)" if self.together else "[2, inf)", "num_codes")
+
     config: Config
     trunk: Coded
     histograms: Tensor
+    overall: Tensor
     mass: Tensor
     priors: Tensor
 
@@ -112,8 +122,10 @@ class VqAdapt(Adapting):
         self.teacher = Teacher(self.trunk)
         wide, number = len(spec.classes), config.num_codes
         self.register_buffer("histograms", torch.zeros(2, wide, number))  # of each domain, class and code, remembered
+        self.register_buffer("overall", torch.zeros(number))  # of the target's codes, whatever the teacher is sure of, remembered
         self.register_buffer("mass", torch.zeros(wide))  # sure stretches of the target by class, recently
         self.register_buffer("priors", torch.full((2, wide), 1.0 / wide))  # of the classes, as each domain seems to have them
+        self.register_load_state_dict_pre_hook(_with_overall)  # type: ignore[no-untyped-call]
         self._sums: tuple[Tensor, Tensor] | None = None  # of the step that is being made: [2, C, d] and [2, C]
 
     def forward(self, batch: Batch) -> Prediction:
@@ -136,18 +148,19 @@ class VqAdapt(Adapting):
         soft = [self.trunk.weights(part.vectors, at) for at, part in enumerate((source, target))]
         self._note(source, target)
         uncoded = cross_entropy(source.plain, self._target(batch), batch.weight, config.smoothing)
-        histograms = self._histograms(batches, (source, target), soft, told.exp() * sure[:, None])
+        found = self._histograms(batches, (source, target), soft, told.exp() * sure[:, None])
         rate = config.memory * (self.teacher.steps > 0).to(told.dtype)
-        blended = rate * self.histograms + (1 - rate) * histograms
+        histograms, overall = (rate * old + (1 - rate) * now for old, now in zip((self.histograms, self.overall), found, strict=True))
         if self.training:
-            self.histograms.copy_(blended.detach())
+            self.histograms.copy_(histograms.detach())
+            self.overall.copy_(overall.detach())
         answers = everybody(target.coded.log_probs)
         terms = {
             "classes": self.classes(batches, source.coded) + 0.5 * uncoded,
             "commit": started
             * sum((self._mean((p.vectors - p.quantised.detach()).square().sum(-1)) for p in (source, target)), start=ramp * 0),
-            "overall": started * ramp * shared(self._overall(blended)),
-            "by_class": started * ramp * shared(self._by_class(blended)),
+            "overall": started * ramp * shared(self._overall(histograms[SOURCE], overall)),
+            "by_class": started * ramp * shared(self._by_class(histograms)),
             "confusion": ramp * shared(domain.class_confusion(answers)),
             "diversity": ramp * shared(domain.information(answers)),
             "information": self._information(batch, (source, target), soft, told.exp(), sure),
@@ -199,27 +212,34 @@ class VqAdapt(Adapting):
                 chosen = nn.functional.one_hot(part.code, self.config.num_codes).to(part.vectors.dtype)
                 totals.append(everybody((chosen.T @ part.vectors.detach())[None]).sum(0))
                 counts.append(everybody(chosen.sum(0)[None]).sum(0))
-            self._sums = torch.stack(totals), torch.stack(counts)
+            before = self._sums or (0.0, 0.0)  # of the parts of this step that came before, where it is computed in parts
+            self._sums = before[0] + torch.stack(totals), before[1] + torch.stack(counts)
 
-    def _histograms(self, batches: Mapping[str, Batch], parts: tuple[Frames, Frames], soft: list[Tensor], told: Tensor) -> Tensor:
+    def _histograms(
+        self, batches: Mapping[str, Batch], parts: tuple[Frames, Frames], soft: list[Tensor], told: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Soft counts of codes by domain and class, [2, K, C], a stretch's frames weighing one together, over all ranks; what classes
-        are taken to be: labels of the source, sure answers of the teacher (told [B, K], 0 where he is not sure) in the target.
+        are taken to be: labels of the source, sure answers of the teacher (told [B, K], 0 where he is not sure) in the target. And those of
+        all stretches of the target, [C].
         """
-        found = []
+        found, every = [], []
         for at, (part, weight, share) in enumerate(zip(parts, soft, (self._target(batches["source"]), told), strict=True)):
             each = averaged(weight, part.owner, len(share))  # [B, C]
             found.append(everybody((share.to(each.dtype).T @ each)[None]).sum(0))
+            every.append(each.sum(0))
             if self.training:
                 mean = everybody(part.coded.log_probs.detach().exp() if at == TARGET else share).mean(0)
                 self.priors[at].mul_(self.config.memory).add_((1 - self.config.memory) * mean)
         if self.training:
             self.mass.mul_(self.config.memory).add_(everybody(told).sum(0))
-        return torch.stack(found)
+        return torch.stack(found), everybody(every[TARGET][None]).sum(0)
 
-    def _overall(self, histograms: Tensor) -> Tensor:
-        """How far the domains' codes are apart, the source's classes weighing what the target's seem to, a half to twice as much."""
+    def _overall(self, source: Tensor, target: Tensor) -> Tensor:
+        """How far the domains' codes [K, C] and [C] are apart, the source's classes weighing what the target's seem to, a half to twice
+        as much.
+        """
         ratio = (self.priors[TARGET] / self.priors[SOURCE].clamp_min(1e-6)).clamp(0.5, 2.0)
-        return codes.divergence((ratio[:, None] * histograms[SOURCE]).sum(0), histograms[TARGET].sum(0))
+        return codes.divergence((ratio[:, None] * source).sum(0), target)
 
     def _by_class(self, histograms: Tensor) -> Tensor:
         """The same class by class, mean over those that the target has shown."""
@@ -288,9 +308,9 @@ class Coded(Trunk):
         super().__init__(front, spec)
         self.down = nn.Linear(front.width, config.code_width)
         self.up = nn.Linear(config.code_width, front.width)
-        self.book = Codebook(config.num_codes, config.code_width, len(spec.classes))
+        self.book = Codebook(config.num_codes, config.code_width, len(spec.classes), together=config.together)
         self.book.codes.requires_grad_(config.information == "codeword")
-        self.temperature, self.together = config.temperature, config.together
+        self.temperature = config.temperature
         wide = self.hears.width
         self.head = nn.Sequential(
             nn.Dropout(front.dropout), nn.Linear(wide, 128), nn.GELU(), nn.Dropout(front.dropout), nn.Linear(128, len(spec.classes))
@@ -308,33 +328,22 @@ class Coded(Trunk):
         encoded, mask = front.encoder(heard, mask)
         vectors = nn.functional.normalize(self.down(encoded[mask]), dim=-1)
         owner = exist.nonzero()[:, 0][:, None].expand_as(mask)[mask]
-        quantised, code = self._quantised(vectors, domain)
+        quantised, code = self.book.quantised(vectors, domain)
         coded = self._answered(quantised, mask, exist)
         return Frames(vectors, quantised, code, owner, coded, self._answered(vectors, mask, exist).log_probs if plain else coded.log_probs)
 
     def weights(self, vectors: Tensor, domain: int) -> Tensor:
         """Soft assignments of vectors [n, d], [n, C]; where each domain has a half of the codes, to that half alone."""
         found = codes.soft_codes(vectors, self.book.codes, self.temperature)
-        if self.together:
+        if self.book.together:
             return found
-        half = found * self._half(domain)
+        half = found * self.book.own(domain)
         return half / half.sum(-1, keepdim=True).clamp_min(1e-12)
 
     def _front(self) -> LogMelFront:
         if not isinstance(self.hears, LogMelFront):
             raise ValueError(f"wanted log-mel frames, got {type(self.hears).__name__}")
         return self.hears
-
-    def _quantised(self, vectors: Tensor, domain: int) -> tuple[Tensor, Tensor]:
-        if self.together:
-            return self.book.quantised(vectors)
-        at = self._half(domain).nonzero()[:, 0]
-        code = at[(vectors @ self.book.codes.detach()[at].T).argmax(-1)]
-        coded = vectors + (self.book.codes.detach()[code] - vectors).detach() if bool(self.book.started) else vectors
-        return coded, code
-
-    def _half(self, domain: int) -> Tensor:
-        return (torch.arange(len(self.book.codes), device=self.book.codes.device) % 2 == domain).to(self.book.codes.dtype)
 
     def _answered(self, vectors: Tensor, mask: Tensor, exist: Tensor) -> Heard:
         """Pool vectors [n, d] of real frames and answer."""
@@ -344,6 +353,12 @@ class Coded(Trunk):
         whole, parts = self._front().pool(frames, mask, exist)
         embedding = self.norm(whole)
         return Heard(embedding, self.head(embedding).log_softmax(-1), self.head(self.norm(parts)).log_softmax(-1))
+
+
+def _with_overall(method: VqAdapt, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Weights of before the target's codes were remembered apart: what was remembered of the sure stretches stands in for all."""
+    if prefix + "histograms" in state:
+        state.setdefault(prefix + "overall", state[prefix + "histograms"][TARGET].sum(0))
 
 
 def averaged(values: Tensor, owner: Tensor, count: int) -> Tensor:

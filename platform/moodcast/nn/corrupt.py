@@ -48,18 +48,18 @@ NO_DAMAGE = Damage(colour_share=0.0, noise_share=0.0, echo_share=0.0, band_share
 def damaged(frames: Tensor, mask: Tensor, peaks_hz: Tensor, damage: Damage) -> Tensor:
     """Echo (the room), noise (in the room), then colour and band (microphone and line): [N, T, M] -> the same shape.
 
-    peaks_hz [M]: where the bands lie.
+    peaks_hz [M]: where the bands lie. Frames that the mask leaves out are silence, wherever they lie.
     """
     for share, harm in (
         (damage.echo_share, _echo),
-        (damage.noise_share, lambda x: _noise(x, damage.min_snr_db, damage.max_snr_db)),
-        (damage.colour_share, lambda x: x + _colour(x, damage.colour_db)),
-        (damage.band_share, lambda x: _band_limited(x, peaks_hz)),
+        (damage.noise_share, lambda x, _: _noise(x, damage.min_snr_db, damage.max_snr_db)),
+        (damage.colour_share, lambda x, _: x + _colour(x, damage.colour_db)),
+        (damage.band_share, lambda x, _: _band_limited(x, peaks_hz)),
     ):
         if share > 0.0:
             chosen = (torch.rand(len(frames), device=frames.device) < share).nonzero()[:, 0]
             if len(chosen):
-                frames = frames.index_copy(0, chosen, harm(frames[chosen]))
+                frames = frames.index_copy(0, chosen, harm(frames[chosen], mask[chosen]))
     return frames * mask[..., None]
 
 
@@ -79,7 +79,7 @@ def _noise(frames: Tensor, low_db: float, high_db: float) -> Tensor:
     return torch.logaddexp(frames, profile - snr * DECIBEL + 0.4 * torch.randn_like(frames))
 
 
-def _echo(frames: Tensor) -> Tensor:
+def _echo(frames: Tensor, mask: Tensor) -> Tensor:
     """Add an exponential tail: power falls by 60 dB in T60; direct sound 0 to 12 dB above the whole tail."""
     size = len(frames)
     t60_s = 0.2 + 0.7 * torch.rand(size, 1, device=frames.device)
@@ -88,7 +88,8 @@ def _echo(frames: Tensor) -> Tensor:
     tail[:, 0] = 0.0
     strength = (-12.0 * DECIBEL * torch.rand(size, 1, device=frames.device)).exp()
     kernel = strength * tail / tail.sum(-1, keepdim=True).clamp_min(1e-6)
-    power = torch.nn.functional.pad(frames.exp().transpose(1, 2), (ECHO_FRAMES - 1, 0))  # [N, M, T + E - 1]
+    power = frames.exp() * mask[..., None]  # a frame that is not there holds 0, which as a logarithm would be a sound
+    power = torch.nn.functional.pad(power.transpose(1, 2), (ECHO_FRAMES - 1, 0))  # [N, M, T + E - 1]
     smeared = torch.nn.functional.conv1d(power.transpose(0, 1), kernel.flip(-1)[:, None], groups=size)  # [M, N, T]
     return torch.logaddexp(frames, smeared.permute(1, 2, 0).clamp_min(1e-12).log())
 

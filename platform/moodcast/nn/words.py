@@ -18,12 +18,21 @@ PARTS = 7  # means of the pyramid: of the whole, its halves, its quarters
 SHORTEST = 5  # frames below which a piece has one mean
 MAX_WORDS = 96
 SPACES = (9, 10, 11, 12, 13, 32)
+FEWEST = 1.0  # words a second below which spaces do not part the words: Chinese, Japanese, Thai; or there is no text
 BEGIN = 257  # stands before every text, and alone where there is none
 
 
 def num_words(text: Tensor) -> Tensor:
     """How many words, as spaces part them, each text [B, N] has, [B]."""
     return _word_starts(text).sum(-1)
+
+
+def num_pieces(text: Tensor, seconds: Tensor, usual: float) -> Tensor:
+    """How many pieces stretches of `seconds` [B] have, [B]: their words in text [B, N] or, where these are implausibly few for so long a
+    stretch, as many as the `usual` words a second would give.
+    """
+    count = num_words(text)
+    return torch.where(count >= FEWEST * seconds, count, (usual * seconds).round().long())
 
 
 def pieces(frames: Tensor, words: Tensor, width: int) -> tuple[Tensor, Tensor]:
