@@ -2,7 +2,8 @@
 
 eGeMAPS, ComParE or plain statistics with a logistic regression or a small network; within a corpus over random folds and over whole
 speakers, on corpora that were never heard, and with all other corpora for training (study/cross_corpus.py). One row a cell is added to
---into as it is finished; the same command goes on where it stopped. `--page` writes tables from the rows there are.
+--into as it is finished; the same command goes on where it stopped, and another recipe or other rows want another --into. `--page`
+writes tables from the rows there are.
 
     python -m jobs.urdu_cross_corpus urdu.parquet emodb.parquet cremad.parquet --into results/urdu_cross_corpus.jsonl
     python -m jobs.urdu_cross_corpus --into results/urdu_cross_corpus.jsonl --page docs/cross_corpus.md
@@ -16,7 +17,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import typer
 
 from moodcast import config
+from moodcast.cluster.folder import rows_digest
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance, read_manifests
 from moodcast.study import cross_corpus
@@ -76,13 +78,15 @@ def command(
 def study(run: Run, rows: Sequence[Utterance], into: Path, done: list[dict[str, Any]]) -> None:
     """Add what is missing to `done` and to the file."""
     kept = few(rows, run.labels.classes, run.most)
+    recipe = recipe_of(run, kept)
+    refuse_others(recipe, into, done)
     names = sorted({row.corpus for row in kept})
     if len(names) < 2:
         raise ValueError(f"cross-corpus needs two corpora or more, got {', '.join(names) or 'none with these classes'}")
     for name in names:
         if not any(row["protocol"] == "name" and row["answered"] == name for row in done):
             table = table_of(run, kept, name, np.zeros((sum(row.corpus == name for row in kept), 1)))
-            keep({"protocol": "name", "answered": name, "uar": name_alone(table, len(run.labels.classes))}, into, done)
+            keep({"protocol": "name", "answered": name, "uar": name_alone(table, len(run.labels.classes))}, recipe, into, done)
     for kind in run.features:
         missing = [cell for cell in cells(names, [kind], run.classifiers) if all(cell.key != key_of(row) for row in done)]
         if not missing:
@@ -93,7 +97,7 @@ def study(run: Run, rows: Sequence[Utterance], into: Path, done: list[dict[str, 
             tables[name] = table_of(run, kept, name, statistics_of(own, kind))
         for cell in missing:
             row = measure(cell, tables, len(run.labels.classes), range(run.seeds), models)
-            keep(row, into, done)
+            keep(row, recipe, into, done)
             typer.echo(f"{cell.key}: UAR {100 * row['uar'][0]:.1f} [{100 * row['uar'][1]:.1f}, {100 * row['uar'][2]:.1f}]")
 
 
@@ -104,9 +108,23 @@ def table_of(run: Run, rows: Sequence[Utterance], name: str, features: Any) -> T
     return Table(name, features, truth, tuple(row.corpus_group for row in own))
 
 
-def keep(row: dict[str, Any], into: Path, done: list[dict[str, Any]]) -> None:
-    """Add a row with the command that made it."""
-    row = {**row, "command": shlex.join(["python", "-m", "jobs.urdu_cross_corpus", *(Path(word).name for word in sys.argv[1:])])}
+def recipe_of(run: Run, rows: Sequence[Utterance]) -> dict[str, Any]:
+    """What every row of a file must share: the settings that name no cell, and the utterances, whatever their split."""
+    unsplit = [replace(row, split=None) for row in rows]
+    recipe = {"labels": asdict(run.labels), "most": run.most, "seeds": run.seeds, "rows_sha256": rows_digest(unsplit)}
+    return dict(json.loads(json.dumps(recipe)))
+
+
+def refuse_others(recipe: dict[str, Any], into: Path, done: Sequence[dict[str, Any]]) -> None:
+    """Raises ValueError where rows that are there are of another recipe, or do not say of which."""
+    if differ := sorted({key for row in done for key, value in recipe.items() if row.get("recipe", {}).get(key) != value}):
+        raise ValueError(f"{into} holds rows of another recipe ({', '.join(differ)} differ, or are not noted there); choose another --into")
+
+
+def keep(row: dict[str, Any], recipe: dict[str, Any], into: Path, done: list[dict[str, Any]]) -> None:
+    """Add a row with its recipe and the command that made it."""
+    words = shlex.join(["python", "-m", "jobs.urdu_cross_corpus", *(Path(word).name for word in sys.argv[1:])])
+    row = {**row, "recipe": recipe, "command": words}
     into.parent.mkdir(parents=True, exist_ok=True)
     with open(into, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes .venv at the root of the repository: moodcast (editable) and all it needs, at the versions of constraints.txt.
-# A second call does nothing, unless pyproject.toml, constraints.txt or the place of the repository has changed.
+# A second call does nothing, unless pyproject.toml or constraints.txt has changed. Where the repository was moved, .venv is made anew.
 # PYTHON=... names the interpreter; without it the first one found that fits is taken.
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,8 +11,14 @@ if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; the
     exit 0
 fi
 
+here=$(pwd -P)/.venv
+case $(grep '^command = ' .venv/pyvenv.cfg 2>/dev/null) in
+'' | *" $here") moved= ;;
+*) moved=yes ;; # its scripts begin with the place where it was made
+esac
+
 fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'
-if ! .venv/bin/python -c "$fits" 2>/dev/null; then
+if [ "$moved" ] || ! .venv/bin/python -c "$fits" 2>/dev/null; then
     chosen=
     for name in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do
         if "$name" -c "$fits" 2>/dev/null; then

@@ -68,6 +68,7 @@ def moodcast(
         ("train erm anger.csv", "no training utterance of angry, happy, neutral; labels that came: anger, sad. Choose of them with labels"),
         ("train erm unlabelled.csv", "found splits: dev, train; labels: none"),
         ("train segmentation two.csv", "the job segmentation has a command of its own: python -m jobs.segmentation --help"),
+        ("evaluate coral two.csv --folds 3", "Coral adapts to a target, and folds are of methods that learn from labels alone"),
         ("evaluate urdu_cross_corpus two.csv --folds 3", "python -m jobs.urdu_cross_corpus --help"),
         ("train notes.json two.csv", "there is no file notes.json; wanted winner.json"),
         ("encode erm", "no manifest came; `moodcast prepare CORPUS FOLDER` writes one"),
@@ -98,3 +99,10 @@ def test_what_is_asked_of_a_target_wants_a_target(option: str) -> None:
     asked = {"--transductive": {"transductive": True}, "--unseal": {"unsealed": True}}[option]
     with pytest.raises(ValueError, match=f"{option} is about --target, which was not given"):
         heard_of(Run(method=Erm.Config()), [], None, **asked)
+
+
+@pytest.mark.parametrize("words", ["prepare csv two.csv --out m.csv", "tune erm two.csv", "evaluate erm two.csv --folds 3"])
+def test_a_seed_below_zero_is_no_seed(moodcast: Command, words: str) -> None:
+    said = moodcast(*words.split(), "--seed", "-1")
+    assert said.code == 2
+    assert "'--seed': Input should be greater than or equal to 0" in " ".join(said.err.replace("│", " ").split())

@@ -49,6 +49,7 @@ def manifest(tmp_path: Path, write_wav: Callable[..., Path], speechlike: Callabl
         (["--resume", "nowhere", "--target", "m.parquet"], "leave out --target m.parquet"),
         (["--resume", "nowhere", "--trials", "40", "--out", "other"], "leave out --trials --out"),
         (["erm", "m.parquet", "labels.classes=angry,calm"], "no training utterance of calm; labels that came: angry, happy, neutral, sad"),
+        (["erm", "m.parquet", "train.keep=best"], "train.keep=best cannot be had in a sweep"),
         (["coral", "m.parquet"], "name them, --target MANIFEST"),
         (["erm", "m.parquet", "--target", "m.parquet"], "Erm learns from labels alone and hears no target"),
         (["erm", "m.parquet", "--track", "tensorbord"], "Did you mean 'tensorboard'?"),

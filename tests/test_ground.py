@@ -88,6 +88,32 @@ def test_a_second_set_up_installs_nothing_and_a_changed_pin_does(root: Path, tmp
     assert set_up() == 2
 
 
+def test_an_environment_that_was_moved_is_made_anew_and_another_is_kept(root: Path, tmp_path: Path) -> None:
+    # An interpreter that makes environments of nothing but itself, and writes down what it is asked.
+    stand_in = tmp_path / "python3"
+    made = 'mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo "command = $0 -m venv --clear $(pwd -P)/.venv" > .venv/pyvenv.cfg'
+    stand_in.write_text(f'#!/bin/sh\n[ "$1" = -m ] && echo "$2" >> {tmp_path}/asked\n[ "$2" = venv ] && {{ {made}; }}\nexit 0\n')
+    stand_in.chmod(0o755)
+    place = tmp_path / "a clone"
+    (place / "scripts").mkdir(parents=True)
+    for name in ("scripts/set_up.sh", "pyproject.toml", "constraints.txt"):
+        shutil.copy(root / name, place / name)
+
+    def asked() -> list[str]:
+        (tmp_path / "asked").write_text("")
+        env = {"PYTHON": "python3", "PATH": f"{tmp_path}:/usr/bin:/bin"}
+        subprocess.run(["sh", "scripts/set_up.sh"], cwd=place, env=env, check=True, capture_output=True)
+        return (tmp_path / "asked").read_text().split()
+
+    assert asked() == ["venv", "pip", "pip"]
+    assert asked() == []
+    (place / "constraints.txt").open("a").write("# changed\n")
+    assert asked() == ["pip", "pip"]
+    place = place.rename(tmp_path / "moved")
+    assert asked() == ["venv", "pip", "pip"]
+    assert asked() == []
+
+
 def test_no_file_of_the_project_names_a_place_of_one_machine(root: Path) -> None:
     found = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True)
     if found.returncode:

@@ -135,6 +135,14 @@ def test_a_constant_answer_has_no_concordance_and_an_unlabelled_row_does_not_cou
     assert metrics.ccc(metrics.moments(truth, np.array([[0.1], [0.5], [0.9], [0.0]])).sum(0))[0] == pytest.approx(1.0)
 
 
+def test_a_concordance_stays_in_its_bounds_where_hardly_anything_varies() -> None:
+    for spread in (0.0, 1e-9, 3e-9, 1e-8, 1e-7, 1e-6, 1e-5):
+        truth, guess = 0.7 + spread * np.random.default_rng(0).random((2, 50, 20))
+        found = metrics.ccc(metrics.moments(truth, guess).sum(0))
+        assert np.all(np.isnan(found) | (np.abs(found) <= 1))
+    assert np.all(np.isnan(metrics.ccc(metrics.moments(np.full((50, 1), 0.7), np.full((50, 1), 0.7)).sum(0))))
+
+
 def test_distances_of_distributions_equal_the_formulas() -> None:
     rng = np.random.default_rng(5)
     d, p = random_distributions(rng), random_distributions(rng)

@@ -42,10 +42,10 @@ def evaluate(
 ) -> Report:
     """Answer every utterance of `split` that has one of the bundle's classes, alone by alone, and score it.
 
-    `rows` is the whole manifest, so that speakers shared between splits are seen and baselines are fitted on its train side; plain=False
-    leaves out the one that takes a while. against: another bundle of the same classes, for paired differences. flags: what makes the
-    scores doubtful, to stand in every guard line. allow_leaks: score what leaks nevertheless; what leaks is then such a flag, and so is
-    what train.allow_leaks let through. progress(done, total) is called as answers come.
+    `rows` is the whole manifest, so that speakers shared between splits are seen and baselines are fitted on its train side, unless that
+    is what is scored; plain=False leaves out the one that takes a while. against: another bundle of the same classes, for paired
+    differences. flags: what makes the scores doubtful, to stand in every guard line. allow_leaks: score what leaks nevertheless; what
+    leaks is then such a flag, and so is what train.allow_leaks let through. progress(done, total) is called as answers come.
 
     Raises ValueError where the manifest leaks, the split is empty, or a bundle knows its speakers or recordings.
     """
@@ -59,7 +59,7 @@ def evaluate(
     other = None
     if against is not None:
         other = answer(against, known, progress, allow_leaks)
-    train = [row for row in rows if row.split == "train" and bundle.run.labels.name(row) is not None]
+    train = [row for row in rows if row.split == "train" != split and bundle.run.labels.name(row) is not None]
     found = trivial(answers, train, bundle, plain)
     return Report(
         bundle=bundle.name,
@@ -265,7 +265,7 @@ def notes(rows: Sequence[Utterance], train: Sequence[Utterance], plain: bool = T
     if not plain:
         found.append("the baseline of plain statistics was left out")
     elif not train:
-        found.append("no baseline of plain statistics: the manifest holds no train side to fit it on")
+        found.append("no baseline of plain statistics: there is no train side beside what is scored to fit it on")
     if not train and any(row.votes for row in rows):
         found.append("no train side: the train mean of the votes is that of the scored rows themselves, a harder rival than a real one")
     return tuple(found)

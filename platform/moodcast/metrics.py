@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 Counts = NDArray[np.float64]
 Score = Callable[[Counts], Counts]
 
+FLAT = 1e-12  # below it a sum of variances is rounding
 TINY = 2.2e-16  # where a distance of distributions divides or takes a logarithm, as PyLDL has it
 BINS = 15  # of confidence, equally wide
 
@@ -124,8 +125,8 @@ def ccc(sums: Counts) -> Counts:
     count = np.where(sums[..., 0] > 0, sums[..., 0], np.nan)
     x, y, xx, yy, xy = (sums[..., i] / count for i in range(1, 6))
     below = np.maximum(xx - x * x, 0) + np.maximum(yy - y * y, 0) + (x - y) ** 2
-    agreement: Counts = np.divide(2 * (xy - x * y), below, out=np.full_like(below, np.nan), where=below > 0)
-    return agreement
+    agreement: Counts = np.divide(2 * (xy - x * y), below, out=np.full_like(below, np.nan), where=below > FLAT)
+    return np.clip(agreement, -1.0, 1.0)
 
 
 # ---------------------------------------------------------------------------------------- label distributions

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
+import av
 import numpy as np
 import pytest
 
@@ -120,6 +123,31 @@ def test_facts_are_kept_by_content_and_not_by_name(rows: list[Utterance], tmp_pa
     Path(moved[1].path).write_bytes(Path(rows[3].path).read_bytes())
     with pytest.raises(RuntimeError, match="m1 was decoded again"):
         facts_of(moved, tmp_path / "kept")
+
+
+def test_what_the_system_refused_is_asked_again_and_what_a_file_lacks_is_not(
+    rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF but no sound")
+    asked, read = [], facts.audio.read
+
+    def busy(path: str, *span: object) -> Wave:
+        asked.append(path)
+        with pytest.MonkeyPatch.context() as patched:
+            if path == rows[0].path and asked.count(path) == 1:
+                refused = av.error.OSError(errno.EMFILE, "Too many open files", path)
+                patched.setattr(av, "open", Mock(side_effect=refused))
+            if path == rows[1].path and asked.count(path) == 1:
+                raise OSError(errno.EIO, "Input/output error", path)
+            return read(path, *span)
+
+    monkeypatch.setattr(facts.audio, "read", busy)
+    some = [*rows[:2], replace(rows[0], id="bad", path=str(bad))]
+    first, again = facts_of(some, tmp_path / "kept"), facts_of(some, tmp_path / "kept")
+    assert [bool(fact.error) for fact in first] == [True, True, True]
+    assert [bool(fact.error) for fact in again] == [False, False, True]
+    assert [asked.count(row.path) for row in some] == [2, 2, 1]
 
 
 def test_processes_find_the_same_as_one(rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,6 +334,20 @@ def test_what_is_started_again_by_itself_goes_on_or_begins(tmp_path: Path) -> No
         files.going_on(tmp_path, None)
 
 
+def test_a_name_is_free_again_where_the_driver_was_killed_while_it_wrote_what_a_run_begins_with(tmp_path: Path) -> None:
+    folder = tmp_path / "died"
+    folder.mkdir()
+    for name in (files.LOCK, files.MANIFEST, f".{files.TARGET}.4711", f".{files.RUN}.4711"):
+        (folder / name).touch()
+    with files.held(folder), pytest.raises(ValueError, match="is being trained now, by process"):
+        files.new_folder(tmp_path, "died", tiny_run())
+    assert list(files.new_folder(tmp_path, "died", tiny_run()).iterdir()) == []
+    for name in (files.LOCK, files.RUN):
+        (folder / name).touch()
+    with pytest.raises(ValueError, match=f"there is a run {folder} already"):
+        files.new_folder(tmp_path, "died", tiny_run())
+
+
 def test_a_folder_that_no_driver_has_locked_is_left_alone_however_little_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / files.MANIFEST).touch()

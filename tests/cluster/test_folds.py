@@ -83,6 +83,17 @@ def test_a_fold_whose_workers_fail_says_which_and_how_to_go_on(
         _fold(tiny_run(), rows, tmp_path, 2, 1, False, False, tmp_path / "cache")
 
 
+def test_a_full_disk_in_a_fold_says_that_the_same_command_goes_on(
+    rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise ValueError(files.no_space(tmp_path / "fold2"))
+
+    monkeypatch.setattr(folds, "fit", full)
+    with pytest.raises(ValueError, match="^fold 2: no space left in .* Make room there, and the same command goes on$"):
+        _fold(tiny_run(), rows, tmp_path, 2, 1, False, False, tmp_path / "cache")
+
+
 def test_a_recipe_that_learns_beats_its_trivial_baselines(report: Report) -> None:
     pool = report.slices[0]
     assert pool.uar.value > 0.9

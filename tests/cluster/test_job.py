@@ -191,3 +191,6 @@ def test_rows_read_from_the_folder_of_a_run_are_those_it_was_given(corpus: list[
     elsewhere = [replace(row, path="/other/place.wav") for row in rows]
     assert rows_digest(elsewhere) == rows_digest(rows)
     assert rows_digest([replace(rows[0], emotion="low"), *rows[1:]]) != rows_digest(rows)
+    whole = [replace(row, age=31, votes={"low": 2, "high": 1}, words=(("a", 0, 1),), weight=1) for row in rows]  # no file has read them
+    write_manifest(whole, tmp_path / "whole.parquet")
+    assert rows_digest(read_manifest(tmp_path / "whole.parquet")) == rows_digest(whole)

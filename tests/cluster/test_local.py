@@ -19,6 +19,11 @@ with local.cluster():
     assert int(ray.cluster_resources()["CPU"]) == 3
     print(ray.get(ray.remote(lambda: 42).remote()))
 """
+STRANGER = """
+import sys
+from ray._raylet import GcsClient
+GcsClient(address=sys.argv[1]).internal_kv_put(b"key", b"value", True, None, timeout=5)
+"""
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def test_a_local_ray_listens_on_loopback_alone_and_is_gone_afterwards(own_temp: 
     with local.cluster(num_cpus=3):
         assert list(own_temp.glob("moodcast-*"))
         assert int(ray.cluster_resources()["CPU"]) == 3
-        assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "disabled"
+        assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "token"
         assert addresses(descendants(os.getpid()))
         assert beyond_loopback(os.getpid()) == set()
         with local.cluster(num_cpus=7):  # the one that is up is used, and left up
@@ -53,6 +58,28 @@ def test_a_local_ray_listens_on_loopback_alone_and_is_gone_afterwards(own_temp: 
     assert dict(os.environ) == environment
     assert not list(own_temp.glob("moodcast-*"))
     assert descendants(os.getpid()) <= children
+
+
+def test_a_local_ray_lets_nobody_in_without_its_token_and_the_next_one_of_a_process_has_another(own_temp: Path) -> None:
+    import ray
+
+    from moodcast.cluster import local
+
+    tokens = set[str]()
+    for _ in range(2):
+        with local.cluster(num_cpus=1):
+            token = ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
+            others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")} | {"HOME": str(own_temp)}
+            for more, said in (
+                ({"RAY_AUTH_MODE": "disabled"}, "AuthenticationError"),
+                ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}, ""),
+            ):
+                command = [sys.executable, "-c", STRANGER, ray.get_runtime_context().gcs_address]
+                stranger = subprocess.run(command, env={**others, **more}, capture_output=True, text=True, timeout=60)
+                assert bool(stranger.returncode) == bool(said)
+                assert said in stranger.stderr
+        tokens.add(token)
+    assert len(tokens) == 2
 
 
 def test_importing_the_folder_of_ray_says_what_ray_must_know_before_it_is_imported() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import re
@@ -13,13 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import typer
 from aiohttp import web
+from ray.job_submission import JobDetails, JobStatus, JobType
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from moodcast import load
+from moodcast.cli import submit as commands
+from moodcast.cli.words import find_job
 from moodcast.cluster import folder as files
 from moodcast.cluster import submit
 from moodcast.cluster.submit import connect, follow
@@ -264,3 +270,46 @@ def test_a_head_that_stays_away_is_told_with_how_to_follow_again(monkeypatch: py
         pytest.raises(ValueError, match="does not answer any more .*`moodcast jobs logs one` follows it again"),
     ):
         follow(connect(url), "one", lambda line, progress: None)
+
+
+class Waiting:
+    """A cluster that takes jobs and keeps what it was sent; what is told to stop goes on."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, Any] = {}
+
+    def submit_job(self, **job: Any) -> None:
+        self.sent = job
+
+    def stop_job(self, id_: str) -> None:
+        pass
+
+    def get_job_status(self, id_: str) -> JobStatus:
+        return JobStatus.RUNNING
+
+    def get_job_info(self, id_: str) -> JobDetails:
+        return JobDetails(type=JobType.SUBMISSION, submission_id=id_, status=JobStatus.RUNNING, entrypoint="")
+
+
+@pytest.mark.parametrize(("name", "word"), [("jobs.erm", "erm"), ("mine_alone", "mine_alone.py"), ("mylab.mine", "mylab.mine")])
+def test_a_job_is_called_so_that_the_cluster_finds_it(name: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mylab").mkdir()
+    for file in ("mine_alone.py", "mylab/mine.py"):
+        (tmp_path / file).write_text("from jobs.erm import RUN\n")
+    write_manifest([Utterance("1", "/1.wav")], tmp_path / "m.csv")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    client, job = Waiting(), importlib.import_module(name)
+    submit.submit(cast(Any, client), job, job.RUN, [tmp_path / "m.csv"], out="/shared")
+    assert client.sent["entrypoint"].startswith(f"python -m moodcast.cli train {word} manifests/")
+    assert find_job(word) is job
+
+
+def test_a_job_that_goes_on_after_it_was_told_to_stop_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submit, "STOP_S", -10)
+    monkeypatch.setattr(submit, "connect", lambda address: Waiting())
+    with pytest.raises(typer.Exit) as ended:
+        commands.stop("one", None)
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err.strip() == "stopping: one has been told to stop and still runs; moodcast jobs status one"

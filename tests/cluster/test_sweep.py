@@ -19,7 +19,7 @@ from moodcast.augment import Augment, Crop
 from moodcast.bundle import save
 from moodcast.cluster import search, sweep
 from moodcast.cluster.data import CachedStretches, Part
-from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger, trial_folder
+from moodcast.cluster.ledger import LINES, ROWS, SETTINGS, STATE, TARGET_ROWS, TEST_ROWS, Ledger, trial_folder
 from moodcast.cluster.lockstep import Lockstep
 from moodcast.cluster.referee import Referee
 from moodcast.cluster.standing import Standing, ended_line
@@ -249,6 +249,40 @@ def test_a_rival_has_the_same_budget_and_rows_and_a_field_less(whole: Ledger) ->
         sweep.rival_of(whole.folder, space, ["train.lrr=1"])
 
 
+def half_begun(folder: Path) -> None:
+    """As a driver leaves it that is killed while it writes."""
+    (folder / SETTINGS).unlink()
+    (folder / f".{SETTINGS}.4711").write_text("{")
+    (folder / TARGET_ROWS).write_text("of other words")
+
+
+def test_a_sweep_whose_driver_was_killed_while_it_began_it_begins_anew(rows: list[Utterance], tmp_path: Path) -> None:
+    folder = begun(rows, tmp_path / "sweep")
+    with pytest.raises(ValueError, match=f"{folder} is there already; go on with it by --resume"):
+        begun(rows, folder)
+    half_begun(folder)
+    assert Ledger(begun(rows, folder)).settings["rows"] == 72
+    assert not (folder / TARGET_ROWS).exists()
+    rival = sweep.rival_of(folder, space, ["method.dropout=0"])
+    half_begun(rival)
+    assert Ledger(sweep.rival_of(folder, space, ["method.dropout=0"])).settings["fixed"] == {"method.dropout": 0.0}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ROWS).write_text("of mine")  # no driver has locked it
+    with pytest.raises(ValueError, match="mine holds something else; remove it, or choose another --out"):
+        begun(rows, tmp_path / "mine")
+    assert (tmp_path / "mine" / ROWS).read_text() == "of mine"
+
+
+def test_a_space_does_not_choose_the_epoch_that_is_kept(rows: list[Utterance], tmp_path: Path) -> None:
+    def keeping(trial: Any) -> dict[str, Any]:
+        return {**space(trial), "train.keep": trial.suggest_categorical("train.keep", ["best", "last"])}
+
+    with pytest.raises(ValueError, match=r"the space changes train\.keep, which cannot be had in a sweep"):
+        sweep.begin(RUN, keeping, "tiny", rows, tmp_path / "sweep", sweep.Plan(folds=2))
+    assert not (tmp_path / "sweep").exists()
+    sweep.begin(RUN, keeping, "tiny", rows, tmp_path / "sweep", sweep.Plan(folds=2), {"train.keep": "last"})
+
+
 def test_rivals_in_fields_of_one_last_name_are_two(rows: list[Utterance], tmp_path: Path) -> None:
     names = ("augment.gain.share", "augment.crop.share")
 
@@ -329,9 +363,10 @@ def test_a_space_of_domains_is_asked_as_one_that_is_a_function() -> None:
     assert {found["d"] for found in drawn} == {0, 1, 2}
     assert {found["e"] for found in drawn} == {0, 0.25, 0.5, 0.75, 1}
     assert 0.2 < sum(found["b"] < math.sqrt(1e-3) for found in drawn) / 60 < 0.8
-    module.SPACE = {"a": tune.sample_from(lambda: 1)}  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="has no counterpart"):
-        search.space_of(module)(study.ask())
+    for other in (tune.sample_from(lambda: 1), tune.grid_search([1, 2]), 3, "x"):
+        module.SPACE = {"a": other}  # type: ignore[attr-defined]
+        with pytest.raises(ValueError, match="^a: .* has no counterpart"):
+            search.space_of(module)(study.ask())
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,10 @@ def test_what_hears_no_source_starts_from_a_bundle_and_keeps_what_that_knew(
     assert load(moved.bundle).predict(target[0].path).label in CLASSES
     with pytest.raises(ValueError, match="start_from=FOLDER"):
         job.train(replace(shot, start_from=None), [], out=out, progress=False, target=[tmp_path / "far.parquet"])
+    turned = replace(shot, labels=Labels(CLASSES[::-1]))
+    with pytest.raises(ValueError, match="in this order, and this run has"):
+        job.train(turned, [], out=out, name="turned", progress=False, target=[tmp_path / "far.parquet"])
+    assert not (out / "turned").exists()  # it is said before anything begins
 
 
 def test_an_upper_bound_says_so_with_every_score(corpus: list[Utterance], target: list[Utterance], out: Path, cache: Path) -> None:

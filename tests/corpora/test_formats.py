@@ -176,6 +176,22 @@ def test_a_plain_table_is_read_by_the_columns_that_are_named(tmp_path: Path) -> 
     assert {(row.language, row.corpus, Path(row.path).parent) for row in rows} == {("de", "mine", tmp_path)}
 
 
+def test_a_recording_has_one_path_however_a_table_names_it(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "mine.csv").write_text("path,emotion,start_s,stop_s\na.wav,sad,0,1\n../set/a.wav,sad,1,2\n")
+    assert {row.path for row in read("csv", tmp_path / "set" / "mine.csv")} == {str(tmp_path / "set" / "a.wav")}
+    folder = tmp_path / "data" / "urdu"
+    touch(folder / "label_map.json")
+    (folder / "label_map.json").write_text("{}")
+    lines = ({"key": wav, "dataset": "urdu", "wav": wav, "length": 2.0, "emo": "sad"} for wav in ("a.wav", "x/../a.wav"))
+    (folder / "urdu.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert {row.path for row in read("emobox", folder, {"fold": "none"})} == {str(tmp_path / "a.wav")}
+    touch(tmp_path / "hub" / "a.wav")
+    (tmp_path / "hub" / "metadata.csv").write_text("file_name,emotion\nx/../a.wav,sad\n")
+    (row,) = read("huggingface", tmp_path / "hub", {})
+    assert (row.id, row.path) == ("hub/a.wav", str(tmp_path / "hub" / "a.wav"))
+
+
 def test_ratings_of_a_plain_table_are_taken_as_attributes_in_0_to_1(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("path,emotion,V,act\nx.wav,sad,1,7\ny.wav,sad,4,\nz.wav,sad,,NaN\n")
     rows = read("csv", tmp_path / "mine.csv", {"attributes": "valence:V,arousal:act", "scale": "1:7"})

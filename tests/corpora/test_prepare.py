@@ -50,6 +50,16 @@ def test_a_split_of_one_s_own_manifest_is_not_replaced_without_a_word(moodcast: 
     assert moodcast(*words).err == ""
 
 
+def test_folds_are_told_without_the_owner_s_split_which_they_replace(moodcast: Command, tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("path,emotion,speaker,split\n" + "".join(f"{n}.wav,sad,s{n},{'probe' if n > 4 else 'train'}\n" for n in range(6)))
+    said = moodcast("prepare", "csv", table, "--out", tmp_path / "m.csv", "--folds", "3")
+    assert (said.code, said.err) == (0, "")
+    assert "probe" not in said.out
+    assert "train" not in said.out
+    assert "all" in said.out
+
+
 def test_a_table_is_not_overwritten_by_the_manifest_made_of_it(moodcast: Command, tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
     table.write_text(written := "path,emotion,speaker,notes\n" + "".join(f"{n}.wav,sad,s{n},kept\n" for n in range(5)))

@@ -139,6 +139,13 @@ def test_a_study_goes_on_where_it_stopped_and_writes_its_tables(tmp_path: Path, 
     asked.clear()
     job.study(run, rows, into, job.read(into))
     assert asked == []
+    for other, theirs, differs in ((replace(run, most=700), rows, "most"), (run, [replace(row, text="x") for row in rows], "rows_sha256")):
+        with pytest.raises(ValueError, match=rf"rows of another recipe \({differs} differ.*choose another --into"):
+            job.study(other, theirs, into, job.read(into))
+    with pytest.raises(ValueError, match="labels, most, rows_sha256, seeds differ, or are not noted there"):
+        job.study(run, rows, into, [{key: value for key, value in row.items() if key != "recipe"} for row in whole])
+    job.study(run, [replace(row, split="test") for row in rows], into, job.read(into))
+    assert asked == []
     page = cross_corpus.page(whole, job.HEAD)
     assert "| a | 8 | plain | logistic |" in page
     assert page.count("| itself, whole speakers |") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import wave as wavefile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ def heard(rows: list[Utterance]) -> hearing.Heard:
 @pytest.fixture(scope="module")
 def found(heard: hearing.Heard) -> dict[str, Any]:
     return {**phonetics.examine(heard, EMOTIONS, 20, draws=40), "frames": "log-mel cepstra"}
+
+
+def test_phones_of_a_row_that_begins_later_lie_where_they_sound(rows: list[Utterance]) -> None:
+    late = replace(rows[0], start_s=0.81, stop_s=2.79)  # the third vowel of ten to the seventh
+    whole, part = (hearing.hear([row], frames.cepstrum(), RATE) for row in (rows[0], late))
+    assert part.named.tolist() == whole.named[2:7].tolist()
+    np.testing.assert_allclose(part.formants, whole.formants[2:7], rtol=0.03)
 
 
 def test_made_vowels_are_the_same_sounds_in_two_corpora(found: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """What a recording is, found by decoding it once: level, clipping, silence, where speech is cut, pitch, and fingerprints of its sound.
 
 Facts are kept in one SQLite file, by the SHA-256 of the file, the span, and the decoder's version: a corpus that was moved or renamed
-is not decoded again, and one that was changed is.
+is not decoded again, and one that was changed is. What the system refused, such as one file more at a time, is no fact and not kept.
 """
 
 from __future__ import annotations
@@ -83,9 +83,10 @@ def facts_of(
         todo = {key: row for key, row in zip(keys, rows, strict=True) if key and key not in known}
         done = len(rows) - len(todo)
         found = _all(list(todo.values()), processes or _cores())
-        for count, (key, facts) in enumerate(zip(todo, found, strict=True), start=1):
+        for count, (key, (facts, lasting)) in enumerate(zip(todo, found, strict=True), start=1):
             known[key] = facts
-            _keep(store, key, facts)
+            if lasting:
+                _keep(store, key, facts)
             if count % 500 == 0:
                 store.commit()
             if progress:
@@ -148,7 +149,7 @@ def _longest_run(flags: NDArray[np.bool_]) -> int:
     return int((edges[1::2] - edges[::2]).max()) if len(edges) else 0
 
 
-def _all(rows: Sequence[Utterance], processes: int) -> Iterator[Facts]:
+def _all(rows: Sequence[Utterance], processes: int) -> Iterator[tuple[Facts, bool]]:
     if len(rows) <= ALONE or processes < 2:
         yield from map(_decode, rows)
         return
@@ -156,11 +157,13 @@ def _all(rows: Sequence[Utterance], processes: int) -> Iterator[Facts]:
         yield from pool.map(_decode, rows, chunksize=16)
 
 
-def _decode(row: Utterance) -> Facts:
+def _decode(row: Utterance) -> tuple[Facts, bool]:
+    """The facts of a row, and whether they would be the same tomorrow: not where the system refused something."""
     try:
-        return examine(audio.read(row.path, row.start_s, row.stop_s, RATE))
+        return examine(audio.read(row.path, row.start_s, row.stop_s, RATE)), True
     except (audio.AudioError, OSError) as error:
-        return Facts(error=" ".join(str(error).split()))
+        refused = any(isinstance(each, OSError) for each in (error, error.__context__))  # the decoder's become an AudioError
+        return Facts(error=" ".join(str(error).split())), not refused
 
 
 def _cores() -> int:

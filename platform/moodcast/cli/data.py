@@ -22,12 +22,14 @@ def prepare(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The folder in which the corpus lies, or your manifest or table.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The manifest to write: .parquet, .jsonl or .csv.")],
     settings: Annotated[list[str] | None, typer.Argument(metavar="OPTION=VALUE", help="Options of the corpus: docs/corpora.md.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed puts other speakers on the test side.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed puts other speakers on the test side.")] = 0,
     folds: Annotated[int, typer.Option(min=0, help="Write this many manifests, each with another fold as its test side.")] = 0,
     as_is: Annotated[bool, typer.Option("--as-is", help="Keep known defects of the corpus instead of dropping and mending them.")] = False,
     resplit: Annotated[bool, typer.Option("--resplit", help="Split by speaker even where the owner gives a split.")] = False,
 ) -> None:
     """Make a manifest of a corpus, split so that no speaker (or dialogue) stands on two sides."""
+    from dataclasses import replace
+
     from moodcast import corpora, manifest
     from moodcast.cli import show
     from moodcast.config import parse_overrides
@@ -46,6 +48,7 @@ def prepare(
             rows, rules = corpora.clean(corpus, rows)
     if folds:
         written = manifest_of_folds(rows, folds, seed, out)
+        rows = [replace(row, split=None) for row in rows]  # the table is of them all: each file has sides of its own
     else:
         bare = [row.id for row in rows if row.split is None]
         owner = corpus != "manifest" and not resplit and len(bare) < len(rows)

@@ -28,7 +28,7 @@ def evaluate(
     ] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the folds; the same name goes on with interrupted ones.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the folds are kept.")] = Path("runs"),
-    seed: Annotated[int, typer.Option(help="Another seed puts speakers into other folds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed puts speakers into other folds.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Training processes of a fold.")] = 1,
 ) -> None:
     """Score a bundle on speakers it has never heard, with intervals and trivial baselines beside each score."""

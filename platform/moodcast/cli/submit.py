@@ -190,7 +190,7 @@ def _teller(line: Callable[[str], None], progress: Callable[[str], None]) -> Cal
 
 
 def _ended(job: JobDetails) -> None:
-    """How a job ended, as the exit code says it, too: 0 done, 130 stopped, 1 failed."""
+    """How a job ended, as the exit code says it, too: 0 done, 130 stopped, 1 failed, or told to stop without having ended yet."""
     run = (job.metadata or {}).get("run", "")
     state = job.status.value.lower()
     if state == "succeeded":
@@ -198,6 +198,9 @@ def _ended(job: JobDetails) -> None:
     elif state == "stopped":
         say(f"{job.submission_id}, {_took(job)}; the same command with --resume {run} goes on with it", "stopped")
         raise typer.Exit(130)
+    elif not job.status.is_terminal():
+        fail(f"{job.submission_id} has been told to stop and still runs; moodcast jobs status {job.submission_id}", "stopping")
+        raise typer.Exit(1)
     else:
         fail(f"{job.submission_id} {state}: {' '.join((job.message or 'no reason was given').split())[:500]}")
         raise typer.Exit(1)

@@ -152,7 +152,7 @@ def evaluate_podcast(
     ] = None,
     split: Annotated[str, typer.Option(help="With --simulate: which side of the manifests.")] = "test",
     seconds: Annotated[float, typer.Option(min=5.0, help="With --simulate: about how long each is.")] = 120.0,
-    seed: Annotated[int, typer.Option(help="With --simulate: another seed makes other conversations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="With --simulate: another seed makes other conversations.")] = 0,
     bundle: Annotated[str, typer.Option("--bundle", "-b", metavar="FOLDER", help="The bundle that answers.")] = "default",
     diarizer: Diarizing = None,
     trust_checkpoint: Trusting = False,

@@ -68,7 +68,7 @@ def search(
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with a sweep; it needs no other words.")] = None,
     folds: Annotated[int, typer.Option(min=2, help="Inner speaker folds, made of the training side.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="Models of different seeds a fold.")] = 1,
-    seed: Annotated[int, typer.Option(help="Another seed draws other settings and other folds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other settings and other folds.")] = 0,
     grace: Annotated[int, typer.Option(min=1, help="Epochs before ASHA may stop a trial.")] = 5,
     factor: Annotated[int, typer.Option(min=2, help="ASHA lets the best one in so many go on.")] = 3,
     interval: Annotated[int, typer.Option(min=1, help="Epochs between two looks at a population (pbt).")] = 5,

@@ -27,7 +27,7 @@ def units(
     acoustic: Annotated[
         bool, typer.Option("--acoustic", help="Find vowels by ear of the machine even where phones are labelled, the same for all.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Another seed draws other utterances and starts k-means elsewhere.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other utterances and starts k-means elsewhere.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Cluster on Ray, in so many shares; 0 clusters here.")] = 0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, too.")] = None,
     html: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("units.html"),

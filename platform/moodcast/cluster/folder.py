@@ -17,6 +17,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -36,15 +37,18 @@ RUN, MANIFEST, TARGET, CHECKPOINTS, BUNDLE = "run.json", "manifest.parquet", "ta
 METRICS, ATTEMPTS, PROGRESS, FAILURE, TENSORBOARD = "metrics.jsonl", "attempts.jsonl", "progress.json", "failure.json", "tensorboard"
 TRAINING, LOCK = "training.pt", ".lock"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+ROOM = "Make room there, and "  # in the words about a full disk, before what goes on
+HALF = re.compile(r"\.(.+)\.\d+")  # a file that `whole` was writing when its process died
 
 
 def new_folder(out: Path, name: str | None, run: Run) -> Path:
     """A folder that did not exist: `name` below `out`, or a name made of method, time and chance.
 
-    Raises ValueError where a named run exists already: going on with it must be asked for.
+    One in which nothing was begun is removed. Raises ValueError where a named run exists already: going on with it must be asked for.
     """
     made_up = f"{method_name(run.method).rpartition(':')[2].lower()}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = _named(out, name or made_up)
+    _remove_unbegun(folder)
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -57,19 +61,33 @@ def new_folder(out: Path, name: str | None, run: Run) -> Path:
 def going_on(out: Path, name: str | None) -> Path | None:
     """The run of that name below `out` where it has begun, else None: for what is started again by itself.
 
-    A folder in which nothing was begun, because its driver died while it read the audio, is removed: there is its lock, or nothing at all.
-    Raises ValueError without a name, and where that driver still reads.
+    A folder in which nothing was begun is removed. Raises ValueError without a name, and where a driver still reads its audio.
     """
     if not name:
         raise ValueError("--resume auto goes on with the run of a --name, where there is one; say which")
     folder = _named(out, name)
     if (folder / RUN).is_file():
         return folder
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
-    if not there or (LOCK in there and there <= {MANIFEST, TARGET, LOCK}):
+    _remove_unbegun(folder)
+    return None
+
+
+def _remove_unbegun(folder: Path) -> None:
+    """Remove a folder whose driver died before it had written all that a run begins with: there is its lock, or nothing at all.
+
+    Raises ValueError where that driver still reads.
+    """
+    if (folder / RUN).is_file() or not folder.is_dir() or folder.is_symlink():
+        return
+    there = names_in(folder)
+    if not there or (LOCK in there and there <= {MANIFEST, TARGET, RUN, LOCK}):
         with held(folder):
             shutil.rmtree(folder)
-    return None
+
+
+def names_in(folder: Path) -> set[str]:
+    """What lies in a folder; a file that is half written by the name that it was to have."""
+    return {HALF.sub(r"\1", path.name) for path in folder.iterdir()}
 
 
 def _named(out: Path, name: str) -> Path:
@@ -107,7 +125,7 @@ def so_far(folder: Path) -> str:
 
 def no_space(folder: Path) -> str:
     """What to say where a run's disk is full."""
-    return f"no space left in {folder}; {so_far(folder)}. Make room there, and go on with --resume {folder}"
+    return f"no space left in {folder}; {so_far(folder)}. {ROOM}go on with --resume {folder}"
 
 
 def rows_digest(rows: Sequence[Utterance]) -> str:
@@ -115,7 +133,8 @@ def rows_digest(rows: Sequence[Utterance]) -> str:
     digest = hashlib.sha256()
     for row in rows:
         known = {name: value for name, value in asdict(row).items() if name not in ("path", "video", "clean", "trace")}
-        digest.update(json.dumps(known, sort_keys=True).encode())
+        plain = json.loads(json.dumps(known), parse_int=float)  # 31 is 31.0, as it is once it was in a file
+        digest.update(json.dumps(plain, sort_keys=True).encode())
     return digest.hexdigest()
 
 

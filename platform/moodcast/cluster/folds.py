@@ -25,7 +25,7 @@ from moodcast import evaluate as evaluation
 from moodcast.cache import open_waves
 from moodcast.cluster import folder as files
 from moodcast.cluster import local
-from moodcast.cluster.train import Failed, Interrupted, fit
+from moodcast.cluster.train import Failed, Interrupted, fit, method_of
 from moodcast.cluster.watch import counting
 from moodcast.manifest import Utterance, fold_splits, read_manifests
 from moodcast.method import method_name
@@ -73,8 +73,14 @@ def cross_validate(
     manifests: their rows, or rows; splits in them are not used. seed: of the folds (the run's own is train.seed). out/name: where the
     folds are kept, and gone on with. against: the folder of other folds of the same rows, k and seed, for paired differences.
 
-    Raises ValueError for k below 3, a folder of another recipe, or what `fit` and `evaluate` refuse; Interrupted at Ctrl-C; Failed.
+    Raises ValueError for k below 3, a method that adapts, a folder of another recipe, a full disk, or what `fit` and `evaluate` refuse;
+    Interrupted at Ctrl-C; Failed.
     """
+    if "target" in method_of(run).streams:
+        raise ValueError(
+            f"{method_name(run.method).rpartition(':')[2]} adapts to a target, and folds are of methods that learn from labels alone: "
+            "train it with --target FILE (fit: target=rows) and score its bundle"
+        )
     came = read_manifests(manifests)
     rows = _rows(run, came)
     splits = list(fold_splits(rows, k, seed))
@@ -228,6 +234,11 @@ def _fold(
     except Failed as error:
         what = str(error).partition("\n")[0].removesuffix(" To go on:")
         raise Failed(f"in fold {test} {what} The same command goes on from there") from error
+    except ValueError as error:
+        said, full, _ = str(error).partition(files.ROOM)
+        if not full:
+            raise
+        raise ValueError(f"fold {test}: {said}{full}the same command goes on") from error
     bundle = bundles.load(trained.bundle, trust_of(run))
     known, _ = evaluation.scorable(bundle, rows, "test")
     answers = evaluation.answer(bundle, known, allow_leaks=run.train.allow_leaks, root=cache)

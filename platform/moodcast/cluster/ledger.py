@@ -18,7 +18,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +78,31 @@ class Trial:
     def at(self, epoch: int) -> float | None:
         """The score of an epoch, or None where it was not reached."""
         return next((float(line["value"]) for line in self.epochs if line["epoch"] == epoch), None)
+
+
+def refuse_taken(folder: Path) -> None:
+    """Raises ValueError where a folder holds a sweep, or anything but what is left where a driver died while it began one."""
+    if (folder / SETTINGS).is_file():
+        raise ValueError(f"{folder} is there already; go on with it by --resume {folder}, or choose another --out")
+    there = files.names_in(folder) if folder.exists() else set()
+    if there and not (LOCK in there and there <= {LOCK, ROWS, TARGET_ROWS, TEST_ROWS, SETTINGS}):
+        raise ValueError(f"{folder} holds something else; remove it, or choose another --out")
+
+
+@contextmanager
+def beginning(folder: Path) -> Iterator[None]:
+    """Inside, an empty folder is this process's alone, for what a sweep begins with; its lock comes first. Raises as `refuse_taken`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    refuse_taken(folder)
+    handle = _locked(folder)
+    try:
+        refuse_taken(folder)  # another driver may have been quicker
+        for path in folder.iterdir():
+            if path.name != LOCK:
+                path.unlink()
+        yield
+    finally:
+        os.close(handle)
 
 
 class Ledger:

@@ -1,13 +1,15 @@
-"""A local Ray the right way: on loopback alone, without telemetry, gone without a trace afterwards.
+"""A local Ray the right way: on loopback alone, for those with its token, without telemetry, gone without a trace afterwards.
 
 On Linux Ray rewrites 127.0.0.1 to the machine's own address and listens on every interface, unless the switch that
-`moodcast.cluster` sets says that this is no cluster of several machines. Nobody else can reach these listeners, so no token is asked for.
+`moodcast.cluster` sets says that this is no cluster of several machines. Loopback is open to every account of the machine, and whoever
+reaches a Ray runs code as its owner, so a token is asked for that only this process and its children know.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -19,11 +21,11 @@ from types import FrameType
 
 import ray
 from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 LOOPBACK = "127.0.0.1"
 MAX_TEMP_PATH = 40  # characters: Ray puts unix sockets below it, whose whole path may have 107
 SETTINGS = {
-    "RAY_AUTH_MODE": "disabled",  # said aloud: left unset, Ray decides by whether a token file lies in the home folder
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how often reports of training are taken; Ray's 2 s would delay every epoch
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -42,13 +44,15 @@ def cluster(num_cpus: int | None = None, dashboard: bool = False, quiet: bool = 
         yield
     elif os.environ.get("RAY_ADDRESS"):
         with environment({name: value for name, value in SETTINGS.items() if name.startswith("RAY_TRAIN")}):
+            _forget_token()
             ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=not quiet)
             try:
                 yield
             finally:
                 ray.shutdown()
     else:
-        with environment(SETTINGS), _temp_dir() as temp:
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else Ray's own, in the home folder
+        with environment({**SETTINGS, **token}), _temp_dir() as temp:
             _start(temp, num_cpus or usable_cpus(), dashboard, quiet)
             try:
                 yield
@@ -87,7 +91,7 @@ def node_address() -> str:
 
 
 def on_loopback() -> bool:
-    """Whether the running Ray is one machine that nobody else can reach."""
+    """Whether the running Ray is one machine that no other one can reach."""
     return node_address() == LOOPBACK
 
 
@@ -98,6 +102,7 @@ def usable_cpus() -> int:
 
 def _start(temp: Path, num_cpus: int, dashboard: bool, quiet: bool) -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False  # where Ray was imported before moodcast.cluster could set its environment
+    _forget_token()
     ray.init(
         address="local",
         num_cpus=num_cpus,
@@ -112,6 +117,12 @@ def _start(temp: Path, num_cpus: int, dashboard: bool, quiet: bool) -> None:
         address = node_address()
         ray.shutdown()
         raise RuntimeError(f"the local Ray would listen on {address}; wanted loopback alone. Unset RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+
+
+def _forget_token() -> None:
+    """Let Ray read anew whether a token is asked for, and which one: it keeps what it read for an earlier cluster of this process."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def space_of(module: ModuleType) -> Space:
 
 def asked(trial: Any, path: str, domain: Any) -> Any:
     """A value of a domain of ray.tune, asked of an Optuna trial. Raises ValueError for a domain that has no counterpart."""
-    sampler = domain.get_sampler()
+    sampler = domain.get_sampler() if hasattr(domain, "get_sampler") else None
     step = getattr(sampler, "q", None)
     kind = type(getattr(sampler, "sampler", sampler)).__name__  # "_Uniform", "_LogUniform", "_Normal"
     if hasattr(domain, "categories"):

@@ -128,6 +128,7 @@ def submit(
     job. Raises ValueError for what cannot be sent, and where the cluster does not take it.
     """
     plain = job.name if isinstance(job, Path) else job.__name__.removeprefix("jobs.")
+    called = plain if isinstance(job, Path) or "." in job.__name__ else f"{plain}.py"  # a bare word would be a file of jobs/
     if resume in (None, AUTO) and not Path(out).is_absolute():
         raise ValueError(f"--out is where on the cluster the run goes: an absolute folder that every node sees, not {out or 'nothing'}")
     if not manifests and not target and not resume:
@@ -139,7 +140,7 @@ def submit(
         there = Path(temporary)
         names = upload.upload(there, job, run, [*manifests, *target], moved, max_mb)
         code, sent_mb = upload.code_digest(there), upload.megabytes(there)
-        words = [python, "-m", "moodcast.cli", "train", plain, *names[: len(manifests)], *changes, *options]
+        words = [python, "-m", "moodcast.cli", "train", called, *names[: len(manifests)], *changes, *options]
         words += ["--workers", workers_said(workers)]
         words += [word for name in names[len(manifests) :] for word in ("--target", name)]
         words += ["--resume", resume] if resume else []
@@ -223,7 +224,7 @@ def ours(client: JobSubmissionClient) -> list[JobDetails]:
 
 
 def stop(client: JobSubmissionClient, id_: str) -> JobDetails:
-    """Interrupt a job and wait until it has ended; how it stands then. One that has ended already stays as it is."""
+    """Interrupt a job and wait a while until it has ended; how it stands then. One that has ended already stays as it is."""
     if not known(client, id_).status.is_terminal():
         client.stop_job(id_)
         end = time.monotonic() + STOP_S + 10

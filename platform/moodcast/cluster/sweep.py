@@ -40,6 +40,7 @@ from moodcast.transfer import TransferTask
 
 SEARCHERS, SCHEDULERS = ("optuna", "random", "bohb-like", "pbt"), ("asha", "none")
 FEWEST_FOLDS = 2
+KEEP, BY_LAST = "train.keep", "cannot be had in a sweep: a trial is judged by its last epoch, and that is kept; leave it out"
 QUIET = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_WARN_THRESHOLD_S": "30"}
 
 
@@ -111,10 +112,11 @@ def begin(
     fixed = dict(fixed or {})
     run = config.replace_at(run, fixed)
     fixed = {path: config.leaves(run)[path] for path in fixed}  # as the fields' types have them
-    run = config.replace_at(run, {"train.keep": "last", **({"train.threads": 1} if not run.train.threads else {})})
+    if fixed.get(KEEP, "last") != "last":
+        raise ValueError(f"{KEEP}={fixed[KEEP]} {BY_LAST}")
+    run = config.replace_at(run, {KEEP: "last", **({"train.threads": 1} if not run.train.threads else {})})
     out = Path(out).absolute()
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is there already; go on with it by --resume {out}, or choose another --out")
+    books.refuse_taken(out)
     if run.labels.source == "speaker":
         raise ValueError("speakers are what this job learns, so there are no speaker folds to search over")
     rows = [replace(row, path=str(Path(row.path).absolute())) for row in with_split(rows)]
@@ -132,14 +134,11 @@ def begin(
         named = f"{len(heard)} of these speakers or dialogues ({', '.join(heard[:6])})"
         leaks = (*leaks, f"leak let through: the bundle that training starts from has heard {named}")  # no path: bundles travel
     fields = search.fields_of(space, run, fixed)
+    if KEEP in fields:
+        raise ValueError(f"the space changes {KEEP}, which {BY_LAST}")
     if plan.searcher == "pbt":
         population.check(plan, run.train.epochs)
         fields = population.schedulable(space, run, fixed, fields)
-    out.mkdir(parents=True, exist_ok=True)
-    write_manifest(own, out / books.ROWS)
-    for some, path in ((adapt, books.TARGET_ROWS), (test, books.TEST_ROWS)):
-        if some:
-            write_manifest(some, out / path)
     settings = {
         "format": 1,
         "space": name,
@@ -159,7 +158,12 @@ def begin(
         **({"leaks": leaks} if leaks else {}),
         "command": command,
     }
-    files.write_json(out / books.SETTINGS, json.loads(json.dumps(settings, default=list)))
+    with books.beginning(out):
+        write_manifest(own, out / books.ROWS)
+        for some, path in ((adapt, books.TARGET_ROWS), (test, books.TEST_ROWS)):
+            if some:
+                write_manifest(some, out / path)
+        files.write_json(out / books.SETTINGS, json.loads(json.dumps(settings, default=list)))
     return out
 
 
@@ -177,7 +181,7 @@ def rival_of(out: Path, space: search.Space, words: Sequence[str]) -> Path:
     run = run_from_dict(settings["run"], tuple(settings["trust"]))
     known = config.leaves(config.replace_at(run, changes))
     folder = ledger.folder / f"rival-{'-'.join(f'{path}-{known[path]}' for path in sorted(changes))}".replace("/", "_")
-    if folder.is_dir():
+    if (folder / books.SETTINGS).is_file():
         return folder
     sides = [ledger.folder / name for name in (books.ROWS, books.TEST_ROWS, books.TARGET_ROWS)]
     rows, test, target = (read_manifest(path) if path.is_file() else [] for path in sides)

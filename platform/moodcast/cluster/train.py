@@ -25,7 +25,7 @@ from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.group import group_of
 from moodcast.cluster.options import refuse_without_target
 from moodcast.cluster.watch import counting, dev_scores, watching
-from moodcast.cluster.work import sides, work
+from moodcast.cluster.work import sides, take_weights, work
 from moodcast.manifest import Utterance, write_manifest
 from moodcast.method import Method, find_method, method_name
 from moodcast.run import Run, build, run_to_dict, trust_of
@@ -99,6 +99,8 @@ def fit(
     check(run, rows, workers, heard.target)
     console = Console(stderr=True, quiet=not progress)
     if resume is None:
+        if run.start_from is not None:  # what does not fit is said before Ray starts
+            take_weights(build(run, trust_of(run)), run.start_from, run.start_prefixes, trust_of(run))
         folder = files.new_folder(Path(out), name, run)
     else:
         folder = Path(resume).absolute()

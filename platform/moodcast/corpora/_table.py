@@ -57,7 +57,7 @@ def read_rows(source: Path, corpus: str, emotions: Mapping[str, str]) -> list[Ut
         rows.append(
             Utterance(
                 id=f"{corpus}/{Path(record['path']).stem}",
-                path=str((source / record["path"]).absolute()),
+                path=os.path.abspath(source / record["path"]),
                 corpus=corpus,
                 language=record["language"] or None,
                 speaker=record["speaker"] or None,
@@ -159,10 +159,10 @@ def seconds(value: object) -> float | None:
 
 def inside(root: Path, folder: Path, name: str) -> Path:
     """The file that a data set calls `name` in one of its folders. Raises ValueError where it lies outside of `root`, the data set."""
-    path = folder / name
-    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
+    within = Path(os.path.relpath(folder / name, root))
+    if ".." in within.parts:
         raise ValueError(f"{root} names the file {name}, which lies outside of it; take an unchanged copy of the data set")
-    return path
+    return root / within
 
 
 def first(record: Mapping[str, object], columns: Iterable[str]) -> str | None:

@@ -13,6 +13,7 @@ of them; else ours, by speaker or group.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +108,7 @@ def _row(
     span = f"#{start_s or 0:g}-{'' if stop_s is None else f'{stop_s:g}'}" if start_s is not None or stop_s is not None else ""
     return Utterance(
         id=f"{corpus}/{cell('id') or file + span}",
-        path=str((root / file).absolute()),
+        path=os.path.abspath(root / file),
         start_s=start_s or 0.0,
         stop_s=stop_s,
         corpus=corpus,

@@ -13,6 +13,7 @@ speaker=REGEX, whose first group names them within the path; without it nothing 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def _row(
     known = record.get("spk") or record.get("speaker")
     return Utterance(
         id=str(record["key"]) if str(record["key"]).startswith(corpus) else f"{corpus}/{record['key']}",
-        path=str((root / record["wav"]).absolute()),
+        path=os.path.abspath(root / record["wav"]),
         start_s=seconds(record.get("start_time")) or 0.0,
         stop_s=seconds(record.get("end_time")),
         corpus=corpus,

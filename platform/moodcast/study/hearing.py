@@ -84,7 +84,8 @@ def _vowels(
 ) -> tuple[list[tuple[float, float]], list[int], list[tuple[float, float]]]:
     """Spans, names (index of VOWELS, -1 without a label) and formants of the vowels of a row."""
     if use_phones and row.phones:
-        marks = vowels.labelled(row.phones, len(wave) / rate)
+        inside = [(name, start_s - row.start_s, stop_s - row.start_s) for name, start_s, stop_s in row.phones]
+        marks = vowels.labelled([phone for phone in inside if phone[1] >= 0], len(wave) / rate)
         spans = [(start_s, stop_s) for _, start_s, stop_s in marks]
         return spans, [VOWELS.index(name) for name, _, _ in marks], [(f1, f2) for f1, f2 in vowels.measured(wave, rate, spans)]
     found = vowels.nuclei(wave, rate)
