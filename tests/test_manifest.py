@@ -307,6 +307,10 @@ def test_another_corpus_does_not_change_the_split_of_the_first() -> None:
     assert {name: together[name] for name in alone} == alone
 
 
+def test_twelve_speakers_leave_two_to_the_test_as_the_readme_says() -> None:
+    assert len({row.speaker for row in split_by_group(speakers(12, 28)) if row.split == "test"}) == 2
+
+
 def test_splits_that_cannot_be_made_are_refused() -> None:
     with pytest.raises(ValueError, match="corpus 'a' has 2 groups that may not be cut .* was to be split into 3"):
         split_by_group(speakers(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from moodcast import report as pages
 from moodcast.manifest import Utterance
 from moodcast.metrics import Interval
 from moodcast.scores import Answers, Baseline, Report, score_all
+from tests.page.opened import axis_error, least_contrast
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 HOSTILE = '</style><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">'
@@ -59,6 +61,24 @@ def test_a_page_holds_every_slice_and_its_guard_line() -> None:
     assert "not clearly better" not in report.slices[0].guard.lower()
     for part in ("uar", "difference", "scores", "recall", "confusion", "reliability", "distribution", "concordance", "notes"):
         assert f'<section id="{part}">' in page
+
+
+def test_slices_of_one_name_keep_their_own_numbers() -> None:
+    report = made_report()
+    women = next(part for part in report.slices if part.slice == "female")
+    whole = replace(report.slices[0], slice="female")  # whatever a corpus is called
+    page = pages.render(replace(report, slices=(whole, *report.slices[1:])))
+    assert women.confusion != whole.confusion
+    counts = re.findall(r"</b>(\d+)</td>", page.split('<section id="confusion">')[1].split("</table>")[0])
+    assert [int(count) for count in counts] == [count for row in whole.confusion for count in row]
+    curve = page.split('<section id="reliability">')[1].split("</svg>")[0]
+    assert [point["words"] for point in pages.reliability(whole)["points"]] == re.findall(r"<title>(.*?)</title>", curve)
+
+
+def test_one_utterance_is_not_called_utterances() -> None:
+    report = made_report()
+    page = pages.render(replace(report, slices=(replace(report.slices[0], num_utterances=1, num_speakers=1),)))
+    assert "1 utterance, 1 speaker<" in page
 
 
 def test_a_page_without_a_rival_shows_no_difference() -> None:
@@ -115,5 +135,27 @@ def test_the_page_opens_in_a_browser_and_fits_its_window(browser: Any, tmp_path:
     assert (dot["x"] + dot["width"] / 2 - track["x"]) / track["width"] == pytest.approx(uar, abs=0.02)
     assert page.locator("#reliability circle").count() > 10
     assert page.locator("#confusion table").count() == 3
+    assert axis_error(page, "#uar", 0, 100) < 0.01
+    assert page.evaluate(
+        "[...document.querySelectorAll('#recall .row > div:not(.track)')].every(cell => cell.scrollWidth <= cell.clientWidth)"
+    )
     assert said == []
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("light", ["light", "dark"])
+def test_numbers_on_coloured_cells_can_be_read(browser: Any, tmp_path: Path, light: str) -> None:
+    page = browser.new_page(color_scheme=light)
+    page.goto(pages.write(made_report(), tmp_path / "report.html").as_uri())
+    assert least_contrast(page, "table.confusion td") >= 4.5
+    page.close()
+
+
+@pytest.mark.browser
+def test_a_rival_with_a_long_name_fits_a_phone(browser: Any, tmp_path: Path) -> None:
+    report = replace(made_report(), against="/home/somebody/" + "a_very_long_run_name_" * 5)
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(pages.write(report, tmp_path / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()

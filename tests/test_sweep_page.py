@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from moodcast import sweep_page as pages
+from tests.page.opened import axis_error
 
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">'
 
@@ -116,6 +117,12 @@ def test_a_few_whole_numbers_are_choices_in_their_order_and_long_names_stand_in_
     assert (pages.slice_of(axis, [], (0, 1))["rows"], pages.slice_of(kinds, [], (0, 1))["rows"]) == (1, 2)
 
 
+def test_lists_are_choices() -> None:
+    axis = pages.axis_of("channels", [[64, 128], [32, 64], [64, 128]])
+    assert (axis.kind, axis.choices) == ("choice", ("[32, 64]", "[64, 128]"))
+    assert axis.place([64, 128]) == 0.75
+
+
 def test_what_is_long_unfolds() -> None:
     found = made()
     assert "<details" not in pages.render(found)
@@ -156,6 +163,7 @@ def test_the_page_opens_fits_and_lights_one_trial_everywhere(browser: Any, tmp_p
     tab.goto(path.as_uri())
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate("window.hacked") is None
+    assert axis_error(tab, "#optimism", 0, 100) < 0.01
     tab.locator("tr[data-t='7']").hover()
     lit = tab.evaluate("[...document.querySelectorAll('.now')].map((part) => part.tagName.toLowerCase())")
     assert {"tr", "path", "polyline", "circle"} <= set(lit)

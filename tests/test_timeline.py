@@ -90,6 +90,12 @@ def test_what_is_not_a_timeline_is_refused(text: str | bytes) -> None:
         Timeline.from_json(text)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_attribute_that_is_no_number_is_refused_before_it_is_written(value: float) -> None:
+    with pytest.raises(ValueError, match="attributes.valence"):
+        segment(attributes={"valence": value})
+
+
 def test_csv_has_one_row_a_segment_and_a_column_a_class_and_attribute() -> None:
     made = timeline(
         segment("A", 0, 1.5, attributes={"valence": 0.25}, text='said "no", then left'),

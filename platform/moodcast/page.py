@@ -59,6 +59,8 @@ COLOURS: dict[str, tuple[str, str]] = {
     "boredom": ("#5C5260", "#7C7185"),
     "calm": ("#B4D6F7", "#C9E2FA"),
 }
+CARDS = ("#FFFFFF", "#1C1A20")  # what lies behind them
+SHADES = ((0.42, 0.62), (0.3, 0.45), (0.6, 0.75))  # lightness of further colours
 
 Sound = str | Path | bytes | tuple[NDArray[np.float32], int]
 
@@ -236,11 +238,15 @@ def speaker_summary(timeline: Timeline, speaker: str) -> dict[str, Any]:
 
 
 def colours_of(classes: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A (light, dark) colour for each class: its own where it has one, else the next that no other class has, then further hues."""
+    """A (light, dark) colour for each class: its own where it has one, else the next that no other class has, then what is farthest."""
     spare = iter([pair for name, pair in COLOURS.items() if name not in classes])
-    colours = {}
-    for index, name in enumerate(classes):
-        colours[name] = COLOURS.get(name) or next(spare, None) or (_hue(index, 0.42), _hue(index, 0.62))
+    taken, colours = [CARDS, *COLOURS.values()], {}
+    for name in classes:
+        pair = COLOURS.get(name) or next(spare, None)
+        if pair is None:
+            pair = _farthest(taken)
+            taken.append(pair)
+        colours[name] = pair
     return colours
 
 
@@ -348,6 +354,21 @@ def _percents(emotions: dict[str, float], classes: Sequence[str]) -> list[float]
     return [round(100 * emotions.get(name, 0.0), 1) for name in classes] if emotions else []
 
 
-def _hue(index: int, lightness: float) -> str:
-    rgb = colorsys.hls_to_rgb((index * 0.618) % 1.0, lightness, 0.55)
-    return "#" + "".join(f"{round(255 * part):02X}" for part in rgb)
+def _farthest(taken: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Of colours around the wheel, the pair that is least like any that is taken, on a light page and on a dark one."""
+    pairs = [(_hue(place / 36, light), _hue(place / 36, dark)) for light, dark in SHADES for place in range(36)]
+    apart = np.linalg.norm(_lab(pairs)[:, None] - _lab(taken), axis=-1)  # [pairs, taken, 2]
+    return pairs[int(apart.min(axis=(1, 2)).argmax())]
+
+
+def _hue(place: float, lightness: float) -> str:
+    return "#" + "".join(f"{round(255 * part):02X}" for part in colorsys.hls_to_rgb(place, lightness, 0.55))
+
+
+def _lab(pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+    """CIELAB (D65) of sRGB colours, [pairs, 2, 3]."""
+    srgb = np.array([[[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in pair] for pair in pairs])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.moveaxis(linear @ np.array([[0.4339, 0.2126, 0.0178], [0.3762, 0.7152, 0.1095], [0.1899, 0.0722, 0.8730]]), -1, 0)
+    a, b, c = (np.where(part > 0.008856, np.cbrt(part), 7.787 * part + 16 / 116) for part in (x, y, z))
+    return np.stack([116 * b - 16, 500 * (a - b), 200 * (b - c)], axis=-1)

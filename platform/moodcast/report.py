@@ -29,9 +29,7 @@ def render(report: Report) -> str:
     return environment.get_template("report.html.j2").render(
         report=report,
         colours=colours_of(report.classes),
-        groups=[part for part in report.slices if part.kind in ("all", "corpus")],
-        confusions={part.slice: confusion(part) for part in report.slices},
-        curves={part.slice: reliability(part) for part in report.slices},
+        groups=[(part, confusion(part), reliability(part)) for part in report.slices if part.kind in ("all", "corpus")],
         side=CURVE,
         higher=HIGHER_IS_BETTER,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),

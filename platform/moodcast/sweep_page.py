@@ -160,10 +160,10 @@ def axis_of(name: str, values: Sequence[Any]) -> Axis:
     A few whole numbers are choices, in their order.
     """
     numbers = [float(value) for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    whole = all(isinstance(value, int) for value in values) and len(set(values)) <= FEW
+    distinct = {words(value): value for value in values}
+    whole = all(isinstance(value, int) for value in values) and len(distinct) <= FEW
     if len(numbers) < len(values) or not numbers or whole:
-        ordered = sorted(set(values)) if len(numbers) == len(values) else sorted(set(values), key=words)
-        choices = tuple(dict.fromkeys(words(value) for value in ordered))
+        choices = tuple(sorted(distinct, key=distinct.__getitem__) if len(numbers) == len(values) else sorted(distinct))
         return Axis(name, "choice", 0, 1, choices, tuple(((i + 0.5) / len(choices), choice) for i, choice in enumerate(choices)), False)
     positive = [number for number in numbers if number > 0]
     log = bool(positive) and min(numbers) >= 0 and max(positive) > 30 * min(positive)

@@ -27,6 +27,7 @@ Status = Literal["ok", "too_short", "silence", "non_speech", "overlap", "low_con
 STATUSES: tuple[str, ...] = get_args(Status)
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda value: round(value, 3))]
+Finite = Annotated[float, Field(allow_inf_nan=False)]  # JSON has no word for the others
 Probability = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False), AfterValidator(lambda value: min(1.0, round(value, 6)))]
 
 
@@ -75,7 +76,7 @@ class Segment(_Span):
     emotion: str | None = None
     emotions: dict[str, Probability] = Field(default_factory=dict)
     raw: dict[str, Probability] = Field(default_factory=dict)
-    attributes: dict[str, float] = Field(default_factory=dict)
+    attributes: dict[str, Finite] = Field(default_factory=dict)
     confidence: Probability | None = None
     status: Status = "ok"
     modalities: tuple[str, ...] = ("audio",)
@@ -94,8 +95,8 @@ class Adaptation(_Row):
 
     speaker: str
     turns: int
-    centre: dict[str, float]
-    information: float
+    centre: dict[str, Finite]
+    information: Finite
     mixed: Probability
     why: str
 

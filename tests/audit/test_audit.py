@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,18 @@ def test_the_page_holds_every_finding_and_no_foreign_markup(rows: list[Utterance
     assert "&lt;script&gt;" in html
     assert "<script" not in html
     assert all(item.kind in html for item in found.findings)
+
+
+def test_the_page_sends_nobody_to_what_is_not_there(rows: list[Utterance]) -> None:
+    silent = with_wave(rows[0], "silent.wav", np.zeros(16_000, dtype=np.float32))
+    for found in (audit(rows), audit([*rows, silent])):
+        html = page.render(found, "toy")
+        assert (
+            set(re.findall(r'href="#(\w+)"', html))
+            == set(re.findall(r'<h2 id="(\w+)"', html))
+            == {item.severity for item in found.findings}
+        )
+    assert "Read the warnings" not in page.render(audit(rows), "toy")
 
 
 @pytest.mark.browser

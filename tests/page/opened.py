@@ -49,6 +49,36 @@ def heard_at(tab: Any) -> float:
     return float(tab.evaluate("document.getElementById('audio').currentTime"))
 
 
+def least_contrast(tab: Any, cell: str) -> float:
+    """The least contrast (WCAG) of the text in a coloured cell, over all shares from 0 to 1."""
+    found = tab.evaluate(
+        """(cell) => { const of = document.querySelector(cell);
+        const pen = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+        const linear = (v) => v > 10 ? ((v / 255 + 0.055) / 1.055) ** 2.4 : v / 255 / 12.92;
+        const light = (colour) => { pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+          const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map(linear);
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05; };
+        return Array.from({ length: 51 }, (_, i) => { of.style.setProperty('--share', i / 50);
+          const { color, backgroundColor } = getComputedStyle(of), a = light(color), b = light(backgroundColor);
+          return Math.max(a, b) / Math.min(a, b); }); }""",
+        cell,
+    )
+    assert found[0] > 1.5 * found[-1], "the share colours the cell"
+    return float(min(found))
+
+
+def axis_error(tab: Any, section: str, least: float, most: float) -> float:
+    """How far the numbers below the tracks of a section stand from their values at most, as a share of the track."""
+    found = tab.evaluate(
+        """(section) => { const track = document.querySelector(`${section} .row .track`).getBoundingClientRect();
+        return [...document.querySelectorAll(`${section} .axis span`)].map((span) => { const range = document.createRange();
+          range.selectNodeContents(span); const box = range.getBoundingClientRect();
+          return [span.textContent, (box.x + box.width / 2 - track.x) / track.width]; }); }""",
+        section,
+    )
+    return max(abs(place - (float(text.replace("\u2212", "-")) - least) / (most - least)) for text, place in found)
+
+
 def part(tab: Any) -> str:
     """Which part of the recording the lanes say they show."""
     tab.wait_for_timeout(80)

@@ -48,3 +48,12 @@ def test_classes_of_other_corpora_get_colours_of_their_own() -> None:
     colours = page.colours_of(classes)
     assert colours["angry"] == page.COLOURS["angry"]
     assert len(set(colours.values())) == len(classes)
+
+
+def test_colours_beyond_those_of_named_classes_are_like_none_of_them() -> None:
+    colours = page.colours_of((*page.COLOURS, "excited", "contempt", "confusion", "embarrassed"))
+    for theme in (0, 1):
+        seen = {name: lab_under(VISIONS["usual"], pair[theme]) for name, pair in colours.items()}
+        for a, b in itertools.combinations(seen, 2):
+            apart = float(np.linalg.norm(seen[a] - seen[b]))
+            assert apart > (25 if {a, b} - set(page.COLOURS) else 12), f"{a} and {b} are {apart:.1f} apart"

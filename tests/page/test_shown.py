@@ -10,7 +10,7 @@ import pytest
 from moodcast import page, timeline
 from moodcast.timeline import Segment, Timeline
 from tests.page.opened import FOOT, LANE, lane_point, pixel, wait_until
-from tests.page.talks import CLASSES, HOSTILE, conversation, sure, turn
+from tests.page.talks import CLASSES, HOSTILE, RATE, conversation, hum, long_talk, sure, turn
 
 pytestmark = pytest.mark.browser
 
@@ -88,6 +88,54 @@ def test_without_its_sound_a_page_shows_turns_and_no_button_to_play(look: Callab
     assert not tab.locator("#play").is_visible()
     tab.mouse.click(*lane_point(tab, 3.0, 0))
     assert "Anna" in tab.locator("#now .who").inner_text()
+
+
+def test_a_page_without_sound_leaves_space_to_the_browser_and_lists_no_keys_that_play(look: Callable[..., Any], spoken: str) -> None:
+    tab = look(page.render(long_talk(200, 0.5)), height=500)
+    tab.keyboard.press("Space")
+    wait_until(tab, "scrollY > 0")
+    tab.keyboard.press("?")
+    assert "play" not in tab.locator("#help").inner_text()
+    assert "Space" not in (tab.locator("#stage").get_attribute("aria-label") or "")
+    tab = look(spoken)
+    tab.keyboard.press("?")
+    assert "play or pause" in tab.locator("#help").inner_text()
+
+
+def test_a_name_that_runs_from_right_to_left_leaves_the_times_in_order(look: Callable[..., Any]) -> None:
+    tab = look(page.render(Timeline(uri="a talk", duration_s=90, classes=CLASSES, segments=(turn("\u05d3\u05d5\u05d3", 41, 80),))))
+    tab.keyboard.press("j")
+    left = tab.evaluate(
+        """() => { const text = document.querySelector('#now .who').lastChild, at = (i) => { const range = document.createRange();
+        range.setStart(text, i); range.setEnd(text, i + 1); return range.getBoundingClientRect().x; };
+        return [...text.textContent].map((_, i) => at(i)); }"""
+    )
+    assert left == sorted(left)
+    assert tab.locator("#told").inner_text() == "\u05d3\u05d5\u05d3, happy, 0:41 to 1:20"
+    assert tab.locator("#told bdi").count() == 1
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_names_without_a_space_stay_inside_their_panel(look: Callable[..., Any], width: int) -> None:
+    name = "a_very_long_speaker_name_without_any_space_" * 6
+    tab = look(page.render(Timeline(uri="a talk", duration_s=60, classes=CLASSES, segments=(turn(name, 1, 40),))), width=width)
+    tab.keyboard.press("j")
+    who, bars, panel = (tab.locator(part).bounding_box() for part in ("#now .who", "#now .bars", ".figure"))
+    assert tab.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('#now .who'))")
+    assert max(box["x"] + box["width"] for box in (who, bars)) <= panel["x"] + panel["width"]
+    drawn = tab.evaluate("[speakers[0], 'Ann'].map((name) => cut(lanes.getContext('2d'), name, 90))")
+    assert (drawn[0][:6], drawn[0][-1], drawn[1]) == ("a_very", "\u2026", "Ann")
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_what_made_it_fits_a_phone_with_the_player(look: Callable[..., Any], width: int) -> None:
+    made_by = {"bundle_sha256": "ab" * 32, "diarizer": "embedded/b2703f907306|segmentation/a4e8ad836d93|" + "cd" * 32}
+    html = page.render(conversation().model_copy(update={"provenance": made_by}), (hum(), RATE))
+    tab = look(html, width=width, height=800, has_touch=True, is_mobile=True)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.evaluate("innerWidth") == width
+    player = tab.locator(".player").bounding_box()
+    assert player["y"] + player["height"] <= 800
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])

@@ -188,6 +188,8 @@ def test_the_docs_load_nothing_from_elsewhere() -> None:
     assert "num_speakers" in page
     assert "<script" not in page
     assert "src=" not in page
+    assert '<link rel="icon" href="data:,">' in page, "else a browser asks for favicon.ico"
+    assert "boolean; false unless given" in page
     assert "https://" not in page
 
 

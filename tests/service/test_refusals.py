@@ -101,7 +101,10 @@ def test_reading_stops_at_the_limit(sound: bytes) -> None:
 
 
 def test_audio_that_is_too_long_is_refused(sound: bytes) -> None:
-    refused(post(sound, settings=Settings(max_hours=1 / 3600)), 413, "too_long")
+    response = post(sound, settings=Settings(max_hours=1 / 3600))
+    refused(response, 413, "too_long", "wanted at most")
+    assert "max_hours" not in response.text, "a client has no such setting"
+    assert "in parts" in response.json()["error"]["what_to_do"]
 
 
 def test_a_refusal_is_no_failure_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -120,7 +123,9 @@ def test_what_is_not_audio_is_415(junk: bytes) -> None:
 
 
 def test_a_truncated_file_is_422(sound: bytes) -> None:
-    refused(post(sound[: len(sound) // 2]), 422, "unreadable")
+    response = post(sound[: len(sound) // 2])
+    refused(response, 422, "unreadable", "cut short or damaged", "export it again")
+    assert "stop_s" not in response.text, "a client has no such option"
 
 
 def test_an_empty_body_and_an_empty_file_are_422(sound: bytes) -> None:

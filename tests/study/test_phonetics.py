@@ -21,6 +21,7 @@ from moodcast.methods.functionals import Functionals
 from moodcast.run import Run, build
 from moodcast.study import frames, hearing, phonetics, units_page
 from moodcast.study.vowels import CARDINAL_HZ, VOWELS
+from tests.page.opened import axis_error, least_contrast
 from tests.study.test_vowels import RATE, voiced
 
 HOSTILE = "</style><script>window.hacked = 1</script>"
@@ -184,5 +185,19 @@ def test_the_page_opens_in_a_browser_and_fits_its_window(browser: Any, found: di
     track, dot = page.locator("#pairs .track").first.bounding_box(), page.locator("#pairs .dot").first.bounding_box()
     wanted = (found["pairs"][0]["same_vowel"][0] + 1.5) / 3
     assert (dot["x"] + dot["width"] / 2 - track["x"]) / track["width"] == pytest.approx(min(1.0, wanted), abs=0.02)
+    assert axis_error(page, "#pairs", -1.5, 1.5) < 0.01
     assert said == []
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("light", ["light", "dark"])
+def test_numbers_on_coloured_cells_can_be_read(browser: Any, found: dict[str, Any], tmp_path: Path, light: str) -> None:
+    path = tmp_path / "units.html"
+    path.write_text(units_page.render(found), encoding="utf-8")
+    page = browser.new_page(color_scheme=light)
+    page.goto(path.as_uri())
+    for side in ("up", "down"):
+        page.evaluate(f"document.querySelector('table.heat td.up, table.heat td.down').className = '{side}'")
+        assert least_contrast(page, f"table.heat td.{side}") >= 4.5
     page.close()

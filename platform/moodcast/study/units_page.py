@@ -125,8 +125,7 @@ def heat(value: float | None, most: float) -> Markup:
     if value is None:
         return Markup('class="none"')
     share = min(1.0, abs(value) / most)
-    dark = " dark" if share > 0.62 else ""
-    return Markup('class="{}{}" style="--share:{:.2f}"').format("up" if value >= 0 else "down", Markup(dark), share)
+    return Markup('class="{}" style="--share:{:.2f}"').format("up" if value >= 0 else "down", share)
 
 
 def place(value: float) -> Markup:

@@ -93,6 +93,7 @@ function placeHead() {
 }
 
 // ---- what is heard there ----
+const named = (s, rest) => [element("bdi", "", speakers[s.who]), `, ${rest}`];  // a name that runs from right to left leaves the times in their order
 const percentOf = (p) => `${Math.round(p)} %`;
 function describe(index, t) {
   const s = segments[index], cell = s ? cellAt(s, t) : null;
@@ -100,7 +101,7 @@ function describe(index, t) {
   const turned = index !== shown, box = $("now"), [who, said, words] = box.querySelector(".what").children;
   shown = index;
   shownCell = cell;
-  who.textContent = s ? `${speakers[s.who]}, ${clock(s.from, true)} to ${clock(s.to, true)}${s.overlap ? ", with others" : ""}` : clock(t, true);
+  who.replaceChildren(...(s ? named(s, `${clock(s.from, true)} to ${clock(s.to, true)}${s.overlap ? ", with others" : ""}`) : [clock(t, true)]));
   const answered = s && s.top >= 0, probs = answered && cell ? cell[3] : s ? s.p : [], top = answered ? (cell ? cell[2] : s.top) : -1;
   const fresh = !s && now === 0 && !playing() && segments.length;
   said.replaceChildren(top >= 0 ? classes[top] : s ? s.said : fresh ? (audio ? "Press a turn to hear it" : "Press a turn") : "nobody speaks");
@@ -134,7 +135,7 @@ function follow() {
   moved();
   if (playing()) requestAnimationFrame(follow);
 }
-const tell = () => { const s = segments[turnAt(now)]; $("told").textContent = s ? `${speakers[s.who]}, ${s.said}, ${clock(s.from)} to ${clock(s.to)}` : `${clock(now)}, nobody speaks`; };
+const tell = () => { const s = segments[turnAt(now)]; $("told").replaceChildren(...(s ? named(s, `${s.said}, ${clock(s.from)} to ${clock(s.to)}`) : [`${clock(now)}, nobody speaks`])); };
 
 // ---- pointer on the lanes: click to hear, drag to move, pinch or ctrl + wheel to zoom ----
 const fingers = new Map();
@@ -267,7 +268,7 @@ document.addEventListener("keydown", (event) => {
   };
   if (on === stage) Object.assign(does, { ArrowUp: () => byTurn(-1), ArrowDown: () => byTurn(1) });
   if (on === over) Object.assign(does, { ArrowLeft: () => pan(-span / 4), ArrowRight: () => pan(span / 4), Home: () => pan(-total), End: () => pan(total) });
-  if (!(on instanceof HTMLButtonElement && on.matches(":focus-visible"))) does[" "] = toggle;
+  if (audio && !audio.error && !(on instanceof HTMLButtonElement && on.matches(":focus-visible"))) does[" "] = toggle;  // else Space scrolls
   if (does[event.key]) { event.preventDefault(); does[event.key](); }
 });
 

@@ -130,6 +130,13 @@ function ticks() {
   for (let n = Math.ceil(view.from / by - 1e-9); n * by <= view.to + 1e-9; n++) found.push(n * by);
   return [found, by];
 }
+function cut(pen, text, most) {
+  if (pen.measureText(text).width <= most) return text;
+  const letters = [...text], begin = (count) => `${letters.slice(0, count).join("")}\u2026`;
+  let low = 0, high = letters.length - 1;
+  while (low < high) { const mid = (low + high + 1) >> 1; if (pen.measureText(begin(mid)).width <= most) low = mid; else high = mid - 1; }
+  return begin(low);
+}
 function drawLanes() {
   const [pen, w] = fitted($("lanes"), lanesHeight);
   width = w;
@@ -150,8 +157,8 @@ function drawLanes() {
     else for (const s of between(laneRows[who], view.from, view.to)) drawTurn(pen, s, top);
     pen.font = `600 12.5px ${theme.sans}`;
     pen.fillStyle = theme.ink;
-    pen.fillText(name, 1, top - 7, width * 0.7);
-    const after = Math.min(pen.measureText(name).width, width * 0.7) + 9;
+    const short = cut(pen, name, width * 0.7), after = pen.measureText(short).width + 9;
+    pen.fillText(short, 1, top - 7);
     pen.font = `12.5px ${theme.sans}`;
     pen.fillStyle = theme.soft;
     pen.fillText(`${Math.round((100 * spoken[who]) / talk)} %`, after, top - 7);
