@@ -106,10 +106,7 @@ def speaker_limits(num_speakers: int | None, min_speakers: int | None, max_speak
     if num_speakers is not None and (min_speakers is not None or max_speakers is not None):
         given = {"min_speakers": min_speakers, "max_speakers": max_speakers}
         bounds = " and ".join(f"{name}={value}" for name, value in given.items() if value is not None)
-        raise ValueError(
-            f"num_speakers={num_speakers} came with {bounds}; give num_speakers (--speakers), "
-            "or min_speakers and max_speakers (--min-speakers, --max-speakers), not both"
-        )
+        raise ValueError(f"num_speakers={num_speakers} came with {bounds}; give the number of speakers or bounds on it, not both")
     low = 1 if min_speakers is None else min_speakers
     high = max(low, MAX_SPEAKERS) if max_speakers is None else max_speakers
     if num_speakers is not None:

@@ -154,7 +154,7 @@ def test_a_broken_form_is_422(content_type: str) -> None:
         ("?min_speakers=3&max_speakers=2", "min_speakers=3 is more than max_speakers=2"),
         ("?num_speakers=5&max_speakers=2", "num_speakers=5 came with max_speakers=2"),
         ("?num_speakers=2&min_speakers=1&max_speakers=3", "num_speakers=2 came with min_speakers=1 and max_speakers=3"),
-        ("?num_speakers=2&min_speakers=2", "min_speakers and max_speakers (--min-speakers, --max-speakers), not both"),
+        ("?num_speakers=2&min_speakers=2", "give the number of speakers or bounds on it, not both"),
         ("?format=xml", "format='xml'"),
         ("?stream=maybe", "stream='maybe'"),
         ("?stream=true&format=rttm", "not format=rttm"),
