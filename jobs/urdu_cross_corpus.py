@@ -2,10 +2,11 @@
 
 eGeMAPS, ComParE or plain statistics with a logistic regression or a small network; within a corpus over random folds and over whole
 speakers, on corpora that were never heard, and with all other corpora for training (study/cross_corpus.py). One row a cell is added to
---into as it is finished; the same command goes on where it stopped, and another recipe or other rows want another --into. `--page`
+--into as it is finished; the same command goes on where it stopped, and another recipe or other rows want another --into (rows of before
+recipes were noted, such as those of results/urdu_cross_corpus.jsonl, are only shown). `--page`
 writes tables from the rows there are.
 
-    python -m jobs.urdu_cross_corpus urdu.parquet emodb.parquet cremad.parquet --into results/urdu_cross_corpus.jsonl
+    python -m jobs.urdu_cross_corpus urdu.parquet emodb.parquet cremad.parquet --into cells.jsonl
     python -m jobs.urdu_cross_corpus --into results/urdu_cross_corpus.jsonl --page docs/cross_corpus.md
 
 opensmile comes with the extra "functionals"; its licence allows research and private use only. `--set features=plain` needs nothing.

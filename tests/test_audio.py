@@ -102,9 +102,27 @@ def test_a_file_mapped_into_memory_sounds_as_its_bytes(name: str, tmp_path: Path
     container, encoder, rate, *_ = FORMATS[name]
     (tmp_path / "sound").write_bytes(data := encoded(sweep(1.5, rate), rate, container, encoder))
     with (tmp_path / "sound").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        np.testing.assert_array_equal(audio.read(mapped), audio.read(data))
+        for _ in range(2):
+            np.testing.assert_array_equal(audio.read(mapped), audio.read(data))
         with pytest.raises(ValueError, match=f"a recording of {len(data)} bytes"):
             audio.read(mapped, 2.0, 3.0)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_half_of_a_file_mapped_into_memory_is_taken_for_what_half_of_its_bytes_is(name: str, tmp_path: Path) -> None:
+    container, encoder, rate, *_ = FORMATS[name]
+    data = encoded(sweep(1.5, rate), rate, container, encoder)
+
+    def told(source: bytes | mmap.mmap) -> str:
+        try:
+            return str(len(audio.read(source)))
+        except audio.AudioError as error:
+            return f"{type(error).__name__}: {error}"
+
+    for share in (0.05, 0.4, 0.9):
+        (tmp_path / "sound").write_bytes(part := data[: int(share * len(data))])
+        with (tmp_path / "sound").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            assert told(mapped) == told(part)
 
 
 @pytest.mark.parametrize("name", FORMATS)

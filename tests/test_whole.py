@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -49,3 +50,43 @@ def test_links_stay_links_and_what_is_no_file_is_written_to(tmp_path: Path) -> N
     assert (tmp_path / "file").read_text() == "text"
     write_whole("/dev/null", "text")
     assert not Path("/dev/null").is_file()
+    reading, writing = os.pipe()
+    write_whole(f"/dev/fd/{writing}", "text")
+    assert os.read(reading, 9) == b"text"
+    for end in (reading, writing):
+        os.close(end)
+
+
+def test_a_file_keeps_its_permissions_and_may_have_as_long_a_name_as_any(tmp_path: Path) -> None:
+    path = tmp_path / ("\u00e9" * 125 + ".json")
+    write_whole(path, "old")
+    path.chmod(0o600)
+    write_whole(path, "new")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+    with pytest.raises(OSError, match="too long") as refused:
+        write_whole(tmp_path / ("x" * 300), "text")
+    assert refused.value.filename == str(tmp_path / ("x" * 300))
+
+
+def test_a_file_in_a_folder_that_takes_no_new_ones_and_one_that_cannot_be_replaced_are_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept"
+    path.write_text("old, and longer")
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", busy)
+        write_whole(path, "mounted")
+    assert path.read_text() == "mounted"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda place, mode: Path(place) != tmp_path)
+        with whole(path) as given:
+            assert given == path
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda place, mode: Path(place) != path)
+        with pytest.raises(PermissionError):
+            write_whole(path, "read-only")
+    assert os.listdir(tmp_path) == ["kept"]

@@ -63,7 +63,7 @@ class TooLong(AudioError):
 def opened(source: Source) -> Iterator[Recording]:
     """Open a source for decoding. The content decides the format, never the name; FFmpeg may open this one file and nothing else."""
     name = name_of(source)
-    target: Any = source if isinstance(source, mmap.mmap) else io.BytesIO(source) if isinstance(source, bytes) else _url(source)
+    target: Any = _file_of(source) if isinstance(source, bytes | mmap.mmap) else f"file:{os.path.abspath(source)}"
     if (len(source) if isinstance(source, bytes | mmap.mmap) else _size(source)) == 0:
         raise NotAudio(f"{name} is empty (0 bytes); wanted a sound or video file")
     options = {
@@ -95,8 +95,31 @@ def opened(source: Source) -> Iterator[Recording]:
         yield Recording(container, sound, source)
 
 
-def _url(path: str | Path) -> str:
-    return f"file:{os.path.abspath(path)}"
+class _Mapped(io.RawIOBase):
+    """A mapped file as a file with a place of its own, which may lie behind the end; mmap's own is shared, and stops there."""
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self.mapped, self.at = mapped, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.at = max(0, (0, self.at, len(self.mapped))[whence] + offset)
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.mapped[self.at : self.at + len(buffer)]
+        buffer[: len(piece)] = piece
+        self.at += len(piece)
+        return len(piece)
+
+
+def _file_of(source: bytes | mmap.mmap) -> io.BufferedIOBase:
+    return io.BytesIO(source) if isinstance(source, bytes) else io.BufferedReader(_Mapped(source))
 
 
 def _size(path: str | Path) -> int:

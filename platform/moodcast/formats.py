@@ -110,8 +110,8 @@ def refuse_others(folder: str | Path, stem: str, formats: Sequence[str], source:
         raise ValueError(
             f"{there[0]} is there already, and no timeline {held.name} beside it says that moodcast made it; {otherwise}"
         ) from None
-    if known.get(MADE_OF) not in (None, _digest(source)):
-        raise ValueError(f"{there[0]} is of another recording of that name, or of this one before it was changed; {otherwise}")
+    if known.get(MADE_OF) != _digest(source):
+        raise ValueError(f"{there[0]} is of another recording of that name, or of one that nobody noted; {otherwise}")
 
 
 def label(segment: Segment) -> str:

@@ -169,9 +169,11 @@ def _check_language(folder: Path, source: str, language: str) -> None:
     known = sorted(code.strip("<|>") for code in told.get("lang_to_id") or ())
     if not known:
         raise ValueError(f"{source} cannot be told which language is spoken (it knows what it was trained on); leave the language out")
+    _library()
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
-    if TO_LANGUAGE_CODE.get(language.lower(), language.lower()) not in known:
+    asked = language.lower().strip("<|>")
+    if TO_LANGUAGE_CODE.get(asked, asked) not in known:
         raise ValueError(f"{source} does not know the language {language!r}; wanted one of {', '.join(known)}, or none, to let it find out")
 
 

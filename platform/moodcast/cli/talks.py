@@ -328,7 +328,7 @@ def opened_transcriber(source: str | None, language: str | None) -> Transcriber 
         return None
     from moodcast.transcribe import open_transcriber
 
-    return open_transcriber(source, language)
+    return open_transcriber(source, language or None)
 
 
 def tell_steps(diarizer: Diarizer, advance: Advance) -> None:

@@ -86,12 +86,12 @@ def cross_validate(
     splits = list(fold_splits(rows, k, seed))
     refuse_heard(run, rows)
     home = (Path(out) / name).absolute()
-    finished = all((home / f"fold{test}.npz").is_file() for test in range(k))
-    leaks = () if finished else leaks_of(run, rows, splits, cache, progress)
+    leaks = () if all(_compared(home / f"fold{test}.npz") for test in range(k)) else leaks_of(run, rows, splits, cache, progress)
     other = None if against is None else pooled(rows, run, load(Path(against), rows, k, seed, run.labels.classes))
     _same(home, run, rows, k, seed)
     with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
         done = [_fold(run, split, home, test, workers, plain, progress, cache, leaks) for test, split in enumerate(splits)]
+    done = [replace(one, leaks=(*leaks, *one.leaks)) for one in done]  # folds of before did not note what they share with others
     report = report_of(run, rows, done, name, other, None if against is None else Path(against).name, plain)
     return replace(report, skipped=dict(Counter(str(row.emotion) for row in came if run.labels.name(row) is None)))
 
@@ -264,7 +264,7 @@ def _write(path: Path, fold: Fold) -> None:
     arrays: dict[str, NDArray[Any]] = {f"guess:{name}": guess for name, guess in fold.guesses.items()}
     if fold.attributes is not None:
         arrays["attributes"] = fold.attributes
-    told = json.dumps({"what": fold.what, "sha256": fold.sha256, "leaks": fold.leaks})
+    told = json.dumps({"what": fold.what, "sha256": fold.sha256, "leaks": fold.leaks, "compared": True})
     with whole(path) as half, half.open("wb") as file:
         np.savez(
             file,
@@ -276,6 +276,14 @@ def _write(path: Path, fold: Fold) -> None:
             allow_pickle=False,
             **arrays,
         )
+
+
+def _compared(path: Path) -> bool:
+    """Whether a fold is finished, and its leaks hold what it shares with other folds."""
+    if not path.is_file():
+        return False
+    with np.load(path, allow_pickle=False) as found:
+        return bool(json.loads(str(found["told"])).get("compared"))
 
 
 def _read(path: Path) -> Fold:

@@ -42,22 +42,34 @@ def cluster(num_cpus: int | None = None, dashboard: bool = False, quiet: bool = 
     """
     if ray.is_initialized():
         yield
-    elif os.environ.get("RAY_ADDRESS"):
-        with environment({name: value for name, value in SETTINGS.items() if name.startswith("RAY_TRAIN")}):
-            _forget_token()
-            ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=not quiet)
-            try:
-                yield
-            finally:
-                ray.shutdown()
-    else:
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else Ray's own, in the home folder
-        with environment({**SETTINGS, **token}), _temp_dir() as temp:
-            _start(temp, num_cpus or usable_cpus(), dashboard, quiet)
-            try:
-                yield
-            finally:
-                ray.shutdown()
+        return
+    try:
+        with _theirs(quiet) if os.environ.get("RAY_ADDRESS") else _ours(num_cpus, dashboard, quiet):
+            yield
+    finally:
+        _forget_token()  # once the environment is as it was: whoever calls Ray next has a cluster of their own
+
+
+@contextmanager
+def _theirs(quiet: bool) -> Iterator[None]:
+    with environment({name: value for name, value in SETTINGS.items() if name.startswith("RAY_TRAIN")}):
+        _forget_token()
+        ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=not quiet)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _ours(num_cpus: int | None, dashboard: bool, quiet: bool) -> Iterator[None]:
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else Ray's own, in the home folder
+    with environment({**SETTINGS, **token}), _temp_dir() as temp:
+        _start(temp, num_cpus or usable_cpus(), dashboard, quiet)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 @contextmanager

@@ -357,7 +357,7 @@ def take_weights(method: Method, start_from: str, prefixes: Sequence[str], trust
     """
     begun = bundle.load(start_from, trust)
     given, own = begun.method.state_dict(), method.state_dict()
-    wanted = [name for name in given if name.startswith(tuple(prefixes))]
+    wanted = [name for name in given if name.startswith(tuple(prefixes) or ("",))]
     if not wanted:
         raise ValueError(f"start_from={start_from}: no weight begins with {tuple(prefixes)}; it has {sorted(given)[:20]}")
     for name in wanted:

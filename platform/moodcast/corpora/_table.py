@@ -57,7 +57,7 @@ def read_rows(source: Path, corpus: str, emotions: Mapping[str, str]) -> list[Ut
         rows.append(
             Utterance(
                 id=f"{corpus}/{Path(record['path']).stem}",
-                path=os.path.abspath(source / record["path"]),
+                path=placed(source, record["path"]),
                 corpus=corpus,
                 language=record["language"] or None,
                 speaker=record["speaker"] or None,
@@ -157,12 +157,17 @@ def seconds(value: object) -> float | None:
     return found
 
 
+def placed(folder: Path, name: str) -> str:
+    """The absolute path of a file that a table names, the same however the table spells it; links on the way to ".." are followed."""
+    path = folder / name
+    return str((path.parent.resolve() / path.name) if ".." in path.parts else path.absolute())
+
+
 def inside(root: Path, folder: Path, name: str) -> Path:
     """The file that a data set calls `name` in one of its folders. Raises ValueError where it lies outside of `root`, the data set."""
-    within = Path(os.path.relpath(folder / name, root))
-    if ".." in within.parts:
+    if ".." in Path(os.path.relpath(folder / name, root)).parts:
         raise ValueError(f"{root} names the file {name}, which lies outside of it; take an unchanged copy of the data set")
-    return root / within
+    return Path(placed(folder, name)) if ".." in Path(name).parts else folder / name
 
 
 def first(record: Mapping[str, object], columns: Iterable[str]) -> str | None:

@@ -13,14 +13,13 @@ of them; else ours, by speaker or group.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from moodcast.corpora._hub import SIDES
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import canonical, gender, mapping, number, read_csv, seconds
+from moodcast.corpora._table import canonical, gender, mapping, number, placed, read_csv, seconds
 from moodcast.manifest import Utterance
 from moodcast.texts import read_text
 
@@ -108,7 +107,7 @@ def _row(
     span = f"#{start_s or 0:g}-{'' if stop_s is None else f'{stop_s:g}'}" if start_s is not None or stop_s is not None else ""
     return Utterance(
         id=f"{corpus}/{cell('id') or file + span}",
-        path=os.path.abspath(root / file),
+        path=placed(root, file),
         start_s=start_s or 0.0,
         stop_s=stop_s,
         corpus=corpus,

@@ -13,12 +13,11 @@ speaker=REGEX, whose first group names them within the path; without it nothing 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import canonical, gender, mapping, number, seconds
+from moodcast.corpora._table import canonical, gender, mapping, number, placed, seconds
 from moodcast.corpora.folder import speaker_of
 from moodcast.manifest import Utterance
 from moodcast.texts import read_text
@@ -75,7 +74,7 @@ def _row(
     known = record.get("spk") or record.get("speaker")
     return Utterance(
         id=str(record["key"]) if str(record["key"]).startswith(corpus) else f"{corpus}/{record['key']}",
-        path=os.path.abspath(root / record["wav"]),
+        path=placed(root, record["wav"]),
         start_s=seconds(record.get("start_time")) or 0.0,
         stop_s=seconds(record.get("end_time")),
         corpus=corpus,
