@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -274,3 +275,18 @@ def test_the_same_sound_in_two_folds_is_refused_before_anything_is_trained(rows:
     allowed = replace_at(tiny_run(), {"train.allow_leaks": True})
     (said,) = folds.leaks_of(allowed, leaking, list(fold_splits(leaking, 3, 0)), tmp_path / "cache")
     assert said.startswith("leak let through: same sound")
+
+
+def test_folds_that_did_not_note_what_they_share_with_others_are_compared_anew(tmp_path: Path) -> None:
+    path = tmp_path / "fold0.npz"
+    assert not folds._compared(path)
+    one = np.ones((1, 2))
+    folds._write(path, folds.Fold(("a",), one, one[0], one[0], {}, {}, "0" * 64, leaks=("leak",)))
+    assert folds._compared(path)
+    with np.load(path) as found:
+        arrays = dict(found)
+    told = json.loads(str(arrays["told"]))
+    del told["compared"]  # as it was before
+    np.savez(path, **{**arrays, "told": np.array(json.dumps(told))})
+    assert not folds._compared(path)
+    assert folds._read(path).leaks == ("leak",)

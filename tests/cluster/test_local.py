@@ -60,7 +60,9 @@ def test_a_local_ray_listens_on_loopback_alone_and_is_gone_afterwards(own_temp: 
     assert descendants(os.getpid()) <= children
 
 
-def test_a_local_ray_lets_nobody_in_without_its_token_and_the_next_one_of_a_process_has_another(own_temp: Path) -> None:
+def test_a_local_ray_lets_nobody_in_without_its_token_and_the_next_one_of_a_process_has_another(
+    own_temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
     from moodcast.cluster import local
@@ -80,6 +82,12 @@ def test_a_local_ray_lets_nobody_in_without_its_token_and_the_next_one_of_a_proc
                 assert said in stranger.stderr
         tokens.add(token)
     assert len(tokens) == 2
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    ray.init(address="local", num_cpus=1, include_dashboard=False)  # one of the user's own, afterwards
+    try:
+        assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "disabled"
+    finally:
+        ray.shutdown()
 
 
 def test_importing_the_folder_of_ray_says_what_ray_must_know_before_it_is_imported() -> None:
