@@ -67,7 +67,10 @@ def test_a_local_ray_lets_nobody_in_without_its_token_and_the_next_one_of_a_proc
 
     from moodcast.cluster import local
 
-    tokens = set[str]()
+    (own_temp / "token").write_text(mine := "0123456789abcdef" * 4)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(own_temp / "token"))
+    tokens = {mine}
     for _ in range(2):
         with local.cluster(num_cpus=1):
             token = ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
@@ -81,11 +84,10 @@ def test_a_local_ray_lets_nobody_in_without_its_token_and_the_next_one_of_a_proc
                 assert bool(stranger.returncode) == bool(said)
                 assert said in stranger.stderr
         tokens.add(token)
-    assert len(tokens) == 2
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    ray.init(address="local", num_cpus=1, include_dashboard=False)  # one of the user's own, afterwards
+    assert len(tokens) == 3
+    ray.init(address="local", num_cpus=1, include_dashboard=False)  # one of the user's own, afterwards, with the token of the file
     try:
-        assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "disabled"
+        assert ray.get(ray.remote(lambda: os.environ.get("RAY_AUTH_TOKEN")).remote()) is None
     finally:
         ray.shutdown()
 
