@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,9 @@ def test_a_concordance_stays_in_its_bounds_where_hardly_anything_varies() -> Non
         truth, guess = 0.7 + spread * np.random.default_rng(0).random((2, 50, 20))
         found = metrics.ccc(metrics.moments(truth, guess).sum(0))
         assert np.all(np.isnan(found) | (np.abs(found) <= 1))
-    assert np.all(np.isnan(metrics.ccc(metrics.moments(np.full((50, 1), 0.7), np.full((50, 1), 0.7)).sum(0))))
+    for times, value in itertools.product((3, 6, 7, 11, 50), (0.1, 0.2, 0.3, 0.55, 0.7)):  # sums of some of these are rounded
+        always = np.full((times, 1), value)
+        assert np.all(np.isnan(metrics.ccc(metrics.moments(always, always).sum(0)))), (times, value)
 
 
 def test_distances_of_distributions_equal_the_formulas() -> None:

@@ -123,9 +123,14 @@ def open_diarizer(source: str | Path | None, *, trust_checkpoint: bool = False, 
     """
     if not source:
         return default_diarizer(voiceprint)
-    if (Path(source) / SEGMENTATION).is_file():
+    if holds_segmentation(source):
         return segmented(source, voiceprint)
     return open_pipeline(source, trust_checkpoint=trust_checkpoint)
+
+
+def holds_segmentation(source: str | Path) -> bool:
+    """Whether what a user names as a diarizer is the embedded one with another segmentation, and no pipeline."""
+    return (Path(source) / SEGMENTATION).is_file()
 
 
 def open_pipeline(source: str | Path, *, trust_checkpoint: bool = False, on_progress: OnProgress | None = None) -> Pyannote:
@@ -156,7 +161,7 @@ def open_pipeline(source: str | Path, *, trust_checkpoint: bool = False, on_prog
 def check(source: str, trust_checkpoint: bool) -> None:
     """What can be refused before anything is loaded: a name that is none, a folder without a pipeline, a maker who is not trusted."""
     local = Path(source).is_dir()
-    if (Path(source) / SEGMENTATION).is_file():
+    if holds_segmentation(source):
         return  # weights of safetensors: nothing that runs
     if not local and not HUB_NAME.fullmatch(source):
         raise ValueError(

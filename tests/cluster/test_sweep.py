@@ -16,10 +16,9 @@ from ray import tune
 
 import moodcast
 from moodcast.augment import Augment, Crop
-from moodcast.bundle import save
 from moodcast.cluster import search, sweep
 from moodcast.cluster.data import CachedStretches, Part
-from moodcast.cluster.ledger import LINES, ROWS, SETTINGS, STATE, TARGET_ROWS, TEST_ROWS, Ledger, trial_folder
+from moodcast.cluster.ledger import LINES, STATE, TEST_ROWS, Ledger, trial_folder
 from moodcast.cluster.lockstep import Lockstep
 from moodcast.cluster.referee import Referee
 from moodcast.cluster.standing import Standing, ended_line
@@ -28,8 +27,7 @@ from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.methods.pretrained import Pretrained
 from moodcast.order import Plan
-from moodcast.provenance import Provenance
-from moodcast.run import Audio, build, run_from_dict
+from moodcast.run import Audio
 from tests.cluster.sweeping import RUN, begun, divided, killed_between, play, scores, space
 
 
@@ -208,25 +206,6 @@ def test_a_trial_whose_process_dies_is_given_up_only_when_ray_gives_it_up(rows: 
         assert ledger.trials[0].error == "its process died 3 times; the last time: out of memory"
 
 
-def test_a_space_that_changes_what_is_no_field_is_refused(rows: list[Utterance], tmp_path: Path) -> None:
-    def wrong(trial: Any) -> dict[str, Any]:
-        return {"train.lrr": trial.suggest_float("train.lrr", 1e-3, 1e-2)}
-
-    with pytest.raises(ValueError, match="the space changes 'train.lrr', which is no field. Did you mean 'train.lr'"):
-        sweep.begin(RUN, wrong, "tiny", rows, tmp_path / "no", sweep.Plan(trials=2, folds=2))
-
-
-def test_what_is_fixed_is_not_searched(rows: list[Utterance], tmp_path: Path) -> None:
-    folder = begun(rows, tmp_path / "sweep", fixed={"method.dropout": "0.3"})
-    with Ledger(folder) as ledger:
-        assert ledger.settings["fields"] == ["train.lr"]
-        run = run_from_dict(ledger.settings["run"], ("tests",))
-        assert run.method.dropout == 0.3
-        trial = search.next_trial(space, run, ledger.settings["fixed"], [], number=1, searcher="optuna", seed=0)
-        assert set(trial.params) == {"train.lr"}
-        assert trial.changes["method.dropout"] == 0.3
-
-
 def test_models_of_several_seeds_count_like_more_folds(rows: list[Utterance], cache: Path, tmp_path: Path) -> None:
     ledger = play(begun(rows, tmp_path / "sweep", trials=1, seeds=2), cache)
     line = ledger.trials[0].epochs[-1]
@@ -249,51 +228,6 @@ def test_a_rival_has_the_same_budget_and_rows_and_a_field_less(whole: Ledger) ->
         sweep.rival_of(whole.folder, space, ["train.lrr=1"])
 
 
-def half_begun(folder: Path) -> None:
-    """As a driver leaves it that is killed while it writes."""
-    (folder / SETTINGS).unlink()
-    (folder / f".{SETTINGS}.4711").write_text("{")
-    (folder / TARGET_ROWS).write_text("of other words")
-
-
-def test_a_sweep_whose_driver_was_killed_while_it_began_it_begins_anew(rows: list[Utterance], tmp_path: Path) -> None:
-    folder = begun(rows, tmp_path / "sweep")
-    with pytest.raises(ValueError, match=f"{folder} is there already; go on with it by --resume"):
-        begun(rows, folder)
-    half_begun(folder)
-    assert Ledger(begun(rows, folder)).settings["rows"] == 72
-    assert not (folder / TARGET_ROWS).exists()
-    rival = sweep.rival_of(folder, space, ["method.dropout=0"])
-    half_begun(rival)
-    assert Ledger(sweep.rival_of(folder, space, ["method.dropout=0"])).settings["fixed"] == {"method.dropout": 0.0}
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / ROWS).write_text("of mine")  # no driver has locked it
-    with pytest.raises(ValueError, match="mine holds something else; remove it, or choose another --out"):
-        begun(rows, tmp_path / "mine")
-    assert (tmp_path / "mine" / ROWS).read_text() == "of mine"
-
-
-def test_a_space_does_not_choose_the_epoch_that_is_kept(rows: list[Utterance], tmp_path: Path) -> None:
-    def keeping(trial: Any) -> dict[str, Any]:
-        return {**space(trial), "train.keep": trial.suggest_categorical("train.keep", ["best", "last"])}
-
-    with pytest.raises(ValueError, match=r"the space changes train\.keep, which cannot be had in a sweep"):
-        sweep.begin(RUN, keeping, "tiny", rows, tmp_path / "sweep", sweep.Plan(folds=2))
-    assert not (tmp_path / "sweep").exists()
-    sweep.begin(RUN, keeping, "tiny", rows, tmp_path / "sweep", sweep.Plan(folds=2), {"train.keep": "last"})
-
-
-def test_rivals_in_fields_of_one_last_name_are_two(rows: list[Utterance], tmp_path: Path) -> None:
-    names = ("augment.gain.share", "augment.crop.share")
-
-    def both(trial: Any) -> dict[str, Any]:
-        return {name: trial.suggest_float(name, 0.0, 0.5) for name in names} | space(trial)
-
-    folder = sweep.begin(RUN, both, "tiny", rows, tmp_path / "sweep", sweep.Plan(folds=2))
-    fixed = [Ledger(sweep.rival_of(folder, both, [f"{name}=0"])).settings["fixed"] for name in names]
-    assert fixed == [{name: 0.0} for name in names]
-
-
 def test_a_frozen_encoder_is_heard_once_for_all_trials(rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = replace(RUN.chunks, length_s=0.5, hop_s=0.5)
     run = replace(RUN, method=Pretrained.Config(width=8), chunks=plan, audio=Audio(16_000), train=replace(RUN.train, epochs=1))
@@ -313,12 +247,6 @@ def test_a_frozen_encoder_is_heard_once_for_all_trials(rows: list[Utterance], tm
         scores.append(steps.next()["each"])
         assert sum(heard) == (24 if len(scores) == 1 else 0), "once, by whoever comes first; without the cache, as part of forward"
     assert scores[0] == scores[1] == scores[2]
-
-
-def test_a_fold_in_which_nothing_has_a_class_of_its_own_is_refused(rows: list[Utterance], tmp_path: Path) -> None:
-    some = [replace(row, emotion=None, votes={"high": 1.0, "low": 1.0}) for row in rows if row.split == "train"]
-    with pytest.raises(ValueError, match="nothing of inner fold 0 is called one of high, low: to be scored, votes do not do"):
-        Lockstep(replace_at(RUN, {"labels.source": "votes"}), some, 2, 1, root=tmp_path / "cache")
 
 
 def test_a_fold_augments_what_it_draws_twice_in_two_ways_as_the_whole_does(rows: list[Utterance], cache: Path) -> None:
@@ -369,23 +297,6 @@ def test_a_space_of_domains_is_asked_as_one_that_is_a_function() -> None:
             search.space_of(module)(study.ask())
 
 
-@pytest.mark.parametrize(
-    ("plan", "message"),
-    [
-        ({"searcher": "optuma"}, "Did you mean 'optuna'"),
-        ({"folds": 1}, "folds must be at least 2"),
-        ({"folds": 9}, "was to be split into 9"),
-        ({"searcher": "pbt", "trials": 5, "interval": 2}, "take --trials 4"),
-    ],
-)
-def test_what_cannot_be_searched_is_refused_before_anything_is_written(
-    rows: list[Utterance], tmp_path: Path, plan: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        begun(rows, tmp_path / "sweep", **plan)
-    assert not (tmp_path / "sweep").exists()
-
-
 def test_a_trial_asks_for_its_share_of_a_gpu_and_no_more_run_than_there_is() -> None:
     """What is asked for, on a machine without one: how fast that is has not been measured."""
     quarter = sweep.Machines(gpus=0.25)
@@ -399,16 +310,6 @@ def test_a_trial_asks_for_its_share_of_a_gpu_and_no_more_run_than_there_is() -> 
         sweep.trials_at_once(quarter, 1, {"CPU": 4.0})
     with pytest.raises(ValueError, match="a trial was to have 2 GPU; this Ray has 1"):
         sweep.trials_at_once(sweep.Machines(gpus=1, workers=2), 1, {"CPU": 4.0, "GPU": 1.0})
-
-
-def test_a_sweep_that_would_start_from_a_bundle_that_knows_its_test_speakers_is_refused(rows: list[Utterance], tmp_path: Path) -> None:
-    known = save(tmp_path / "known", build(RUN, ("tests",)), RUN, Provenance(speakers=("tiny/s0",)))
-    with pytest.raises(ValueError, match=r"has heard 1 of the speakers or dialogues that would be scored \(tiny/s0\)"):
-        begun(rows, tmp_path / "sweep", replace(RUN, start_from=str(known)))
-    assert not (tmp_path / "sweep").exists()
-    allowed = begun(rows, tmp_path / "allowed", replace_at(replace(RUN, start_from=str(known)), {"train.allow_leaks": True}))
-    said = "leak let through: the bundle that training starts from has heard 1 of these speakers or dialogues (tiny/s0)"
-    assert Ledger(allowed).settings["leaks"] == [said]
 
 
 def test_two_drivers_cannot_work_on_one_sweep(whole: Ledger) -> None:

@@ -210,9 +210,9 @@ def evaluate_podcast(
                     raise
                 failed += 1
                 fail_on(name, error)
-                continue
-            for kind, score in found.items():
-                scores.setdefault(kind, []).append(score)
+            else:
+                for kind, score in found.items():
+                    scores.setdefault(kind, []).append(score)
             advance(number, len(recordings))
     if failed:
         notes = [*notes, f"{failed} of {len(recordings)} recordings could not be scored, and are in none of these figures"]
@@ -278,8 +278,9 @@ def simulated_talks(
     import moodcast
     from moodcast import evaluate
     from moodcast.cache import open_waves
-    from moodcast.embedded import SEGMENTATION, VOICEPRINT
+    from moodcast.embedded import VOICEPRINT
     from moodcast.manifest import read_manifests
+    from moodcast.pipelines import holds_segmentation
     from moodcast.provenance import known_among
     from moodcast.study.talks import SCENE, simulated
 
@@ -302,7 +303,7 @@ def simulated_talks(
         same = {row.corpus_speaker for row, mark in zip(rows, marks, strict=True) if mark in sounds}
         if tuned := same.union(known_among(rows, chosen.speakers, chosen.groups)):
             notes.append(f"{what} on {len(tuned)} of these speakers: {so}")
-    embedded = diarizer is None or (Path(diarizer) / SEGMENTATION).is_file()
+    embedded = diarizer is None or holds_segmentation(diarizer)
     if embedded and (known := people & set(moodcast.load(voiceprint or VOICEPRINT).provenance.speakers)):
         notes.append(f"the voiceprint was trained on {len(known)} of these speakers: who spoke when is found too well")
     return [(talk.reference.uri, partial(tuple, (talk.wave, talk.rate)), talk.reference, None) for talk in talks], notes
@@ -310,12 +311,12 @@ def simulated_talks(
 
 def opened_diarizer(source: str | None, trust_checkpoint: bool, voiceprint: str | None) -> Diarizer:
     """The diarizer that was named, opened; the embedded one where none was."""
-    from moodcast.embedded import SEGMENTATION, VOICEPRINT
-    from moodcast.pipelines import open_diarizer
+    from moodcast.embedded import VOICEPRINT
+    from moodcast.pipelines import holds_segmentation, open_diarizer
 
     if trust_checkpoint and source is None:
         raise ValueError("--trust-checkpoint is about the checkpoints of --diarizer, which was not given")
-    if source and voiceprint and not (Path(source) / SEGMENTATION).is_file():
+    if source and voiceprint and not holds_segmentation(source):
         raise ValueError(f"--voiceprint is for the diarizer that comes along; the pipeline {source} tells voices apart by its own means")
     return open_diarizer(source, trust_checkpoint=trust_checkpoint, voiceprint=voiceprint or VOICEPRINT)
 
