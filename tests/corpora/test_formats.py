@@ -91,6 +91,12 @@ def test_audformat_tables_are_read_as_the_library_writes_them(storage: str, tmp_
     assert len(read("audformat", tmp_path, {"tables": "test"})) == 2
 
 
+def test_a_column_of_whole_days_is_one_of_times_as_pandas_writes_them(tmp_path: Path) -> None:
+    (tmp_path / "db.yaml").write_text("name: x\ntables:\n  t:\n    columns:\n      emotion: {}\n")
+    (tmp_path / "db.t.csv").write_text("file,start,end,emotion\na.wav,0 days,0 days 00:00:01.500000,anger\nb.wav,0 days,1 days,joy\n")
+    assert [(row.start_s, row.stop_s) for row in read("audformat", tmp_path)] == [(0.0, 1.5), (0.0, 86_400.0)]
+
+
 def test_columns_and_labels_of_audformat_may_be_named_otherwise(tmp_path: Path) -> None:
     (tmp_path / "db.yaml").write_text("name: x\ntables:\n  t:\n    columns:\n      mood: {}\n      who: {}\n")
     (tmp_path / "db.t.csv").write_text("file,mood,who,gender,age\na.wav,3,anna,f,31\n")
@@ -248,3 +254,21 @@ def test_a_plain_table_calls_its_sides_as_others_do(tmp_path: Path) -> None:
     lines = [f"{n}.wav,sad,s{n},{word}" for n, word in enumerate(words)]
     (tmp_path / "mine.csv").write_text("\n".join(["path,emotion,speaker,split", *lines]))
     assert [row.split for row in prepare("csv", tmp_path / "mine.csv")] == list(words.values())
+
+
+def test_paths_and_numbers_of_a_spreadsheet_from_elsewhere_are_read(tmp_path: Path) -> None:
+    touch(tmp_path / "clips" / "a b.wav", tmp_path / "clips" / "odd\\name.wav", tmp_path / "hub" / "clips" / "c.wav")
+    table = "path;age;start_s;V\r\nclips\\a b.wav;34,5;0,25;5,5\r\nclips/odd\\name.wav;;;\r\nC:\\x\\b.wav;;;4\r\n"
+    (tmp_path / "mine.csv").write_bytes(table.encode("utf-8-sig"))
+    rows = read("csv", tmp_path / "mine.csv", {"attributes": "valence:V", "scale": "1:7"})
+    assert (rows[0].path, rows[0].id) == (str(tmp_path / "clips" / "a b.wav"), "mine/clips/a b.wav#0.25-")
+    assert (rows[0].age, rows[0].start_s, rows[0].attributes) == (34.5, 0.25, {"valence": 0.75})
+    assert rows[1].path == str(tmp_path / "clips" / "odd\\name.wav"), "a name that is there is what it is"
+    (tmp_path / "hub" / "metadata.csv").write_text("file_name,emotion\nclips\\c.wav,sad\n")
+    assert [row.path for row in read("huggingface", tmp_path / "hub")] == [str(tmp_path / "hub" / "clips" / "c.wav")]
+
+
+def test_columns_of_votes_become_the_votes_of_a_row(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text('path,A,S,N\nx.wav,3,1,0\ny.wav,,0,\nz.wav,nan,2,"0,5"\n')
+    rows = read("csv", tmp_path / "mine.csv", {"votes": "anger:A,sad:S,neutral:N"})
+    assert [row.votes for row in rows] == [{"angry": 3.0, "sad": 1.0}, None, {"sad": 2.0, "neutral": 0.5}]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from moodcast.corpora import prepare, read
-from moodcast.manifest import write_manifest
 from tests.corpora.made import parquet, touch
 
 
@@ -60,10 +59,8 @@ def test_a_time_that_cannot_be_read_does_not_become_the_whole_recording(tmp_path
 def test_a_recording_that_a_table_names_twice_is_refused_and_not_lost(tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
     table.write_text("path,emotion,speaker\n" + "".join(f"{name}.wav,sad,{name}\n" for name in "abcd") + "a.wav,angry,a\n")
-    rows = prepare("csv", table)
-    assert [row.emotion for row in rows if row.id == "mine/a.wav"] == ["sad", "angry"]
-    with pytest.raises(ValueError, match="the id 'mine/a.wav' comes twice"):
-        write_manifest(rows, tmp_path / "mine.parquet")
+    with pytest.raises(ValueError, match=r"rows 1 and 5 are both called 'mine/a.wav'; take one out, .*\(start_s=COLUMN stop_s=COLUMN\)"):
+        prepare("csv", table)
 
 
 @pytest.mark.parametrize("line", ["[1]", "3", '{"key": 1, "dataset": "c", "wav": 5, "emo": "sad"}'])
@@ -106,6 +103,10 @@ def test_lines_of_another_kind_are_refused_with_their_number(line: str, tmp_path
         ("path,V\nx.wav,3\n", {"attributes": "valence:V", "scale": "0:inf"}, "scale=0:inf: wanted the least and the most"),
         ("path,V\nx.wav,3\n", {"attributes": ":V"}, "'' is no name; write attributes=NAME:COLUMN"),
         ("path,V,W\nx.wav,3,4\n", {"attributes": "valence:V,valence:W"}, "'valence' is there twice"),
+        ("path,A\nx.wav,3\n", {"votes": "angry:n"}, "no column for votes=angry:n; it has A, path"),
+        ("path,A\nx.wav,-1\n", {"votes": "angry:A"}, "row 1 of the table: '-1' votes for angry, wanted how often it was chosen"),
+        ("path,A\nx.wav,often\n", {"votes": "angry:A"}, "'often' votes for angry"),
+        ("path,A\nx.wav,1\n", {"votes": "glee:A"}, "the label 'glee' means none of"),
     ],
 )
 def test_a_plain_table_that_does_not_fit_is_refused(table: str, options: dict[str, str], said: str, tmp_path: Path) -> None:

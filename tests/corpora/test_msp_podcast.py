@@ -177,3 +177,13 @@ def test_labels_of_another_form_are_refused(file: str, content: str, said: str, 
     (msp / "Labels" / file).write_text(content)
     with pytest.raises(ValueError, match=said):
         prepare("msp_podcast", msp)
+
+
+def test_text_files_of_a_release_may_begin_with_a_byte_order_mark_and_another_encoding_is_named(msp: Path) -> None:
+    before = prepare("msp_podcast", msp)
+    for path in (msp / "Partitions.txt", msp / "Transcripts" / "MSP-PODCAST_0001_0001.txt"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert prepare("msp_podcast", msp) == before
+    (msp / "Transcripts" / "MSP-PODCAST_0001_0001.txt").write_text("caf\u00e9", encoding="latin-1")
+    with pytest.raises(ValueError, match=r"MSP-PODCAST_0001_0001.txt is not UTF-8 text .*; save it as UTF-8"):
+        prepare("msp_podcast", msp)

@@ -139,9 +139,10 @@ def gender(text: str | None) -> str | None:
 
 
 def number(text: object) -> float | None:
-    """A number, or None for an empty cell or a word."""
+    """A number, or None for an empty cell or a word. 3,5 is three and a half: spreadsheets write it so in half of the world."""
+    word = str(text)
     try:
-        value = float(str(text))
+        value = float(word.replace(",", ".") if word.count(",") == 1 and "." not in word else word)
     except ValueError:
         return None
     return value if value == value else None
@@ -159,12 +160,18 @@ def seconds(value: object) -> float | None:
 
 def placed(folder: Path, name: str) -> str:
     """The absolute path of a file that a table names, the same however the table spells it; links on the way to ".." are followed."""
-    path = folder / name
+    path = folder / slashed(folder, name)
     return str((path.parent.resolve() / path.name) if ".." in path.parts else path.absolute())
+
+
+def slashed(folder: Path, name: str) -> str:
+    """The name of a file with the slashes of this system, where a table from Windows has others: clips\\a.wav is a.wav in clips."""
+    return name.replace("\\", "/") if "\\" in name and not (folder / name).exists() else name
 
 
 def inside(root: Path, folder: Path, name: str) -> Path:
     """The file that a data set calls `name` in one of its folders. Raises ValueError where it lies outside of `root`, the data set."""
+    name = slashed(folder, name)
     if ".." in Path(os.path.relpath(folder / name, root)).parts:
         raise ValueError(f"{root} names the file {name}, which lies outside of it; take an unchanged copy of the data set")
     return Path(placed(folder, name)) if ".." in Path(name).parts else folder / name

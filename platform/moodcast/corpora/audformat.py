@@ -25,13 +25,14 @@ import yaml  # type: ignore[import-untyped]
 from moodcast.corpora._rules import Rule
 from moodcast.corpora._table import canonical, first, gender, inside, mapping, number, read_csv, seconds
 from moodcast.manifest import Utterance
+from moodcast.texts import read_text
 
 LABELS = "as the database"
 EMOTIONS: dict[str, str] = {}
 EMOTION_COLUMNS = ("emotion", "emotion.categories", "emotion.categories.gold", "label", "category")
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "speaker.id")
 ABOUT_FILES = (*SPEAKER_COLUMNS, "gender", "sex", "age", "language", "transcription", "transcript", "text")
-TIME = re.compile(r"(?:(\d+) days? )?(\d+):(\d+):(\d+(?:\.\d+)?)")
+TIME = re.compile(r"(?:(\d+) days?(?: |$))?(?:(\d+):(\d+):(\d+(?:\.\d+)?))?")
 RULES: tuple[Rule, ...] = ()
 
 
@@ -143,7 +144,7 @@ def _header(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is missing; wanted the folder of the corpus, with db.yaml in it, got {path.parent}")
     try:
-        header = yaml.safe_load(path.read_text(encoding="utf-8"))
+        header = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no plain YAML ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(header, dict):
@@ -164,11 +165,13 @@ def _records(source: Path, table: str) -> Iterator[dict[str, Any]]:
 
 
 def _seconds(value: Any) -> float | None:
-    """A time as "0 days 00:00:01.5", as a timedelta, or as seconds; None for none and NaT. Raises ValueError for another word."""
+    """A time as "0 days 00:00:01.5" or "0 days" (pandas, where all of a column are), as a timedelta, or as seconds; None for none and
+    NaT. Raises ValueError for another word.
+    """
     if isinstance(value, timedelta):
         return value.total_seconds()
     text = str(value or "").strip()
-    if found := TIME.fullmatch(text):
-        days, hours, minutes, rest = found.groups()
-        return int(days or 0) * 86_400 + int(hours) * 3_600 + int(minutes) * 60 + float(rest)
+    if text and (found := TIME.fullmatch(text)):
+        days, hours, minutes, rest = (float(part or 0) for part in found.groups())
+        return days * 86_400 + hours * 3_600 + minutes * 60 + rest
     return seconds(text)

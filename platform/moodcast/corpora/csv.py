@@ -5,8 +5,9 @@ Source: your own. Terms: yours.
 Layout: a table with a header; FIELD=COLUMN says which column holds a field of a manifest (path, emotion, speaker, group, gender, age,
 language, split, text, start_s, stop_s, id; default: a column of the same name, large letters or small), and corpus=NAME, language=CODE or
 emotion=CLASS a value for all rows where there is no such column. attributes=NAME:COLUMN,... takes ratings (attributes=valence:V,arousal:A)
-with scale=LEAST:MOST, what a rating of any of them can be (scale=1:7; default 0:1), which become 0 and 1. Paths are relative to the
-table, or to audio=FOLDER. Labels: as the table has them; labels=THEIRS:OURS,... maps its names. Splits: the table's, where it has a column
+with scale=LEAST:MOST, what a rating of any of them can be (scale=1:7; default 0:1), which become 0 and 1; votes=CLASS:COLUMN,... takes
+how often raters chose each class (votes=angry:A,sad:S). Paths are relative to the table, or to audio=FOLDER; back slashes of Windows are
+slashes, and 3,5 is 3.5. Labels: as the table has them; labels=THEIRS:OURS,... maps its names. Splits: the table's, where it has a column
 of them; else ours, by speaker or group.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from moodcast.corpora._hub import SIDES
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import canonical, gender, mapping, number, placed, read_csv, seconds
+from moodcast.corpora._table import canonical, gender, mapping, number, placed, read_csv, seconds, slashed
 from moodcast.manifest import Utterance
 from moodcast.texts import read_text
 
@@ -51,8 +52,9 @@ def prepare(
     separator: str | None = None,
     attributes: str | None = None,
     scale: str = "0:1",
+    votes: str | None = None,
 ) -> list[Utterance]:
-    """One row a line. Raises ValueError for a table or a column that is missing, or a label that means no class."""
+    """One row a line. Raises ValueError for a table or a column that is missing, a label that means no class, or two rows of one name."""
     if not source.is_file():
         raise ValueError(f"{source} is no file; wanted the folder of the corpus or its table, here a CSV file")
     columns = dict(
@@ -68,6 +70,8 @@ def prepare(
     rated, ends = mapping(attributes, "attributes", "column", "NAME:COLUMN"), _ends(scale)
     asked = [f"{name}={column}" for name, column in columns.items() if column not in have and column != name and name not in CONSTANT]
     asked += [f"attributes={name}:{column}" for name, column in rated.items() if column not in have]
+    chosen = mapping(votes, "votes", "column", "CLASS:COLUMN")
+    asked += [f"votes={name}:{column}" for name, column in chosen.items() if column not in have]
     if asked:
         raise ValueError(f"{source} has no column for {', '.join(asked)}; it has {', '.join(sorted(have))}")
     if columns["path"] not in have:
@@ -75,11 +79,17 @@ def prepare(
     constants = {name: columns[name] for name in CONSTANT if columns[name] not in have and columns[name] != name}
     root = Path(audio) if audio else source.absolute().parent
     name = corpus or source.stem
-    return [
-        replace(_row(record, columns, constants, root, name, mapping(labels), line), attributes=_ratings(record, rated, ends, line))
-        for line, record in enumerate(records, start=1)
-        if _filled(record.values())  # spreadsheets write empty rows below the last
-    ]
+    ballot = {str(canonical(label)): column for label, column in chosen.items() if canonical(label)}
+    rows: dict[str, tuple[int, Utterance]] = {}
+    for line, record in enumerate(records, start=1):
+        if not _filled(record.values()):  # spreadsheets write empty rows below the last
+            continue
+        row = _row(record, columns, constants, root, name, mapping(labels), line)
+        if row.id in rows:
+            how = f"{source}: rows {rows[row.id][0]} and {line} are both called {row.id!r}"
+            raise ValueError(f"{how}; take one out, or name a column of ids (id=COLUMN), or of spans (start_s=COLUMN stop_s=COLUMN)")
+        rows[row.id] = line, replace(row, attributes=_ratings(record, rated, ends, line), votes=_votes(record, ballot, line))
+    return [row for _, row in rows.values()]
 
 
 def _row(
@@ -98,6 +108,7 @@ def _row(
         raise ValueError(f"row {line} of the table has more cells than the header; quote texts that hold the separator")
     if (file := cell("path")) is None:
         raise ValueError(f"row {line} of the table has no {columns['path']}; every recording needs one")
+    file = slashed(root, file)
     try:
         emotion = canonical(cell("emotion"), names)
         start_s, stop_s = seconds(cell("start_s")), seconds(cell("stop_s"))
@@ -136,6 +147,19 @@ def _ratings(record: dict[str, str], columns: dict[str, str], ends: tuple[float,
                 f"row {line} of the table: {name} is {cell!r}, wanted a number from {least:g} to {most:g}; say scale=LEAST:MOST"
             )
         found[name] = (value - least) / (most - least)
+    return found or None
+
+
+def _votes(record: dict[str, str], columns: dict[str, str], line: int) -> dict[str, float] | None:
+    """How often each class was chosen, without those that nobody chose. Raises ValueError for what is no count."""
+    found = {}
+    for name, column in columns.items():
+        cell = (record.get(column) or "").strip()
+        count = 0.0 if cell.lower() in ("", "nan", "none") else number(cell)
+        if count is None or not 0 <= count < math.inf:
+            raise ValueError(f"row {line} of the table: {cell!r} votes for {name}, wanted how often it was chosen: 0 or more")
+        if count:
+            found[name] = count
     return found or None
 
 

@@ -99,6 +99,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _json(path: Path) -> dict[str, str]:
     try:
-        return {str(key): str(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {str(key): str(value) for key, value in json.loads(read_text(path)).items()}
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no label map ({error})") from None

@@ -22,6 +22,7 @@ from moodcast.corpora._rules import Rule
 from moodcast.corpora._table import first, gender, number, read_csv, recordings_below
 from moodcast.corpora._textgrid import read_tiers
 from moodcast.manifest import Utterance
+from moodcast.texts import read_text
 
 LABELS = "voted"
 EMOTIONS = {
@@ -70,7 +71,7 @@ def prepare(source: Path) -> list[Utterance]:
                 emotion=_emotion(clip, first(record, ("EmoClass",))),
                 votes=dict(votes[clip]) if votes.get(clip) else None,
                 attributes=_attributes(record),
-                text=text.read_text(encoding="utf-8").strip() or None if text.is_file() else None,
+                text=read_text(text).strip() or None if text.is_file() else None,
                 words=words.get("words"),
                 phones=words.get("phones"),
             )
@@ -124,7 +125,7 @@ def _blocks(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Counter[st
     consensus: dict[str, dict[str, Any]] = {}
     votes: dict[str, Counter[str]] = {}
     clip = ""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         parts = [part.strip() for part in line.split(";") if part.strip()]
         if not parts:
             continue
@@ -145,7 +146,7 @@ def _pairs(source: Path, pattern: str, side_first: bool) -> dict[str, str]:
     """Clip -> side or speaker of a text file of lines "Test1; NAME.wav" or "NAME.wav; Speaker_3"; empty where there is none."""
     found: dict[str, str] = {}
     for path in sorted(source.rglob(pattern))[:1]:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_text(path).splitlines():
             if line.strip():
                 left, _, right = line.partition(";")
                 value, clip = (left, right) if side_first else (right, left)
@@ -185,7 +186,7 @@ def _stem(name: str) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error})") from None
     if not isinstance(data, dict):
