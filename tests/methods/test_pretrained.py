@@ -224,3 +224,17 @@ def test_layers_that_are_computed_again_have_the_same_gradients_and_keep_less(en
     assert gradients.keys() == wanted.keys()
     for name, value in gradients.items():
         torch.testing.assert_close(value, wanted[name], atol=1e-6, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("extractor", [True, False])
+def test_the_card_says_that_samples_are_standardised_where_the_encoder_does_not_say_whether(extractor: bool, tmp_path: Path):
+    files = open_encoder("random/hubert")[0]
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    if not extractor:
+        (tmp_path / "preprocessor_config.json").unlink()
+    settings = transformers.AutoConfig.from_pretrained(tmp_path)
+    transformers.HubertModel(settings).save_pretrained(tmp_path)
+    said = made(encoder=str(tmp_path)).terms()
+    assert "whose own licence applies" in said
+    assert ("came without preprocessor_config.json, so samples are standardised" in said) != extractor

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import tokenizers
@@ -20,7 +21,7 @@ from moodcast.diarize import Given, Turn
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.methods.word_chunks import WordChunks
-from moodcast.nn import words
+from moodcast.nn import text, words
 from moodcast.run import Run, build
 
 RATE = 16_000
@@ -165,8 +166,28 @@ def test_a_text_encoder_that_is_none_is_refused(tmp_path: Path, reader: Path) ->
         build(Run(method=WordChunks.Config(text=str(tmp_path)), labels=LABELS, chunks=PLAN))
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text((reader / name).read_text())
-    with pytest.raises(ValueError, match="has no \\*.safetensors"):
+    with pytest.raises(ValueError, match="has no model.safetensors"):
         build(Run(method=WordChunks.Config(text=str(tmp_path)), labels=LABELS, chunks=PLAN))
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(ValueError, match="the text encoder cannot be built: .*header"):
+        build(Run(method=WordChunks.Config(text=str(tmp_path)), labels=LABELS, chunks=PLAN))
+    (tmp_path / "model.safetensors").write_bytes((reader / "model.safetensors").read_bytes())
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer\.json of the text encoder cannot be read"):
+        build(Run(method=WordChunks.Config(text=str(tmp_path)), labels=LABELS, chunks=PLAN))
+
+
+def test_a_text_encoder_in_shards_is_fetched_with_its_index(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = ["config.json", "tokenizer.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"]
+    fetched: list[str] = []
+
+    def snapshot(source: str, revision: str, allow_patterns: list[str]) -> str:
+        fetched[:] = huggingface_hub.utils.filter_repo_objects([*there, "onnx/model.onnx", "tf_model.h5"], allow_patterns=allow_patterns)
+        return str(reader)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert text.open_text("some/reader")[1] == reader
+    assert fetched == there
 
 
 class Writer:

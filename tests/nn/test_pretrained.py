@@ -201,8 +201,31 @@ def test_weights_that_are_a_pickle_are_refused_before_they_are_opened(saved: dic
     folder = copied(saved["wavlm"], tmp_path / "pickled")
     (folder / "model.safetensors").unlink()
     torch.save(transformers.AutoModel.from_pretrained(saved["wavlm"]).state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"no \*\.safetensors.*opens no pickle.*method\.revision=refs/pr/1"):
+    with pytest.raises(ValueError, match=r"no model\.safetensors.*opens no pickle.*save_pretrained\(\.\.\.\) converts it$") as told:
         open_encoder(str(folder))
+    assert "revision" not in str(told.value)  # which a folder has not
+
+
+def test_of_a_hub_s_repository_only_what_is_read_is_fetched(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Repositories hold the same weights in other formats, too, and adapters for a thousand languages."""
+    import huggingface_hub
+
+    repository = copied(saved["wavlm"], tmp_path / "repository")
+    shards = ["model-00001-of-00002.safetensors", "model.safetensors.index.json"]
+    read = sorted({CONFIG, EXTRACTOR, "processor_config.json", "model.safetensors", *shards})
+    others = ["model.fp32-00001-of-00002.safetensors", "adapter.deu.safetensors", "pytorch_model.bin", "vocab.json"]
+    fetched: list[str] = []
+
+    def snapshot(source: str, revision: str, allow_patterns: list[str]) -> str:
+        fetched[:] = huggingface_hub.utils.filter_repo_objects([*read, *others], allow_patterns=allow_patterns)
+        return str(repository)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert open_encoder("some/where")[1] == repository
+    assert sorted(fetched) == read
+    (repository / "model.safetensors").rename(repository / "adapter.deu.safetensors")
+    with pytest.raises(ValueError, match=r"some/where \(revision main\) has no model\.safetensors.*try method\.revision=refs/pr/1"):
+        open_encoder("some/where")
 
 
 def test_code_and_kernels_that_a_config_names_are_ignored(saved: dict[str, Path], tmp_path: Path):
@@ -244,6 +267,51 @@ def test_samples_are_standardised_only_where_the_extractor_says_so(saved: dict[s
         encoder = SpeechEncoder(told, RATE)
         inputs, _, _ = encoder._inputs(wave, length)
         assert np.isclose(float(inputs.std()), 1.0 if wanted else float(wave.std()), atol=0.01)
+
+
+def test_an_extractor_that_lies_in_the_file_of_a_processor_is_heeded(saved: dict[str, Path], tmp_path: Path):
+    """Where transformers 5 puts it for an encoder that comes with a tokenizer; it goes before the other file."""
+    folder = copied(saved["wavlm"], tmp_path / "processed")
+    (folder / "vocab.json").write_text(json.dumps({"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "a": 5}))
+    tokenizer = transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
+    transformers.Wav2Vec2Processor(SAMPLES(do_normalize=False), tokenizer).save_pretrained(folder)
+    assert not json.loads((folder / "processor_config.json").read_text())["feature_extractor"]["do_normalize"]
+    (folder / EXTRACTOR).write_text(json.dumps({"do_normalize": True}))
+    assert not opened(folder).standardise
+    (folder / EXTRACTOR).unlink()
+    encoder = opened(folder)
+    assert not encoder.standardise
+    assert not SpeechEncoder(encoder.files, RATE).standardise  # as a bundle has it
+    (folder / "processor_config.json").write_text('{"processor_class": "Wav2Vec2Processor"}')  # as others wrote it: names, no settings
+    (folder / EXTRACTOR).write_text(json.dumps({"do_normalize": False}))
+    assert not opened(folder).standardise
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (CONFIG, b'{"model_type": ', r"config\.json of the encoder is not JSON \(.*\); take a fresh copy"),
+        (CONFIG, b'{"model_type": "\xff"}', r"config\.json cannot be read \(.*\); take a fresh copy"),
+        (EXTRACTOR, b"<html>", r"preprocessor_config\.json of the encoder is not JSON"),
+        ("model.safetensors", b"", r"weights in .* cannot be read: .*; take a whole copy"),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", r"git lfs pull"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(name: str, content: bytes, said: str, saved: dict[str, Path], tmp_path: Path):
+    folder = copied(saved["hubert"], tmp_path / "damaged")
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        opened(folder)
+
+
+@pytest.mark.parametrize("name", ["hubert", "whisper"])
+def test_weights_of_another_size_than_the_config_says_are_named(name: str, saved: dict[str, Path], tmp_path: Path):
+    folder = copied(saved[name], tmp_path / "other")
+    settings = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(settings | ({"num_mel_bins": 128} if name == "whisper" else {"intermediate_size": 32})))
+    shapes = r"conv1\.weight has the shape \(16, 80, 3\), .* \(16, 128, 3\)" if name == "whisper" else r"has the shape .*24.* says .*32"
+    with pytest.raises(ValueError, match=shapes):
+        opened(folder)
 
 
 # --------------------------------------------------------------------------------------- how checkpoints come along

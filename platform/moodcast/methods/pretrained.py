@@ -27,7 +27,7 @@ from moodcast.method import Method, Spec, View
 from moodcast.nn import ranges
 from moodcast.nn.identity import identity
 from moodcast.nn.pool import placed
-from moodcast.nn.pretrained import FOLDER, RANDOM, encoder_of, open_encoder
+from moodcast.nn.pretrained import EXTRACTOR, FOLDER, RANDOM, SAMPLES, encoder_of, open_encoder
 from moodcast.objectives import classes
 
 FLOOR = 1e-6  # smallest variance: keeps the gradient of its root finite
@@ -130,7 +130,9 @@ class Pretrained(Method):
         name, revision = self.config.encoder, self.config.revision
         if name.startswith(RANDOM):
             return "Its encoder was never pre-trained: a control."
-        return f"It holds the encoder {Path(name).name if Path(name).is_absolute() else name} ({revision}), whose own licence applies."
+        guessed = self.encoder.family in SAMPLES and EXTRACTOR not in self.encoder.files
+        how = f" It came without {EXTRACTOR}, so samples are standardised, as most such encoders want it." if guessed else ""
+        return f"It holds the encoder {Path(name).name if Path(name).is_absolute() else name} ({revision}), whose own licence applies.{how}"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The encoder with a learning rate of its own, and the rest."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from moodcast.extras import library
@@ -26,13 +27,18 @@ from moodcast.nn.frontends import HEARD, KaldiFilterbank, MaskedGroupNorm, Whisp
 from moodcast.nn.precision import encoding
 
 CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # where transformers 5 writes the extractor, under this name, if there is a tokenizer beside it
+NESTED = "feature_extractor"
+# One file or shards. What has another name is an adapter, or the same weights in another format: gigabytes that nobody reads.
+WEIGHTS = ("model.safetensors", "model-*.safetensors")
+INDEX = "model.safetensors.index.json"
 SAMPLES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat")
 FAMILIES = (*SAMPLES, "wav2vec2-bert", "whisper")
 RANDOM = "random/"
 # Keys of a config that name code, kernels, number formats or the form of answers instead of a network; none of them is passed on.
 NOT_KEPT = (
     *("auto_map", "attn_implementation", "experts_implementation", "quantization_config", "torch_dtype", "dtype", "custom_pipelines"),
-    *("return_dict", "use_return_dict"),
+    *("return_dict", "use_return_dict", "output_attentions", "output_hidden_states"),
 )
 # Attention of WavLM reads the matrices of its projections past their modules, where an adapter would be skipped without a word.
 ADAPTED = {"wavlm": ("intermediate_dense", "output_dense"), "wav2vec2-bert": ("linear_q", "linear_v")}
@@ -217,13 +223,27 @@ def open_encoder(source: str, revision: str = "main") -> tuple[dict[str, str], P
         return small(source.removeprefix(RANDOM)), None
     folder = Path(source) if Path(source).is_dir() else _fetched(source, revision)
     if not (folder / CONFIG).is_file():
-        raise ValueError(f"{source} is no encoder: it has no {CONFIG}; wanted a folder in the Hugging Face layout, or a hub id")
-    if not list(folder.glob("*.safetensors")):
+        raise ValueError(f"{source!r} is no encoder: it has no {CONFIG}; wanted a folder in the Hugging Face layout, or a hub id")
+    if not has_weights(folder):
+        here = folder == Path(source)
+        no_pickle = "which moodcast wants: it opens no pickle (.bin, .pt), which may run code"
+        convert = "transformers.AutoModel.from_pretrained(...).save_pretrained(...) converts it"
+        on_hub = "Many hub repositories keep a conversion as a pull request: try method.revision=refs/pr/1"
         raise ValueError(
-            f"{source} (revision {revision}) has no *.safetensors, and moodcast opens no pickle (.bin, .pt), which may run code. "
-            "Many hub repositories keep a conversion as a pull request: try method.revision=refs/pr/1, or convert it yourself"
+            f"{source} has no model.safetensors, {no_pickle}; {convert}"
+            if here
+            else f"{source} (revision {revision}) has no model.safetensors, {no_pickle}. {on_hub}; or {convert}"
         )
-    return {name: (folder / name).read_text(encoding="utf-8") for name in (CONFIG, EXTRACTOR) if (folder / name).is_file()}, folder
+    files = {name: _text(folder / name) for name in (CONFIG, EXTRACTOR) if (folder / name).is_file()}
+    if (folder / PROCESSOR).is_file():  # goes before, as in the library
+        nested = _object(_text(folder / PROCESSOR), PROCESSOR).get(NESTED)
+        files |= {EXTRACTOR: json.dumps(nested)} if isinstance(nested, dict) else {}
+    return files, folder
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder in the Hugging Face layout holds safetensors, in one file or in shards."""
+    return any(path.is_file() for pattern in WEIGHTS for path in folder.glob(pattern))
 
 
 def small(family: str) -> dict[str, str]:
@@ -240,7 +260,7 @@ def small(family: str) -> dict[str, str]:
 
 def _fetched(source: str, revision: str) -> Path:
     hub = _library("huggingface_hub")
-    wanted = [CONFIG, EXTRACTOR, "*.safetensors", "*.safetensors.index.json"]
+    wanted = [CONFIG, EXTRACTOR, PROCESSOR, *WEIGHTS, INDEX]
     try:
         return Path(hub.snapshot_download(source, revision=revision, allow_patterns=wanted))
     except (ValueError, OSError) as error:  # what the hub's client raises is one of these
@@ -250,8 +270,18 @@ def _fetched(source: str, revision: str) -> Path:
         ) from error
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); take a fresh copy") from error
+
+
 def _object(text: str, name: str) -> dict[str, Any]:
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{name} of the encoder is not JSON ({error}); take a fresh copy") from error
     if not isinstance(found, dict):
         raise ValueError(f"{name} of the encoder holds no settings; wanted a JSON object")
     return found
@@ -304,15 +334,22 @@ def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
             trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below, those of a head that is not used are not
         )
-    except (OSError, RuntimeError, KeyError) as error:
-        raise ValueError(f"the weights in {weights} cannot be read: {error}") from error
+    except (OSError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise ValueError(
+            f"the weights in {weights} cannot be read: {reason}; take a whole copy (a clone by git wants git lfs pull)"
+        ) from error
     finally:
         logging.set_verbosity(level)
         logging.enable_progress_bar()
     used = model.encoder if family == "whisper" else model
     prefix = "encoder." if family == "whisper" else ""
     missing = [name for name in told["missing_keys"] if name.startswith(prefix) and "masked_spec_embed" not in name]
+    if odd := sorted((name, tuple(came), tuple(wanted)) for name, came, wanted in told["mismatched_keys"] if name.startswith(prefix)):
+        name, came, wanted = odd[0]
+        raise ValueError(f"{weights}: {name} has the shape {came}, and {CONFIG} says {wanted}; they are of two models, take a whole copy")
     if missing:
         raise ValueError(f"{weights} lacks {len(missing)} weights of its encoder, the first is {sorted(missing)[0]}; take a whole copy")
     return used

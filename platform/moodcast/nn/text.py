@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from moodcast.extras import library
-from moodcast.nn.pretrained import CONFIG, NOT_KEPT, _object
+from moodcast.nn.pretrained import CONFIG, INDEX, NOT_KEPT, WEIGHTS, _object, has_weights
 
 TOKENIZER = "tokenizer.json"
 FOLDER = "text/"  # where the files travel in a bundle
@@ -37,7 +38,10 @@ class TextEncoder(nn.Module):
             raise ValueError(f"the text encoder has no {', '.join(sorted(missing))}; take a fresh copy")
         self.files = {name: files[name] for name in (CONFIG, TOKENIZER)}
         self.model = _model(_object(files[CONFIG], CONFIG), weights)
-        self.tokenizer = _library("tokenizers").Tokenizer.from_str(files[TOKENIZER])
+        try:
+            self.tokenizer = _library("tokenizers").Tokenizer.from_str(files[TOKENIZER])
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(f"the {TOKENIZER} of the text encoder cannot be read ({error}); take a fresh copy") from error
         self.tokenizer.no_padding()
         config = self.model.config
         self.width: int = config.hidden_size
@@ -74,9 +78,9 @@ def open_text(source: str, revision: str = "main") -> tuple[dict[str, str], Path
             f"{source} has no {' and no '.join(missing)}; wanted a folder in the Hugging Face layout, or a hub id, with a tokenizer.json "
             "(transformers.AutoTokenizer.from_pretrained(...).save_pretrained(folder) writes one)"
         )
-    if not list(folder.glob("*.safetensors")):
+    if not has_weights(folder):
         raise ValueError(
-            f"{source} (revision {revision}) has no *.safetensors, and moodcast opens no pickle (.bin, .pt), which may run code"
+            f"{source} (revision {revision}) has no model.safetensors, and moodcast opens no pickle (.bin, .pt), which may run code"
         )
     return {name: (folder / name).read_text(encoding="utf-8") for name in (CONFIG, TOKENIZER)}, folder
 
@@ -84,7 +88,7 @@ def open_text(source: str, revision: str = "main") -> tuple[dict[str, str], Path
 def _fetched(source: str, revision: str) -> Path:
     hub = _library("huggingface_hub")
     try:
-        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, TOKENIZER, "*.safetensors"]))
+        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, TOKENIZER, *WEIGHTS, INDEX]))
     except (ValueError, OSError) as error:  # what the hub's client raises is one of these
         raise ValueError(
             f"the text encoder {source!r} (revision {revision}) is neither a folder nor to be had from the hub: "
@@ -118,6 +122,6 @@ def _model(found: Mapping[str, Any], weights: Path | None) -> Any:
             )
             if missing := sorted(name for name in told["missing_keys"] if "pooler" not in name):
                 raise ValueError(f"{weights} lacks {len(missing)} weights, the first is {missing[0]}; take a whole copy")
-    except (TypeError, KeyError, OSError, RuntimeError) as error:
+    except (TypeError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"the text encoder cannot be built: {' '.join(str(error).split())[:200]}") from error
     return model.requires_grad_(False).eval()
