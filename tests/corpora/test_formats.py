@@ -272,3 +272,6 @@ def test_columns_of_votes_become_the_votes_of_a_row(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text('path,A,S,N\nx.wav,3,1,0\ny.wav,,0,\nz.wav,nan,2,"0,5"\n')
     rows = read("csv", tmp_path / "mine.csv", {"votes": "anger:A,sad:S,neutral:N"})
     assert [row.votes for row in rows] == [{"angry": 3.0, "sad": 1.0}, None, {"sad": 2.0, "neutral": 0.5}]
+    assert [row.emotion for row in rows] == ["angry", None, "sad"]
+    (tmp_path / "mine.csv").write_text("path,emotion,A,S\nx.wav,neutral,3,1\ny.wav,,2,2\n")
+    assert [row.emotion for row in read("csv", tmp_path / "mine.csv", {"votes": "anger:A,sad:S"})] == ["neutral", None], "a tie is none"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from moodcast.manifest import leaks, read_manifest
+from tests.corpora.made import touch
 from tests.typed import Command
 
 
@@ -35,6 +36,7 @@ def test_the_owner_s_split_is_kept_with_a_warning_where_it_leaks_and_made_anew_w
     assert said.code == 0, said.err
     assert "the owner's split leaks: mine/s3: 1 in test, 1 in train" in said.err
     assert sum(row.split == "test" for row in read_manifest(tmp_path / "m.csv")) == 2
+    touch(*(tmp_path / f"{n}.wav" for n in range(10)))
     said = moodcast(*words, "--resplit")
     assert (said.code, said.err) == (0, "")
     assert leaks(read_manifest(tmp_path / "m.csv")) == {}
@@ -43,6 +45,7 @@ def test_the_owner_s_split_is_kept_with_a_warning_where_it_leaks_and_made_anew_w
 def test_a_split_of_one_s_own_manifest_is_not_replaced_without_a_word(moodcast: Command, tmp_path: Path) -> None:
     own = tmp_path / "own.csv"
     own.write_text("id,path,speaker,split\n" + "".join(f"{n},{n}.wav,s{n},{'test' if n > 2 else 'train'}\n" for n in range(4)))
+    touch(*(tmp_path / f"{n}.wav" for n in range(4)))
     words = ("prepare", "manifest", own, "--out", tmp_path / "m.csv")
     assert f"{own} had a split; it was made anew" in moodcast(*words).err
     assert moodcast(*words, "--resplit").err == ""
@@ -53,6 +56,7 @@ def test_a_split_of_one_s_own_manifest_is_not_replaced_without_a_word(moodcast: 
 def test_folds_are_told_without_the_owner_s_split_which_they_replace(moodcast: Command, tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
     table.write_text("path,emotion,speaker,split\n" + "".join(f"{n}.wav,sad,s{n},{'probe' if n > 4 else 'train'}\n" for n in range(6)))
+    touch(*(tmp_path / f"{n}.wav" for n in range(6)))
     said = moodcast("prepare", "csv", table, "--out", tmp_path / "m.csv", "--folds", "3")
     assert (said.code, said.err) == (0, "")
     assert "probe" not in said.out
@@ -67,6 +71,7 @@ def test_a_table_is_not_overwritten_by_the_manifest_made_of_it(moodcast: Command
     said = moodcast("prepare", "csv", table, "--out", tmp_path / "link.csv")
     assert said.code == 2
     assert "link.csv is the table that is read" in said.err
+    touch(*(tmp_path / f"{n}.wav" for n in range(5)))
     folds = moodcast("prepare", "csv", table, "--out", table, "--folds", "3")
     assert (folds.code, folds.err) == (0, "")
     assert (tmp_path / "mine.fold2.csv").is_file()
@@ -90,3 +95,22 @@ def test_a_line_stands_between_the_sides_and_all_of_them(moodcast: Command, side
     starts = [line.split()[1] if line[0] == "│" else line[0] for line in said.out.splitlines() if line and line[0] in "│├"]
     assert starts == [*sides, "├", "all"]
     assert ("blind: trained on by nobody, and scored by `moodcast evaluate --split NAME` alone" in said.err) == ("blind" in sides)
+
+
+def test_recordings_that_are_not_there_and_rows_without_a_speaker_are_said_and_not_counted_as_people(
+    moodcast: Command, tmp_path: Path
+) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("path,emotion\n" + "".join(f"{n}.wav,sad\n" for n in range(4)))
+    touch(*(tmp_path / f"{n}.wav" for n in (0, 2, 3)))
+    words = ("prepare", "csv", table, "--out", tmp_path / "m.csv")
+    said = moodcast(*words)
+    assert said.code == 0, said.err
+    assert f"1 of 4 recordings are not there, the first is {tmp_path / '1.wav'}; put them there" in said.err
+    assert "4 of 4 rows name no speaker: each counts as a speaker of its own" in said.err
+    assert [line.split("│")[3].strip() for line in said.out.splitlines() if line.startswith("│")] == ["?"] * 4
+    touch(tmp_path / "1.wav")
+    table.write_text("path,emotion,group\n" + "".join(f"{n}.wav,sad,g{n}\n" for n in range(4)))
+    assert moodcast(*words).err == "", "a session keeps apart what one person says"
+    table.write_text("path\n" + "".join(f"{n}.wav\n" for n in range(4)))
+    assert moodcast(*words).err == "", "what is not labelled is not scored"

@@ -65,6 +65,7 @@ def prepare(
     say_rules(corpus, rules)
     if not folds:
         say_leaks(rows)
+    say_gaps(rows)
     if strange := sorted({row.split for row in rows if row.split} - set(manifest.SPLITS)):
         say(f"{', '.join(strange)}: trained on by nobody, and scored by `moodcast evaluate --split NAME` alone", "note")
     show.written(written)
@@ -89,6 +90,20 @@ def say_leaks(rows: Sequence[Utterance]) -> None:
     if found := leaks_among(rows):
         named = some([item.detail for item in found])
         fail(f"the owner's split leaks: {named}. train and evaluate will refuse it; --resplit makes one that does not", "warning")
+
+
+def say_gaps(rows: Sequence[Utterance]) -> None:
+    """A line on standard error where recordings are not there, and one where a label has no speaker."""
+    from moodcast.cli.words import fail
+
+    places = {row.path: row for row in rows}
+    if gone := [path for path in places if not Path(path).exists()]:
+        where = "put them there, or let the table name them as they lie here (audio=FOLDER, for corpora that take it)"
+        fail(f"{len(gone)} of {len(places)} recordings are not there, the first is {gone[0]}; {where}", "warning")
+    labelled = [row for row in rows if row.emotion or row.votes or row.attributes]
+    if nameless := [row for row in labelled if not row.speaker and not row.group]:
+        kept = "each counts as a speaker of its own, and no split keeps apart what one person says"
+        say(f"{len(nameless)} of {len(rows)} rows name no speaker: {kept}; speaker= of many corpora says who it is", "note")
 
 
 def manifest_of_folds(rows: Sequence[Utterance], folds: int, seed: int, out: Path) -> list[Path]:

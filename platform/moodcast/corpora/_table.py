@@ -177,6 +177,12 @@ def inside(root: Path, folder: Path, name: str) -> Path:
     return Path(placed(folder, name)) if ".." in Path(name).parts else folder / name
 
 
+def first_choice(votes: Mapping[str, float]) -> str | None:
+    """The class with most votes, None for a tie or where nobody voted."""
+    best = [name for name, count in votes.items() if count == max(votes.values())]
+    return best[0] if len(best) == 1 else None
+
+
 def first(record: Mapping[str, object], columns: Iterable[str]) -> str | None:
     """The first of `columns` that a record fills, as text."""
     for name in columns:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import has_manifest, read_csv, read_rows, recordings
+from moodcast.corpora._table import first_choice, has_manifest, read_csv, read_rows, recordings
 from moodcast.manifest import Utterance
 
 LABELS = "intended"
@@ -99,7 +99,7 @@ def prepare(source: Path, *, labels: str = "intended", votes: str = "voice", att
         about = actors[row.speaker]
         rated = _affect(counts[clip]) if attributes == "votes" else None
         row = replace(row, age=float(about["Age"]), gender=about["Sex"].lower(), votes=counts[clip], attributes=rated)
-        rows.append(replace(row, emotion=_first(counts[clip])) if labels == "voted" else row)
+        rows.append(replace(row, emotion=first_choice(counts[clip])) if labels == "voted" else row)
     return rows
 
 
@@ -130,9 +130,3 @@ def _affect(counts: dict[str, float]) -> dict[str, float] | None:
     if not (total := sum(counts.values())):
         return None
     return {name: 0.5 + sum(AFFECT[word][at] * count for word, count in counts.items()) / total / 2 for at, name in enumerate(ATTRIBUTES)}
-
-
-def _first(counts: dict[str, float]) -> str | None:
-    """The class with most votes, None for a tie."""
-    best = [name for name, count in counts.items() if count == max(counts.values())]
-    return best[0] if len(best) == 1 else None

@@ -7,8 +7,8 @@ language, split, text, start_s, stop_s, id; default: a column of the same name, 
 emotion=CLASS a value for all rows where there is no such column. attributes=NAME:COLUMN,... takes ratings (attributes=valence:V,arousal:A)
 with scale=LEAST:MOST, what a rating of any of them can be (scale=1:7; default 0:1), which become 0 and 1; votes=CLASS:COLUMN,... takes
 how often raters chose each class (votes=angry:A,sad:S). Paths are relative to the table, or to audio=FOLDER; back slashes of Windows are
-slashes, and 3,5 is 3.5. Labels: as the table has them; labels=THEIRS:OURS,... maps its names. Splits: the table's, where it has a column
-of them; else ours, by speaker or group.
+slashes, and 3,5 is 3.5. Labels: as the table has them; labels=THEIRS:OURS,... maps its names. A row without one takes the first choice of
+its votes, if there is one. Splits: the table's, where it has a column of them; else ours, by speaker or group.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from moodcast.corpora._hub import SIDES
 from moodcast.corpora._rules import Rule
-from moodcast.corpora._table import canonical, gender, mapping, number, placed, read_csv, seconds, slashed
+from moodcast.corpora._table import canonical, first_choice, gender, mapping, number, placed, read_csv, seconds, slashed
 from moodcast.manifest import Utterance
 from moodcast.texts import read_text
 
@@ -88,7 +88,9 @@ def prepare(
         if row.id in rows:
             how = f"{source}: rows {rows[row.id][0]} and {line} are both called {row.id!r}"
             raise ValueError(f"{how}; take one out, or name a column of ids (id=COLUMN), or of spans (start_s=COLUMN stop_s=COLUMN)")
-        rows[row.id] = line, replace(row, attributes=_ratings(record, rated, ends, line), votes=_votes(record, ballot, line))
+        counts = _votes(record, ballot, line)
+        label = row.emotion or first_choice(counts or {})
+        rows[row.id] = line, replace(row, emotion=label, votes=counts, attributes=_ratings(record, rated, ends, line))
     return [row for _, row in rows.values()]
 
 
