@@ -246,3 +246,17 @@ def test_a_class_that_hardly_anybody_has_is_named_beside_the_intervals() -> None
     assert said.startswith("classes that hardly any speaker has: angry (1 of 6): ")
     both = [replace(row, emotion=name) for row in rows for name in ("angry", "sad")]
     assert not [note for note in evaluation.notes(both, both) if "hardly any" in note]
+
+
+def test_what_names_no_speaker_is_not_called_speaker_independent(rows: list[Utterance]) -> None:
+    assert evaluation.notes(rows[20:], rows[:10])[0].startswith("speaker-independent; intervals")
+    nameless = [replace(row, speaker=None) for row in rows]
+    for scored, train in ((nameless, rows), (rows, nameless)):
+        assert evaluation.notes(scored, train)[0].startswith("NOT KNOWN to be speaker-independent: some rows name no speaker; ")
+    assert evaluation.notes([replace(row, group="talk") for row in nameless], rows)[0].startswith("speaker-independent"), "by session"
+    assert evaluation.notes(nameless, rows, leaks=True)[0].startswith("NOT independent of what was trained")
+
+
+def test_a_split_without_any_label_says_so(rows: list[Utterance]) -> None:
+    with pytest.raises(ValueError, match="split 'test' holds none of the bundle's classes .*; none of its rows has a label$"):
+        evaluate(bundle_of(), [replace(row, emotion=None) for row in rows])

@@ -87,8 +87,9 @@ def scorable(bundle: Bundle, rows: Sequence[Utterance], split: str) -> tuple[lis
         raise ValueError(f"no utterance of the manifest has split {split!r}; {there}")
     known = [row for row in chosen if bundle.run.labels.name(row) is not None]
     if not known:
-        found = sorted({str(row.emotion) for row in chosen})
-        raise ValueError(f"split {split!r} holds none of the bundle's classes {bundle.classes}; its labels are {', '.join(found)}")
+        found = sorted({row.emotion for row in chosen if row.emotion})
+        labels = f"its labels are {', '.join(found)}" if found else "none of its rows has a label"
+        raise ValueError(f"split {split!r} holds none of the bundle's classes {bundle.classes}; {labels}")
     return known, dict(Counter(str(row.emotion) for row in chosen if bundle.run.labels.name(row) is None))
 
 
@@ -252,7 +253,9 @@ def _answered(bundle: Bundle, store: WaveStore, texts: Sequence[str | None], pro
 
 def notes(rows: Sequence[Utterance], train: Sequence[Utterance], plain: bool = True, leaks: bool = False) -> tuple[str, ...]:
     """What a reader of the scores must know beside them; leaks: whether some were let through."""
-    split = "NOT independent of what was trained or chosen on, see the flags" if leaks else "speaker-independent"
+    nameless = any(not row.speaker and not row.group for row in (*rows, *train))
+    split = "NOT KNOWN to be speaker-independent: some rows name no speaker" if nameless else "speaker-independent"
+    split = "NOT independent of what was trained or chosen on, see the flags" if leaks else split
     found = [f"{split}; intervals: 95 % bootstrap over speakers, 2000 draws"]
     if any(row.speaker is None for row in rows):
         found.append("some utterances name no speaker and count as speakers of their own: their intervals are too narrow")

@@ -42,6 +42,7 @@ def test_silent_short_clipped_cut_and_unreadable_recordings_are_named(rows: list
         with_wave(rows[0], "cut.wav", cut),
         replace(rows[0], id="bad.wav", path=str(bad)),
         replace(rows[0], id="gone.wav", path=str(bad.with_name("gone.wav"))),
+        replace(rows[0], id="gone too.wav", path=str(bad.with_name("gone too.wav"))),
         replace(with_wave(rows[0], "brief.wav", speechlike(1.5, seed=7)), duration_s=2.0),
         replace(with_wave(rows[0], "aligned.wav", speechlike(1.5, seed=8)), phones=(("a", 1.0, 2.5),)),
     ]
@@ -50,11 +51,13 @@ def test_silent_short_clipped_cut_and_unreadable_recordings_are_named(rows: list
     assert of(found, "too short").ids == ("short.wav",)
     assert of(found, "clipped").ids == ("clipped.wav",)
     assert "cut.wav" in of(found, "cut at its end").ids
-    assert {item.ids[0] for item in found if item.kind == "unreadable"} == {"bad.wav", "gone.wav"}
-    assert all(item.detail.count(str(bad.parent)) == 1 for item in found if item.kind == "unreadable")  # named once
+    assert of(found, "unreadable").ids == ("bad.wav",)
+    assert of(found, "unreadable").detail.count(str(bad.parent)) == 1, "named once"
+    assert of(found, "missing").ids == ("gone.wav", "gone too.wav"), "a folder that is elsewhere is one finding"
+    assert of(found, "missing").detail.startswith("toy: 2 of 33 recordings are missing")
     assert of(found, "truncated").detail == "1.50 s of sound, 2.00 s in the manifest"
     assert of(found, "labels beyond the end").ids == ("aligned.wav",)
-    assert kinds(found, "error") == {"silent", "unreadable", "truncated"}
+    assert kinds(found, "error") == {"silent", "unreadable", "missing", "truncated"}
 
 
 def test_long_noisy_edited_and_early_cut_recordings_are_named(rows: list[Utterance], speechlike: Callable[..., Wave]) -> None:

@@ -68,6 +68,33 @@ def test_what_rows_say_of_people_is_compared(rows: list[Utterance]) -> None:
     assert len(of(table_findings(nameless), "no speaker").ids) == 24
 
 
+@pytest.mark.parametrize(
+    ("names", "one"),
+    [
+        (("Anna", "anna "), True),
+        (("03", "3"), True),
+        (("spk_1", "spk 01"), True),
+        (("J\u00fcrgen", "Ju\u0308rgen"), True),
+        (("S1_1", "S11"), False),
+        (("0", "00"), True),
+        (("10", "1"), False),
+        (("s1", "s2"), False),
+        (("?", "!"), False),
+    ],
+)
+def test_names_that_differ_in_spelling_alone_are_told_before_a_split_takes_them_for_two(
+    names: tuple[str, str], one: bool, rows: list[Utterance]
+) -> None:
+    renamed = [replace(row, speaker={"s0": names[0], "s1": names[1]}.get(str(row.speaker), "zoe")) for row in rows]
+    found = [item for item in table_findings(renamed) if item.kind == "one speaker, several spellings"]
+    assert len(found) == one
+    if one:
+        assert (found[0].severity, len(found[0].ids)) == ("warning", 8)
+        assert f"{names[0]!r} in 4 rows" in found[0].detail
+    apart = [replace(row, corpus=str(row.speaker)) for row in renamed]
+    assert "one speaker, several spellings" not in kinds(table_findings(apart)), "names of two corpora are two people's"
+
+
 def test_a_class_that_a_side_lacks_is_named(rows: list[Utterance]) -> None:
     without = [row for row in rows if (row.split, row.emotion) != ("dev", "sad")]
     assert of(table_findings(without), "class missing from a side").detail == "toy: dev has no sad; other sides do"

@@ -34,6 +34,7 @@ FULL_SCALE = 0.985  # samples at or above it are as loud as the format can hold
 VOICED = 0.5  # of a frame's energy repeats after a period
 LOWEST_HZ, HIGHEST_HZ = 60.0, 450.0  # of pitch
 PITCHED = 4_000  # frames that are asked for their pitch
+MISSING = "the file is missing or cannot be opened"
 ALONE = 64  # so many recordings are decoded here; for more, processes are worth their start
 
 
@@ -92,7 +93,7 @@ def facts_of(
             if progress:
                 progress(done + count, len(rows))
         store.commit()
-    missing = Facts(error="the file is missing or cannot be opened")
+    missing = Facts(error=MISSING)
     return [known[key] if key else missing for key in keys]
 
 

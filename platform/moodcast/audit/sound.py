@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from moodcast.audit import likeness
-from moodcast.audit.facts import Facts
+from moodcast.audit.facts import MISSING, Facts
 from moodcast.audit.finding import SAME_SOUND, Finding, Severity, some
 from moodcast.audit.likeness import Alike
 from moodcast.manifest import Utterance
@@ -47,16 +47,22 @@ def sound_findings(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Fi
 
 
 def unreadable(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Finding]:
-    """Recordings that cannot be decoded, missing and cut-off files among them."""
-    return [
+    """Recordings that cannot be decoded, cut-off files among them; and those that are not there, one finding a corpus."""
+    found = [
         Finding("unreadable", "error", (row.id,), _named(row.path, fact.error), "get the file again, or take the row out")
         for row, fact in zip(rows, facts, strict=True)
-        if fact.error is not None
+        if fact.error not in (None, MISSING)
     ]
+    for corpus, members in _by(rows, lambda row: row.corpus).items():
+        if gone := [rows[i] for i in members if facts[i].error == MISSING]:
+            detail = f"{corpus}: {len(gone)} of {len(members)} recordings are missing or cannot be opened, the first is {gone[0].path}"
+            do = "get the files, or let the manifest name them where they lie; else take the rows out"
+            found.append(Finding("missing", "error", tuple(row.id for row in gone), detail, do))
+    return found
 
 
-def _named(path: str, error: str) -> str:
-    return error if error.startswith(path) else f"{path}: {error}"
+def _named(path: str, error: str | None) -> str:
+    return str(error) if str(error).startswith(path) else f"{path}: {error}"
 
 
 def silent(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Finding]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from moodcast.manifest import Utterance, leaks
 FOLDS, REPEATS, SHUFFLES = 5, 5, 20
 TELLS = 0.25  # of the way from chance to certainty: what a name predicts is then worth a warning
 HINTS = 0.05
+WORD = re.compile(r"[^\W\d_]+|\d+")  # letters, or a number
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,8 @@ def unknown_labels(rows: Sequence[Utterance], classes: Sequence[str]) -> list[Fi
 
 
 def people(rows: Sequence[Utterance]) -> list[Finding]:
-    """Speakers of whom the rows say two things, and rows that name no speaker."""
-    found = []
+    """Speakers of whom the rows say two things, names that are one but for their spelling, and rows that name no speaker."""
+    found = spellings(rows)
     by_speaker: dict[str, list[Utterance]] = defaultdict(list)
     for row in rows:
         if row.speaker is not None:
@@ -142,6 +145,26 @@ def people(rows: Sequence[Utterance]) -> list[Finding]:
         labelled = any(row.emotion or row.votes or row.attributes for row in rows if row.speaker is None)
         found.append(Finding("no speaker", "warning" if labelled else "note", nameless, detail, do))
     return found
+
+
+def spellings(rows: Sequence[Utterance]) -> list[Finding]:
+    """Names of speakers that differ in capitals, white space, signs or leading zeros alone, as tables typed or saved by hand have them."""
+    names: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        words = WORD.findall(unicodedata.normalize("NFKC", row.speaker or "").casefold())
+        if row.speaker and words:
+            names[row.corpus, " ".join(word.lstrip("0") or "0" for word in words)][row.speaker].append(row.id)
+    return [
+        Finding(
+            "one speaker, several spellings",
+            "warning",
+            tuple(sorted(name for ids in written.values() for name in ids)),
+            f"{corpus}: {', '.join(f'{name!r} in {len(ids)} rows' for name, ids in sorted(written.items()))}",
+            "if this is one person, write the name in one way and split again: a split takes each spelling for a person of its own",
+        )
+        for (corpus, _), written in sorted(names.items())
+        if len(written) > 1
+    ]
 
 
 def thin_splits(rows: Sequence[Utterance]) -> list[Finding]:
