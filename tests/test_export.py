@@ -12,13 +12,14 @@ import torch
 
 from moodcast import export
 from moodcast.adapting import Front
-from moodcast.batch import Prediction, collate
+from moodcast.batch import Batch, Prediction, collate
 from moodcast.bundle import Bundle, Calibration, load, probe_signal, save
 from moodcast.chunks import ChunkPlan
 from moodcast.features import LogMel
 from moodcast.labels import Labels
 from moodcast.methods.erm import Erm
 from moodcast.methods.functionals import Functionals
+from moodcast.methods.pretrained import Pretrained
 from moodcast.methods.target_norm import TargetNorm
 from moodcast.methods.word_chunks import WordChunks
 from moodcast.provenance import Provenance
@@ -133,7 +134,7 @@ def test_a_method_without_classes_or_with_what_onnx_has_not_is_refused(tmp_path:
         with pytest.raises(ValueError, match="answers no classes"):
             export.to_onnx(bundle, tmp_path / "b.onnx")
     monkeypatch.setattr(
-        Erm, "forward", lambda self, batch: Prediction(emotion=torch.fft.rfft(batch.chunks[:, 0, :8]).real[:, :4].log_softmax(-1))
+        Erm, "forward", lambda self, batch: Prediction(emotion=torch.fft.fft(batch.chunks[:, 0, :8]).real[:, :4].log_softmax(-1))
     )
     with pytest.raises(ValueError, match="cannot be written as ONNX"):
         export.to_onnx(bundle, tmp_path / "b.onnx")
@@ -170,6 +171,43 @@ def test_log_mel_by_convolution_is_log_mel(samples: int) -> None:
     ours, theirs = export.log_mel_by_convolution(log_mel, waves, lengths), log_mel(waves, lengths)
     torch.testing.assert_close(ours[0], theirs[0], atol=1e-4, rtol=1e-4)
     assert torch.equal(ours[1], theirs[1])
+
+
+@pytest.mark.parametrize("family", ["wavlm", "hubert", "whisper", "wav2vec2-bert"])
+@pytest.mark.parametrize("plan", [ChunkPlan(length_s=1.0, hop_s=0.5), ChunkPlan(length_s=0.8, count=3)])
+def test_encoders_of_every_kind_of_input_are_written(family: str, plan: ChunkPlan, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run = Run(method=Pretrained.Config(encoder=f"random/{family}", width=8), chunks=plan)
+    bundle = load(save(tmp_path / "b", build(run), run))
+    path = export.to_onnx(bundle, tmp_path / "b.onnx")
+    rng = np.random.default_rng(1)
+    waves = [(0.1 * rng.standard_normal(round(s * bundle.rate))).astype(np.float32) for s in (2.1, 0.01, 0.7, 1.0)]
+    np.testing.assert_allclose(run_onnx(path, bundle, waves)[0], bundle.raw(waves).emotion, atol=1e-4)
+    np.testing.assert_allclose(run_onnx(path, bundle, waves[2:3])[0], bundle.raw(waves[2:3]).emotion, atol=1e-4)
+
+
+def test_a_file_that_does_not_run_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Such as one in which the tracer took the size of a batch for a constant."""
+
+    def traced(_: Erm, batch: Batch) -> Prediction:
+        parts = batch.chunks[:, 0].reshape(len(batch.chunks), 4, -1).mean(-1)
+        return Prediction(emotion=(parts * batch.lengths.sum(1, keepdim=True)).log_softmax(-1))
+
+    monkeypatch.setattr(Erm, "forward", traced)
+    run = Run(method=Erm.Config(width=16, channels=4))
+    with pytest.raises(ValueError, match=r"b \(Erm\) cannot be written as ONNX, the file does not run: .*Reshape"):
+        export.to_onnx(Bundle(run, build(run), Provenance(), {}, "", "b"), tmp_path / "b.onnx")
+    assert capfd.readouterr().err == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("samples", "n"), [(400, None), (400, 512), (7, 8)])
+def test_frames_and_their_transform_by_products_are_the_plain_ones(samples: int, n: int | None) -> None:
+    waves = torch.randn(2, 1_999, generator=torch.Generator().manual_seed(0))
+    frames = waves.unfold(-1, samples, 160)
+    assert torch.equal(export.unfold_by_convolution(waves, -1, samples, 160), frames)
+    theirs = torch.view_as_real(torch.fft.rfft(frames, n=n))
+    torch.testing.assert_close(export.rfft_by_product(frames, n), theirs, atol=1e-4, rtol=0)
 
 
 def test_layer_norm_in_parts_is_layer_norm() -> None:
