@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,9 @@ from moodcast.diarize import Turn
 from moodcast.refine import Refinement, refined
 from moodcast.service import api, ndjson
 from moodcast.service.api import About, build_app
+from moodcast.service.errors import ServiceError
 from moodcast.service.settings import Settings
+from moodcast.service.upload import read_options
 from moodcast.timeline import Timeline
 from tests.service.asking import RATE, Told, Wave, ask, lines_of, post, refused, wav
 
@@ -176,11 +179,26 @@ def test_openapi_describes_every_option_and_answer() -> None:
         *("num_speakers", "min_speakers", "max_speakers", "adapt", "smooth", "min_confidence", "format", "stream", "name")
     }
     assert options["format"]["enum"] == ["json", "csv", "rttm", "html"]
-    assert options["num_speakers"]["type"] == "integer"
+    assert options["num_speakers"] == {"type": "integer", "minimum": 1, "maximum": 50}
+    assert options["min_confidence"] == {"type": "number", "minimum": 0, "maximum": 1}
+    form = call["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert all(form[name].items() >= schema.items() for name, schema in options.items())
     assert call["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
     assert {"200", "413", "415", "422", "503"} <= set(call["responses"])
     assert "Timeline" in json.dumps(call["responses"]["200"])
     assert "Timeline" in found["components"]["schemas"]
+
+
+@pytest.mark.parametrize("smooth", ["", *(f"median:{width}" for width in (*range(12), 98, 99, 100, 101)), "median:", "mean:3", "median:3 "])
+def test_openapi_lets_a_client_know_which_smoothing_there_is(smooth: str) -> None:
+    call = ask(Told(), "GET", "/openapi.json").json()["paths"]["/v1/timeline"]["post"]
+    pattern = next(option["schema"]["pattern"] for option in call["parameters"] if option["name"] == "smooth")
+    try:
+        read_options({"smooth": smooth})
+    except ServiceError:
+        assert not re.search(pattern, smooth)
+    else:
+        assert re.search(pattern, smooth)
 
 
 def test_the_docs_load_nothing_from_elsewhere() -> None:
@@ -190,6 +208,7 @@ def test_the_docs_load_nothing_from_elsewhere() -> None:
     assert "src=" not in page
     assert '<link rel="icon" href="data:,">' in page, "else a browser asks for favicon.ico"
     assert "boolean; false unless given" in page
+    assert "integer, 1 to 50" in page
     assert "https://" not in page
 
 

@@ -155,6 +155,7 @@ def test_a_broken_form_is_422(content_type: str) -> None:
         ("?num_speakers=5&max_speakers=2", "num_speakers=5 came with max_speakers=2"),
         ("?num_speakers=2&min_speakers=1&max_speakers=3", "num_speakers=2 came with min_speakers=1 and max_speakers=3"),
         ("?num_speakers=2&min_speakers=2", "give the number of speakers or bounds on it, not both"),
+        ("?num_speakers=2&num_speakers=3", "num_speakers came twice, as '2' and as '3'"),
         ("?format=xml", "format='xml'"),
         ("?stream=maybe", "stream='maybe'"),
         ("?stream=true&format=rttm", "not format=rttm"),
@@ -162,6 +163,14 @@ def test_a_broken_form_is_422(content_type: str) -> None:
 )
 def test_an_option_that_does_not_fit_is_422(sound: bytes, query: str, words: str) -> None:
     refused(post(sound, query), 422, "bad_option", words)
+
+
+def test_an_option_with_one_value_in_the_query_and_another_in_the_form_is_422(sound: bytes) -> None:
+    def both(other: str) -> Any:
+        return post(None, "?num_speakers=2", files={"file": ("a.wav", sound)}, data={"num_speakers": other})
+
+    refused(both("3"), 422, "bad_option", "num_speakers came twice, as '2' and as '3'")
+    assert both("2").status_code == 200
 
 
 @pytest.mark.parametrize("num", [None, 2])

@@ -6,11 +6,11 @@ import asyncio
 import mmap
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import IO, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError, WithJsonSchema
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -26,6 +26,11 @@ MAX_FIELD_BYTES = 64 * 1024
 FORM_SPARE_BYTES = 256 * 1024  # what the frame of a form may take beside the file
 MAX_SPEAKERS = 50
 
+# As the interface describes them; what does not fit is refused in words below.
+People = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_SPEAKERS})]
+Sureness = Annotated[float, WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1})]
+Smoothing = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^(median:([3579]|[1-9][13579]))?$"})]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -35,12 +40,12 @@ class Options:
     format of the answer; stream: NDJSON as segments come; name: what the timeline is called.
     """
 
-    num_speakers: int | None = None
-    min_speakers: int | None = None
-    max_speakers: int | None = None
+    num_speakers: People | None = None
+    min_speakers: People | None = None
+    max_speakers: People | None = None
     adapt: bool | None = None
-    smooth: str | None = None
-    min_confidence: float | None = None
+    smooth: Smoothing | None = None
+    min_confidence: Sureness | None = None
     format: Literal["json", "csv", "rttm", "html"] = "json"
     stream: bool = False
     name: str | None = None
@@ -82,12 +87,21 @@ def read_options(given: Mapping[str, str]) -> Options:
     return options
 
 
+def once(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Options by name. Raises ServiceError 422 where one came with two values: either would be a guess."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise bad_option(f"{name} came twice, as {found[name]!r} and as {value!r}", "give it once, in the query or in the form")
+    return found
+
+
 async def read_upload(request: Request, max_bytes: int, max_idle_s: float) -> Upload:
     """Read a request to its end, or refuse it as soon as it is known to be too large, or has sent nothing for so long.
 
     Raises ServiceError: 408 and 413 over the limits, 422 for options, a form without a file, or an empty body.
     """
-    options = read_options(dict(request.query_params))  # refuse these before a large body is read
+    options = read_options(once(request.query_params.multi_items()))  # refuse these before a large body is read
     is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
     limit = max_bytes + (FORM_SPARE_BYTES if is_form else 0)
     declared = request.headers.get("content-length", "")
@@ -136,12 +150,12 @@ async def _read_form(request: Request, pieces: AsyncGenerator[bytes, None], max_
             422, "bad_form", f"the multipart form cannot be read: {reason}", "let your HTTP library build the form"
         ) from None
     try:
-        return await _take(form, dict(request.query_params), max_bytes, into)
+        return await _take(form, request.query_params.multi_items(), max_bytes, into)
     finally:
         await form.close()
 
 
-async def _take(form: FormData, query: dict[str, str], max_bytes: int, into: IO[bytes]) -> tuple[str | None, Options]:
+async def _take(form: FormData, query: Iterable[tuple[str, str]], max_bytes: int, into: IO[bytes]) -> tuple[str | None, Options]:
     file = form.get(FILE)
     if not isinstance(file, UploadFile):
         if file is not None:
@@ -149,7 +163,7 @@ async def _take(form: FormData, query: dict[str, str], max_bytes: int, into: IO[
             raise ServiceError(422, "no_file", came, f"send the file's content with a file name: curl -F {FILE}=@talk.mp3, with the @")
         names = ", ".join(sorted(form)) or "none"
         raise ServiceError(422, "no_file", f"the form has no file in its field '{FILE}' (fields: {names})", f"curl -F {FILE}=@talk.mp3 ...")
-    options = read_options({**query, **{name: value for name, value in form.items() if isinstance(value, str)}})
+    options = read_options(once([*query, *((name, value) for name, value in form.multi_items() if isinstance(value, str))]))
     await asyncio.to_thread(shutil.copyfileobj, file.file, into)
     if into.tell() > max_bytes:
         raise too_large(max_bytes)
