@@ -56,6 +56,41 @@ def test_a_long_wave_is_split_and_its_texts_are_joined(
     assert opened.transcribe([wave], RATE) == [" ".join(halves)]
 
 
+def test_what_has_no_room_for_a_word_is_left_empty_and_the_others_are_written_down(
+    opened: Transcriber, speechlike: Callable[..., Wave]
+) -> None:
+    """A turn of a reference may last 10 ms; a network with a letter a frame has no frame there."""
+    wave = speechlike(1.0)
+    shorts = [wave[:0], wave[:1], wave[:160], wave[:1_599]]
+    assert opened.transcribe([*shorts, wave], RATE) == ["", "", "", "", opened.transcribe([wave], RATE)[0]]
+    assert opened.transcribe([np.repeat(wave, 3)[:4_000]], 3 * RATE) == [""]
+    assert opened.transcribe(shorts, RATE) == [""] * 4
+    assert opened.transcribe([wave[:1_600]], RATE)[0]
+
+
+def test_of_a_recogniser_on_the_hub_only_what_is_read_is_fetched(recognisers: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    read = [
+        "config.json",
+        "vocab.json",
+        "merges.txt",
+        "model.safetensors",
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ]
+    others = ["model.fp32-00001-of-00002.safetensors", "adapter.deu.safetensors", "pytorch_model.bin", "flax_model.msgpack"]
+    fetched: list[str] = []
+
+    def snapshot(source: str, allow_patterns: list[str]) -> str:
+        fetched[:] = huggingface_hub.utils.filter_repo_objects([*read, *others], allow_patterns=allow_patterns)
+        return str(recognisers["ctc"])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert open_transcriber("owner/recogniser").kind == "ctc"
+    assert fetched == read
+
+
 def test_the_recogniser_hears_at_its_own_rate(recognisers: dict[str, Path], speechlike: Callable[..., Wave]) -> None:
     ctc = open_transcriber(recognisers["ctc"])
     wave = speechlike(1.0, rate=RATE)
@@ -64,7 +99,7 @@ def test_the_recogniser_hears_at_its_own_rate(recognisers: dict[str, Path], spee
     assert 0.5 < frames / len(ctc.transcribe([wave], RATE)[0]) < 2.0
 
 
-def test_the_language_can_be_said(recognisers: dict[str, Path], speechlike: Callable[..., Wave]) -> None:
+def test_the_language_can_be_said(recognisers: dict[str, Path], speechlike: Callable[..., Wave], tmp_path: Path) -> None:
     german = open_transcriber(recognisers["whisper"], language="de")
     assert german.name == f"{open_transcriber(recognisers['whisper']).name} (de)"  # another language, other words
     assert german.transcribe([speechlike(1.0)], RATE)[0]
@@ -73,6 +108,10 @@ def test_the_language_can_be_said(recognisers: dict[str, Path], speechlike: Call
         open_transcriber(recognisers["whisper"], language="klingon")
     with pytest.raises(ValueError, match="cannot be told which language is spoken"):
         transcribe.check(recognisers["ctc"], "de")
+    broken = shutil.copytree(recognisers["whisper"], tmp_path / "broken")
+    (broken / "generation_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"generation_config\.json of .*, which names its languages, is not JSON"):
+        transcribe.check(broken, "de")
 
 
 def test_its_name_says_which_weights(recognisers: dict[str, Path]) -> None:

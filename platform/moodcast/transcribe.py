@@ -26,14 +26,15 @@ from numpy.typing import NDArray
 from moodcast import audio
 from moodcast.chunks import samples_of, split_evenly
 from moodcast.extras import library
-from moodcast.nn.pretrained import NOT_KEPT
+from moodcast.nn.pretrained import NOT_KEPT, WEIGHTS, has_weights
 
 Wave = NDArray[np.float32]
 CONFIG = "config.json"
 GENERATION = "generation_config.json"  # where recognisers of several languages name them
 NO_NAME = "{source!r} is no transcriber: wanted a folder in the Hugging Face layout, or a hub id (owner/name)"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
+WANTED = ("*.json", "*.txt", "*.model", *WEIGHTS)
+SHORTEST_S = 0.1  # below it no word is said, and networks with a letter a frame have no frame
 LONGEST_S = 30.0  # what is heard at once; Whisper cannot hear more, and attention of the others grows with the square
 SEVERAL = 8  # pieces that Whisper writes down at once
 MOST_TOKENS = 440  # of a piece: 30 s of very fast speech
@@ -55,11 +56,14 @@ class Transcriber:
         self._lock = threading.Lock()
 
     def transcribe(self, waves: Sequence[Wave], rate: int) -> list[str]:
-        """A text for each wave, mono [N] at `rate` Hz, "" where no words were heard; the same alone and among others."""
+        """A text for each wave, mono [N] at `rate` Hz, "" where no words were heard or there is no room for one; the same alone and among
+        others.
+        """
         own = int(self.extractor.sampling_rate)
         heard = [audio.convert(wave, rate, own) if rate != own else wave for wave in waves]
-        longest = samples_of(LONGEST_S, own)
-        pieces = [(i, wave[start:stop]) for i, wave in enumerate(heard) for start, stop in split_evenly(len(wave), longest)]
+        longest, shortest = samples_of(LONGEST_S, own), samples_of(SHORTEST_S, own)
+        long_enough = [(i, wave) for i, wave in enumerate(heard) if len(wave) >= shortest]
+        pieces = [(i, wave[start:stop]) for i, wave in long_enough for start, stop in split_evenly(len(wave), longest)]
         with self._lock, torch.inference_mode():
             said = self._read([piece for _, piece in pieces]) if self.kind == "ctc" else self._written([piece for _, piece in pieces])
         texts: list[list[str]] = [[] for _ in waves]
@@ -155,8 +159,10 @@ def _of_folder(folder: Path, source: str, language: str | None) -> tuple[dict[st
     """The config, and the kind, of the recogniser in a folder, which knows the language where one is named."""
     settings = _settings(folder, source)
     kind = _kind(settings, source)
-    if not list(folder.glob("*.safetensors")):
-        raise ValueError(f"{source} has no *.safetensors, and moodcast opens no pickle (.bin, .pt), which may run code; convert it first")
+    if not has_weights(folder):
+        raise ValueError(
+            f"{source} has no model.safetensors, and moodcast opens no pickle (.bin, .pt), which may run code; convert it first"
+        )
     if language is not None:
         _check_language(folder, source, language)
     return settings, kind
@@ -165,7 +171,10 @@ def _of_folder(folder: Path, source: str, language: str | None) -> tuple[dict[st
 def _check_language(folder: Path, source: str, language: str) -> None:
     """Raise ValueError where a recogniser cannot be told of the language: it knows one alone, or others."""
     path = folder / GENERATION
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"the {GENERATION} of {source}, which names its languages, is not JSON ({error}); take a fresh copy") from error
     known = sorted(code.strip("<|>") for code in told.get("lang_to_id") or ())
     if not known:
         raise ValueError(f"{source} cannot be told which language is spoken (it knows what it was trained on); leave the language out")
