@@ -208,6 +208,17 @@ def test_kept_features_and_augmentation_exclude_each_other():
         (lambda: Augment(gain=Gain(1.5)), r"augment\.gain\.share is a share"),
         (lambda: Augment(noise=Noise(0.0, "", 20.0, 10.0)), r"augment\.noise\.min_snr_db=20\.0 is above its maximum, 10\.0"),
         (lambda: Augment(codec=Codec(0.5, 33, 39)), "no bit rate between 33 and 39"),
+        (lambda: Augment(hide=Hide(0.5, seconds=-1.0)), r"augment\.hide\.seconds says how much at most and must be in \[0, inf\), got -1"),
+        (lambda: Augment(hide=Hide(0.5, times=-1)), r"augment\.hide\.times says how much at most and must be in \[0, inf\), got -1"),
+        (
+            lambda: Augment(pitch=Pitch(0.5, float("nan"))),
+            r"augment\.pitch\.semitones says how much at most and must be in \[0, inf\), got nan",
+        ),
+        (lambda: Augment(gain=Gain(0.5, float("-inf"), 6.0)), r"augment\.gain\.min_db and its maximum must be finite, got -inf and 6"),
+        (
+            lambda: Augment(noise=Noise(0.5, "noise", 5.0, float("nan"))),
+            r"augment\.noise\.min_snr_db and its maximum must be finite, got 5\.0 and nan",
+        ),
         (lambda: check(Augment(noise=Noise(0.5))), r"augment\.noise\.folder='' is no folder"),
         (lambda: check(Augment(room=Room(0.5, "/nowhere"))), r"augment\.room\.folder='/nowhere' is no folder"),
     ],

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,21 @@ class Augment:
         for field in fields(self):
             if not 0.0 <= (share := getattr(self, field.name).share) <= 1.0:
                 raise ValueError(f"augment.{field.name}.share is a share of the utterances and must be in [0, 1], got {share}")
+        for name, value in (
+            ("pitch.semitones", self.pitch.semitones),
+            ("hide.mels", self.hide.mels),
+            ("hide.seconds", self.hide.seconds),
+            ("hide.times", self.hide.times),
+        ):
+            if not 0 <= value < inf:
+                raise ValueError(f"augment.{name} says how much at most and must be in [0, inf), got {value}")
         for name, low, high in (
             ("noise.min_snr_db", self.noise.min_snr_db, self.noise.max_snr_db),
             ("gain.min_db", self.gain.min_db, self.gain.max_db),
             ("codec.min_kbps", self.codec.min_kbps, self.codec.max_kbps),
         ):
+            if not -inf < low < inf or not -inf < high < inf:
+                raise ValueError(f"augment.{name} and its maximum must be finite, got {low} and {high}")
             if low > high:
                 raise ValueError(f"augment.{name}={low} is above its maximum, {high}")
         if not self.crop.seconds > 0:
