@@ -260,3 +260,10 @@ def test_what_names_no_speaker_is_not_called_speaker_independent(rows: list[Utte
 def test_a_split_without_any_label_says_so(rows: list[Utterance]) -> None:
     with pytest.raises(ValueError, match="split 'test' holds none of the bundle's classes .*; none of its rows has a label$"):
         evaluate(bundle_of(), [replace(row, emotion=None) for row in rows])
+
+
+@pytest.mark.parametrize(("people", "said"), [(1, "a single speaker"), (2, "2 speakers were scored: "), (5, "5 speakers"), (6, None)])
+def test_intervals_over_few_speakers_are_called_too_narrow(people: int, said: str | None, rows: list[Utterance]) -> None:
+    found = [note for note in evaluation.notes(rows[: 5 * people], rows) if "speaker was scored" in note or "speakers were scored" in note]
+    assert len(found) == (said is not None)
+    assert not said or found[0].startswith(said)

@@ -57,6 +57,12 @@ def test_a_guard_line_says_what_trivial_answers_get_and_whether_that_is_clearly_
     assert "NOT CLEARLY BETTER THAN THAT" in lucky.guard
 
 
+def test_a_guard_line_says_where_a_lead_is_that_of_a_few_speakers() -> None:
+    few, more = (scored(answers_of([True] * 24, speakers=num), always(0, 24)).guard for num in (5, 6))
+    assert few == f"{more}; BY 5 SPEAKERS ALONE"
+    assert "ALONE" not in scored(answers_of([False] * 24, speakers=2), always(0, 24)).guard, "what is not better is not theirs"
+
+
 def test_a_guard_line_says_how_far_below_an_answer_is() -> None:
     found = scored(answers_of([False] * 24), always(0, 24))
     assert "; BELOW majority by 50.0 [50.0, 50.0]; NOT CLEARLY" in found.guard

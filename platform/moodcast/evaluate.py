@@ -261,8 +261,10 @@ def notes(rows: Sequence[Utterance], train: Sequence[Utterance], plain: bool = T
         found.append("some utterances name no speaker and count as speakers of their own: their intervals are too narrow")
     if grouped := sorted({row.corpus for row in rows if row.group}):
         found.append(f"{', '.join(grouped)}: independent by dialogue or session; its speakers may recur under other names")
-    if len({row.corpus_speaker for row in rows}) == 1:
+    if (people := len({row.corpus_speaker for row in rows})) == 1:
         found.append("a single speaker was scored: there is nothing to draw, and intervals are as wide as they can be")
+    elif people < scores.FEW:
+        found.append(f"{people} speakers were scored: intervals drawn from so few are too narrow (docs/evaluation.md); score folds of them")
     if rare := _rare(rows):
         found.append(f"{rare}: where a draw leaves them out, UAR and F1 are those of the other classes, and their intervals say less")
     if not plain:

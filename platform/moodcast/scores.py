@@ -17,6 +17,8 @@ from moodcast import metrics
 from moodcast.manifest import Utterance
 from moodcast.metrics import Interval
 
+FEW = 6  # speakers: of fewer, five in six 95 % intervals or less hold what further speakers would show (docs/evaluation.md)
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -227,17 +229,18 @@ def score_slice(
         confusion=pool.astype(int).tolist(),
         sureness=sureness(answers, prior),
         baselines=beside,
-        guard=guard_line(intervals["uar"], beside, pool, flags),
+        guard=guard_line(intervals["uar"], beside, pool, flags, len(counts)),
         concordance=concordance(answers),
         distribution=distribution(answers, train_votes),
         difference=None if against is None else difference(answers, against),
     )
 
 
-def guard_line(uar: Interval, baselines: Sequence[Beside], pool: Floats, flags: Sequence[str] = ()) -> str:
+def guard_line(uar: Interval, baselines: Sequence[Beside], pool: Floats, flags: Sequence[str] = (), speakers: int = FEW) -> str:
     """What must be read with a UAR: flags first, then chance, what each baseline gets, and how far above the strongest it is.
 
-    The speaker's name is no rival, it knows labels of the same speakers; where it gets more, the line says so.
+    The speaker's name is no rival, it knows labels of the same speakers; where it gets more, the line says so. What fewer than FEW
+    speakers show is said to be theirs.
     """
     present = int((pool.sum(1) > 0).sum())
     parts = [*(_aloud(flag) for flag in flags), f"chance {100 / max(present, 1):.1f}"]
@@ -249,6 +252,8 @@ def guard_line(uar: Interval, baselines: Sequence[Beside], pool: Floats, flags: 
         parts.append(f"above {best.name} by {signed(best.above)}" if above else f"BELOW {best.name} by {_turned(best.above)}")
         if not best.above.low > 0:
             parts.append("NOT CLEARLY BETTER THAN THAT")
+        elif speakers < FEW:
+            parts.append(f"BY {speakers} SPEAKERS ALONE")
     if any(each.name == "speaker's name" and each.uar.value > uar.value for each in baselines):
         parts.append("WHO SPEAKS TELLS MORE ABOUT THESE LABELS")
     return "UAR " + str(uar) + "; " + "; ".join(parts)
