@@ -271,6 +271,12 @@ def test_a_crop_is_a_window_of_the_utterance_drawn_anew_each_epoch_and_leaves_ot
     np.testing.assert_allclose(louder(voice, 0, 3, "u"), 10**0.3 * augmenter(voice, 0, 3, "u"), rtol=1e-4)
 
 
+def test_a_folder_below_the_home_of_a_user_is_found(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+    noise = Path(folders["noise"])
+    monkeypatch.setenv("HOME", str(noise.parent))
+    assert recordings(f"~/{noise.name}", "augment.noise.folder") == recordings(str(noise), "augment.noise.folder")
+
+
 def test_a_crop_without_length_is_refused():
     with pytest.raises(ValueError, match="crop.seconds must be positive"):
         Augment(crop=Crop(1.0, 0.0))

@@ -260,12 +260,13 @@ def recordings(folder: str, field: str) -> list[str]:
 
     Raises ValueError, naming the `field` that gave the folder, where there are none.
     """
-    if not folder or not Path(folder).is_dir():
+    place = Path(folder).expanduser()
+    if not folder or not place.is_dir():
         raise ValueError(f"{field}={folder!r} is no folder; name one that holds recordings, or set its share to 0")
-    found = sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
         raise ValueError(f"{field}={folder!r} holds no recording ({', '.join(sorted(SUFFIXES))})")
-    return [str(Path(folder) / name) for name in found]
+    return [str(place / name) for name in found]
 
 
 def check(augment: Augment) -> None:

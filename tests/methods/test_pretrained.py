@@ -226,6 +226,23 @@ def test_layers_that_are_computed_again_have_the_same_gradients_and_keep_less(en
         torch.testing.assert_close(value, wanted[name], atol=1e-6, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("thaw_per_epoch", -1), ("encoder_lr_scale", -0.1), ("lora_rank", 0), ("lora_alpha", 0), ("lora_dropout", 1.0), ("dropout", -0.1)],
+)
+def test_settings_that_would_train_nothing_or_the_wrong_way_are_refused(field: str, value: float):
+    with pytest.raises(ValueError, match=rf"method\.{field} must be in "):
+        Pretrained.Config(**{field: value})
+
+
+def test_an_encoder_below_the_home_of_a_user_is_found(saved: Path, monkeypatch: pytest.MonkeyPatch):
+    """A shell expands ~ at the beginning of a word alone, and not in method.encoder=~/whisper."""
+    monkeypatch.setenv("HOME", str(saved.parent))
+    method = made(encoder=f"~/{saved.name}")
+    assert method.encoder.family == "whisper"
+    assert f"the encoder {saved.name} (main)" in method.terms()
+
+
 @pytest.mark.parametrize("extractor", [True, False])
 def test_the_card_says_that_samples_are_standardised_where_the_encoder_does_not_say_whether(extractor: bool, tmp_path: Path):
     files = open_encoder("random/hubert")[0]

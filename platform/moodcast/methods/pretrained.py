@@ -62,8 +62,9 @@ class Pretrained(Method):
         smoothing: float = 0.0
 
         def __post_init__(self) -> None:
-            ranges.check(self, "[0, 1)", "smoothing")
-            ranges.check(self, "[1, inf)", "width")
+            ranges.check(self, "[0, 1)", "smoothing", "dropout", "lora_dropout")
+            ranges.check(self, "[1, inf)", "width", "lora_rank", "lora_alpha")
+            ranges.check(self, "[0, inf)", "thaw_per_epoch", "encoder_lr_scale")
 
     config: Config
     answers_attributes = True
@@ -132,7 +133,8 @@ class Pretrained(Method):
             return "Its encoder was never pre-trained: a control."
         guessed = self.encoder.family in SAMPLES and EXTRACTOR not in self.encoder.files
         how = f" It came without {EXTRACTOR}, so samples are standardised, as most such encoders want it." if guessed else ""
-        return f"It holds the encoder {Path(name).name if Path(name).is_absolute() else name} ({revision}), whose own licence applies.{how}"
+        known_as = Path(name).name if Path(name).expanduser().is_absolute() else name
+        return f"It holds the encoder {known_as} ({revision}), whose own licence applies.{how}"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The encoder with a learning rate of its own, and the rest."""

@@ -221,11 +221,12 @@ def open_encoder(source: str, revision: str = "main") -> tuple[dict[str, str], P
     """
     if source.startswith(RANDOM):
         return small(source.removeprefix(RANDOM)), None
-    folder = Path(source) if Path(source).is_dir() else _fetched(source, revision)
+    place = Path(source).expanduser()  # a shell leaves method.encoder=~/models/wavlm as it is
+    folder = place if place.is_dir() else _fetched(source, revision)
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{source!r} is no encoder: it has no {CONFIG}; wanted a folder in the Hugging Face layout, or a hub id")
     if not has_weights(folder):
-        here = folder == Path(source)
+        here = folder == place
         no_pickle = "which moodcast wants: it opens no pickle (.bin, .pt), which may run code"
         convert = "transformers.AutoModel.from_pretrained(...).save_pretrained(...) converts it"
         on_hub = "Many hub repositories keep a conversion as a pull request: try method.revision=refs/pr/1"

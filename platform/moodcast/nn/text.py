@@ -72,7 +72,8 @@ def text_encoder(source: str, revision: str, carried: Mapping[str, str] | None) 
 
 def open_text(source: str, revision: str = "main") -> tuple[dict[str, str], Path]:
     """The describing files of a text encoder and the folder of its weights. Raises ValueError where it is not to be had."""
-    folder = Path(source) if Path(source).is_dir() else _fetched(source, revision)
+    place = Path(source).expanduser()
+    folder = place if place.is_dir() else _fetched(source, revision)
     if missing := [name for name in (CONFIG, TOKENIZER) if not (folder / name).is_file()]:
         raise ValueError(
             f"{source} has no {' and no '.join(missing)}; wanted a folder in the Hugging Face layout, or a hub id, with a tokenizer.json "
