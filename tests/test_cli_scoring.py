@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from moodcast import load
 from moodcast.bundle import save
@@ -72,6 +74,28 @@ def test_evaluate_prints_guard_lines_and_writes_data_and_a_page(
     assert "<!doctype html>" in (tmp_path / "r.html").read_text()
 
 
+def test_every_answer_is_written_and_gives_the_scores_again(
+    moodcast: Command, bundles: tuple[Path, Path], manifest: Path, tmp_path: Path
+) -> None:
+    files = ("--answers", tmp_path / "new" / "a.csv", "--json", tmp_path / "r.json")
+    said = moodcast("evaluate", bundles[0], manifest, "--no-plain", *files)
+    assert said.code == 0, said.err
+    assert f"written: {tmp_path / 'new' / 'a.csv'}" in said.out
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert "answers" not in report
+    pool = report["slices"][0]
+    with open(tmp_path / "new" / "a.csv", newline="") as file:
+        told = list(csv.DictReader(file))
+    labels, answers = ([row[name] for row in told] for name in ("label", "answer"))
+    assert balanced_accuracy_score(labels, answers) == pytest.approx(pool["uar"]["value"])
+    likely = [float(row[f"p_{row['label']}"]) for row in told]
+    assert -np.log(likely).mean() == pytest.approx(pool["sureness"]["nll"]["value"])
+    assert all(max(CLASSES, key=lambda name: float(row[f"p_{name}"])) == row["answer"] for row in told)
+    assert {(row["corpus"], row["speaker"]) for row in told} == {("toy", f"s{n}") for n in (4, 5, 6, 7)}
+    refused = moodcast("evaluate", "erm", manifest, "--folds", "3", "--answers", tmp_path / "b.csv")
+    assert "--answers is of a bundle; folds keep theirs" in refused.err
+
+
 def test_the_baseline_that_takes_a_while_can_be_left_out_and_that_is_said(
     moodcast: Command, bundles: tuple[Path, Path], manifest: Path
 ) -> None:
@@ -98,6 +122,12 @@ def test_folds_want_a_job(moodcast: Command, manifest: Path) -> None:
     said = moodcast("evaluate", "emr", manifest, "--folds", "5")
     assert said.code == 2
     assert "Did you mean 'erm'?" in said.err
+
+
+def test_a_side_that_is_not_there_calibrates_nothing(moodcast: Command, bundles: tuple[Path, Path], manifest: Path) -> None:
+    said = moodcast("calibrate", bundles[0], manifest, "--split", "trial")
+    assert (said.code, said.out) == (2, "")
+    assert "no utterance of the manifest has split 'trial'; it has dev, test, train" in said.err
 
 
 def test_calibrate_stores_a_temperature(moodcast: Command, manifest: Path, tmp_path: Path) -> None:

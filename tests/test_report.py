@@ -159,3 +159,30 @@ def test_a_rival_with_a_long_name_fits_a_phone(browser: Any, tmp_path: Path) -> 
     page.goto(pages.write(report, tmp_path / "report.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
+
+
+def test_answers_are_a_table_with_attributes_and_without_what_nobody_rated() -> None:
+    rows = (Utterance("u, 1", "x.wav", corpus="c", speaker="s"), Utterance("u2", "y.wav", corpus="c"))
+    given = np.array([[0.75, 0.25], [0.1, 0.9]])
+    rated, answered = np.array([[0.5], [np.nan]]), np.array([[0.25], [1.0]])
+    answers = Answers(("angry", "sad"), rows, np.array([1, 1]), given, given, ("arousal",), answered, rated)
+    assert pages.table(answers).splitlines() == [
+        "id,corpus,speaker,label,answer,p_angry,p_sad,arousal_label,arousal_answer",
+        '"u, 1",c,s,sad,angry,0.75,0.25,0.5,0.25',
+        "u2,c,,sad,sad,0.1,0.9,,1.0",
+    ]
+    assert pages.table(replace(answers, attributes=None)).splitlines()[2] == "u2,c,,sad,sad,0.1,0.9"
+
+
+def test_a_page_that_could_not_be_written_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = pages.write(made_report(), tmp_path / "page.html")
+    before = place.read_bytes()
+
+    def full(self: Path, text: str, **how: str) -> int:
+        self.write_bytes(text[:100].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        pages.write(made_report(against=False), place)
+    assert place.read_bytes() == before

@@ -72,6 +72,7 @@ def evaluate(
         flags=tuple(flags),
         against=None if against is None else against.name,
         temperature=bundle.calibration.temperature,
+        answers=answers,
     )
 
 

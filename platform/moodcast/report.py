@@ -6,6 +6,8 @@ template escapes them.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from markupsafe import Markup
 
 from moodcast.metrics import HIGHER_IS_BETTER, Interval
 from moodcast.page import TEMPLATES, colours_of, shade
-from moodcast.scores import Report, Scores, number, signed
+from moodcast.scores import Answers, Report, Scores, number, signed
+from moodcast.whole import write_whole
 
 CURVE = 220  # side of a reliability plot, pixels
 
@@ -40,8 +43,27 @@ def write(report: Report, path: str | Path) -> Path:
     """The page as a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(report), encoding="utf-8")
+    write_whole(path, render(report))
     return path
+
+
+def table(answers: Answers) -> str:
+    """What was scored as CSV, a row an utterance, from which every score can be computed anew: id, corpus, speaker, label, answer, the
+    probability of each class, then each attribute as it was labelled and as it was answered; what is unknown is empty.
+    """
+    names = answers.attribute_names if answers.attributes is not None else ()
+    head = ["id", "corpus", "speaker", "label", "answer", *(f"p_{name}" for name in answers.classes)]
+    head += [f"{name}{what}" for name in names for what in ("_label", "_answer")]
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(head)
+    for i, (row, truth, guess) in enumerate(zip(answers.rows, answers.truth, answers.guess, strict=True)):
+        cells = [row.id, row.corpus, row.speaker, answers.classes[truth], answers.classes[guess], *answers.probabilities[i].tolist()]
+        if answers.attributes is not None and answers.attribute_truth is not None:
+            pairs = zip(answers.attribute_truth[i], answers.attributes[i], strict=True)
+            cells += [None if math.isnan(value) else float(value) for pair in pairs for value in pair]
+        writer.writerow(cells)
+    return out.getvalue()
 
 
 def markdown(report: Report) -> list[str]:

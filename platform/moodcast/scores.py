@@ -148,7 +148,8 @@ class Scores:
 class Report:
     """What `evaluate` found: the pool first, then each corpus, language and gender. `to_dict` is ready for JSON.
 
-    flags are what makes the scores doubtful (a leak that was overridden); they stand in every guard line.
+    flags are what makes the scores doubtful (a leak that was overridden); they stand in every guard line. answers: what was scored,
+    utterance by utterance, where it is at hand; `to_dict` leaves it out.
     """
 
     bundle: str
@@ -161,10 +162,12 @@ class Report:
     flags: tuple[str, ...] = ()
     against: str | None = None
     temperature: float = 1.0
+    answers: Answers | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; a number that cannot be had is None."""
-        found: dict[str, Any] = _plain(asdict(self))
+        found: dict[str, Any] = _plain(asdict(replace(self, answers=None)))
+        del found["answers"]
         return found
 
 

@@ -21,6 +21,9 @@ def evaluate(
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report here, too.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots here, too.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what was answered to each utterance here, as CSV, to score it elsewhere.")
+    ] = None,
     plain: Annotated[bool, typer.Option(help="Fit the baseline of plain statistics on the train side, which takes a while once.")] = True,
     allow_leaks: Annotated[bool, typer.Option("--allow-leaks", help="Score what leaks nevertheless; every score then says so.")] = False,
     folds: Annotated[
@@ -38,6 +41,8 @@ def evaluate(
     manifests, changes = sort_words(words)
     if folds and (allow_leaks or split != "test"):
         raise ValueError("--folds makes its own split and says so; leaks are let through by train.allow_leaks=true, not by --allow-leaks")
+    if folds and answers:
+        raise ValueError("--answers is of a bundle; folds keep theirs in the folder of their name, fold0.npz and so on")
     if folds and Path(bundle).is_dir():
         raise ValueError(f"--folds trains a job, such as erm, and {bundle} is a folder; without --folds it is scored")
     if folds:
@@ -84,7 +89,7 @@ def evaluate(
                 moodcast.load(bundle), read_manifests(manifests), split, advance, against=other, plain=plain, allow_leaks=allow_leaks
             )
     show.report(report)
-    show.written(show.report_files(report, json, html))
+    show.written(show.report_files(report, json, html, answers))
 
 
 def calibrate(
@@ -113,6 +118,8 @@ def calibrate(
     opened = moodcast.load(bundle)
     study.changeable(bundle)  # known before hours of listening
     rows = read_manifests(manifests)
+    if split not in (have := sorted({row.split for row in rows if row.split})):
+        raise ValueError(f"no utterance of the manifest has split {split!r}; it has {', '.join(have) or 'no splits'}")
     with progress("listening") as advance:
         found = (
             study.fit_conversations(opened, rows, split, conversations, accuracy, progress=advance)

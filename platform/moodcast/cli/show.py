@@ -135,15 +135,17 @@ def report(found: Report) -> None:
         screen.print(f"note: {note}", markup=False)
 
 
-def report_files(found: Report, data: Path | None, page: Path | None) -> list[Path]:
-    """Write the report where it was asked for: all of it as JSON, and as a page with plots."""
+def report_files(found: Report, data: Path | None, page: Path | None, answers: Path | None = None) -> list[Path]:
+    """Write the report where it was asked for: all of it as JSON, and as a page with plots; and the answers that it scores as CSV."""
     from moodcast import report as pages
 
     if data:
         save(data, json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     if page:
         pages.write(found, page)
-    return [path for path in (data, page) if path]
+    if answers and found.answers is not None:
+        save(answers, pages.table(found.answers))
+    return [path for path in (data, page, answers) if path]
 
 
 def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodcast.cli.words import console, progress
+from moodcast.cli.words import console, progress, say
 
 if TYPE_CHECKING:
     from moodcast.study.frames import Framer
@@ -43,9 +43,12 @@ def units(
     if bundle is not None and encoder is not None:
         raise ValueError("--bundle and --encoder both name an encoder; give one of them")
     names = tuple(name.strip() for name in emotions.split(","))
-    rows = phonetics.few(read_manifests(manifests), names, most, seed)
+    came = read_manifests(manifests)
+    rows = phonetics.few(came, names, most, seed)
     if not rows:
         raise ValueError(f"no utterance has one of the emotions {', '.join(names)}; --emotions names others")
+    if lost := sorted({row.corpus for row in came} - {row.corpus for row in rows}):
+        say(f"{', '.join(lost)}: left out, no utterance has one of the emotions {', '.join(names)}", "note")
     framer, rate, what = framer_of(bundle, encoder, layer)
     with progress("listening", total=len(rows)) as advance:
         heard = hearing.hear(rows, framer, rate, use_phones=not acoustic, seed=seed, progress=advance)
