@@ -52,6 +52,7 @@ def main() -> None:
     given = [bundles.load(folder) for folder in options.bundles]
     seeds = [own_recipe(one) for one in given]
     method = merged([cast(Committee, one.method) for one in given])
+    bundles.round_to_half(method)
     run = replace(given[0].run, method=method.config)
     home = of_folds(run, seeds, options.answers)
     sureness = calibrate.of_answers(home.probabilities, home.truth.tolist(), home.speakers)
@@ -71,7 +72,7 @@ def main() -> None:
     }
     print("\n".join([*together, "", *alone]))
     known = {"folds": near.to_dict(), "unheard": far.to_dict()}
-    notes = f"{NOTES.rstrip()}\n\n{of_turns(talking)}"
+    notes = f"{NOTES.rstrip()}\n\nIts matrices are rounded to float16.\n\n{of_turns(talking)}"
     bundles.save(options.into, method, run, bundle.provenance, known, publish.card(bundle, options.into.name, told, notes), talking)
     print(f"{options.into}: temperature {talking.temperature:.2f} from {talking.num_utterances} answers of the folds. {of_turns(talking)}")
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from moodcast import bundle as bundles
-from moodcast.bundle import Bundle, Calibration, load, probe_signal, save
+from moodcast.bundle import Bundle, Calibration, load, probe_signal, round_to_half, save
 from moodcast.chunks import ChunkPlan
 from moodcast.methods.erm import Erm
 from moodcast.provenance import Provenance
@@ -235,6 +236,21 @@ def test_a_bundle_in_the_folder_of_a_run_is_called_as_the_run(tmp_path: Path, mo
     for inside, name in (("first/bundle", "first"), ("mine", "mine")):
         monkeypatch.chdir(tmp_path / inside)
         assert load(".").name == name
+
+
+def test_rounded_matrices_take_half_the_bytes_and_come_back_as_they_were_rounded(tmp_path: Path, run: Run) -> None:
+    method = build(run)
+    weights = method.state_dict()
+    first, *others = [name for name, value in weights.items() if value.dim() > 1]
+    weights[first][0, 0] = 1e6  # float16 ends at 65504
+    before = weights[others[0]].clone()
+    round_to_half(method)
+    assert not torch.equal(weights[others[0]], before)
+    torch.testing.assert_close(weights[others[0]], before, rtol=2**-11, atol=2**-25)
+    kept = load_file(save(tmp_path / "rounded", method, run) / "weights.safetensors")
+    assert {name for name, value in kept.items() if value.dtype == torch.float16} == set(others)
+    opened = load(tmp_path / "rounded").method.state_dict()
+    assert all(opened[name].dtype == value.dtype and torch.equal(opened[name], value) for name, value in weights.items())
 
 
 def test_saving_leaves_training_mode_and_random_state_alone(tmp_path: Path, run: Run) -> None:
