@@ -73,7 +73,8 @@ def test_a_table_is_not_overwritten_by_the_manifest_made_of_it(moodcast: Command
     assert "link.csv is the table that is read" in said.err
     touch(*(tmp_path / f"{n}.wav" for n in range(5)))
     folds = moodcast("prepare", "csv", table, "--out", table, "--folds", "3")
-    assert (folds.code, folds.err) == (0, "")
+    assert folds.code == 0
+    assert "columns that were not read: notes; FIELD=COLUMN says what one holds" in folds.err
     assert (tmp_path / "mine.fold2.csv").is_file()
     assert table.read_text() == written
 
@@ -114,3 +115,21 @@ def test_recordings_that_are_not_there_and_rows_without_a_speaker_are_said_and_n
     assert moodcast(*words).err == "", "a session keeps apart what one person says"
     table.write_text("path\n" + "".join(f"{n}.wav\n" for n in range(4)))
     assert moodcast(*words).err == "", "what is not labelled is not scored"
+
+
+def test_columns_that_a_table_has_for_nothing_are_named(moodcast: Command, tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("File;Speaker;start;end;V;A\n" + "".join(f"{n}.wav;s{n};0,5;1;4;2\n" for n in range(4)))
+    touch(*(tmp_path / f"{n}.wav" for n in range(4)))
+    words = ("prepare", "csv", table, "--out", tmp_path / "m.csv", "path=File")
+    assert "columns that were not read: start, end, V, A; FIELD=COLUMN says" in moodcast(*words).err
+    more = ("start_s=start", "stop_s=end", "attributes=valence:V", "scale=1:7", "votes=angry:A")
+    assert moodcast(*words, *more).err == ""
+    assert [(row.start_s, row.stop_s) for row in read_manifest(tmp_path / "m.csv")] == [(0.5, 1.0)] * 4
+
+
+def test_a_workbook_is_told_how_it_becomes_a_table(moodcast: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.XLSX").write_bytes(b"PK")
+    said = moodcast("prepare", "csv", tmp_path / "mine.XLSX", "--out", tmp_path / "m.csv")
+    assert said.code == 2
+    assert "mine.XLSX is a workbook; wanted a CSV file: save the sheet as CSV (UTF-8), and name that" in said.err

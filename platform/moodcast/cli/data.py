@@ -33,6 +33,7 @@ def prepare(
     from moodcast import corpora, manifest
     from moodcast.cli import show
     from moodcast.config import parse_overrides
+    from moodcast.corpora.csv import unread
 
     options = parse_overrides(settings or [])
     if corpus != "manifest" and not folds and out.is_file() and source.exists() and out.samefile(source):
@@ -46,6 +47,8 @@ def prepare(
         rows = corpora.read(corpus, source, options, unpack=out.with_name(f"{out.stem}_audio"))
         if not as_is:
             rows, rules = corpora.clean(corpus, rows)
+        if corpus == "csv" and (left := unread(source, options)):
+            say(f"columns that were not read: {', '.join(left)}; FIELD=COLUMN says what one holds, such as start_s=COLUMN", "note")
     if folds:
         written = manifest_of_folds(rows, folds, seed, out)
         rows = [replace(row, split=None) for row in rows]  # the table is of them all: each file has sides of its own

@@ -14,7 +14,7 @@ its votes, if there is one. Splits: the table's, where it has a column of them; 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,9 @@ LABELS = "as the table"
 EMOTIONS: dict[str, str] = {}
 RULES: tuple[Rule, ...] = ()
 SPLITS = {**SIDES, "development": "dev", "testing": "test"}
+FIELDS = ("path", "emotion", "speaker", "group", "gender", "age", "language", "split", "text", "start_s", "stop_s", "id")
 CONSTANT = ("language", "emotion")  # may be a value instead of a column
+WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
 
 def prepare(
@@ -57,6 +59,8 @@ def prepare(
     """One row a line. Raises ValueError for a table or a column that is missing, a label that means no class, or two rows of one name."""
     if not source.is_file():
         raise ValueError(f"{source} is no file; wanted the folder of the corpus or its table, here a CSV file")
+    if source.suffix.lower() in WORKBOOKS:
+        raise ValueError(f"{source} is a workbook; wanted a CSV file: save the sheet as CSV (UTF-8), and name that")
     columns = dict(
         path=path, emotion=emotion, speaker=speaker, group=group, gender=gender, age=age, language=language, split=split, text=text
     )
@@ -92,6 +96,15 @@ def prepare(
         label = row.emotion or first_choice(counts or {})
         rows[row.id] = line, replace(row, emotion=label, votes=counts, attributes=_ratings(record, rated, ends, line))
     return [row for _, row in rows.values()]
+
+
+def unread(source: Path, options: Mapping[str, str]) -> list[str]:
+    """The columns of a table that `prepare` with these options passes over: ones of spans or speakers may be among them."""
+    separator = options.get("separator")
+    (header, *_) = read_csv(source, (), _character(separator) if separator else _separator(source))
+    named = {*options.values(), *mapping(options.get("attributes")).values(), *mapping(options.get("votes")).values()}
+    default = {name for name in FIELDS if name not in options}
+    return [name for name in header if name and name not in named and name.lower() not in default]
 
 
 def _row(
