@@ -149,7 +149,18 @@ def test_a_segmentation_is_asked_where_voices_tell_nobody_apart(embedded: Embedd
     embedded.segmentation.activity = None  # type: ignore[assignment,method-assign]
     assert speakers(num_speakers=1) == 1  # without it
     embedded.embed = pitch_embedding
-    assert speakers() == 2
+    assert speakers() == speakers(num_speakers=2) == 2
+
+
+@pytest.mark.parametrize("asked", [{"num_speakers": 2}, {"min_speakers": 2}, {"max_speakers": 3}])
+def test_a_number_of_speakers_does_not_keep_the_segmentation_out(
+    embedded: Embedded, tone: Callable[..., Wave], asked: dict[str, int]
+) -> None:
+    embedded.embed = lambda waves: pitch_embedding(waves) * np.float32([1, 1, 16])  # voices that are alike, but can be cut in pieces
+    assert len({turn.speaker for turn in embedded.diarize(two_people(tone), RATE)}) == 1
+    assert len({turn.speaker for turn in embedded.diarize(two_people(tone), RATE, num_speakers=2)}) == 2
+    embedded.segmentation = ByPitch()
+    assert embedded.diarize(two_people(tone), RATE, **asked) == embedded.diarize(two_people(tone), RATE)
 
 
 @pytest.mark.parametrize(("seconds", "speakers"), [(1.0, 1), (5.0, 2)])

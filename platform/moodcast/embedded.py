@@ -2,8 +2,9 @@
 
 Where somebody speaks (speech.py), windows are embedded by a voiceprint bundle and clustered into speakers (voices.py), and a Viterbi pass
 decides step by step, changes costing less where the speaker pauses. That hears one speaker at a time, and far from the microphone it may
-hear one altogether. Then a segmentation is asked, which jobs/segmentation.py trains: speakers are told apart in windows of ten seconds,
-two at once too (segmentation.py), what each says alone is embedded, and the windows are linked (linking.py).
+hear one altogether. Then, whatever number of speakers is asked for, it is a segmentation that says who speaks when, which
+jobs/segmentation.py trains: speakers are told apart in windows of ten seconds, two at once too (segmentation.py), what each says alone is
+embedded, and the windows are linked (linking.py).
 Shapes: N windows or local speakers, D width, K speakers, F frames.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,9 +132,16 @@ class Embedded:
             return []
         if self.segmentation is not None and self.always:
             return self._by_segmentation(self.segmentation, own, spoken, limits)
-        turns = self._by_windows(own, spoken, probabilities, num_speakers, min_speakers, max_speakers)
-        told_apart = limits[1] == 1 or len({turn.speaker for turn in turns}) > 1
-        return turns if told_apart or self.segmentation is None else self._by_segmentation(self.segmentation, own, spoken, limits)
+        windows = [windows_of(*region, at.window_s, at.hop_s) for region in spoken]
+        embeddings = self._embedded(own, [window for some in windows for window in some])
+        by_windows = partial(self._by_windows, spoken, windows, embeddings, probabilities)
+        asked = (num_speakers, min_speakers, max_speakers)
+        if self.segmentation is None or limits[1] == 1:
+            return by_windows(*asked)
+        free = by_windows()  # a number of speakers only cuts a voice in pieces where voices tell nobody apart
+        if len({turn.speaker for turn in free}) == 1:
+            return self._by_segmentation(self.segmentation, own, spoken, limits)
+        return by_windows(*asked) if any(asked) else free
 
     def _by_segmentation(self, segmentation: Segmentation, wave: Wave, spoken: Sequence[Span], limits: tuple[int, int]) -> list[Turn]:
         """Turns that may overlap, from local speakers of overlapping windows; wave at the voiceprint's rate."""
@@ -177,17 +186,16 @@ class Embedded:
 
     def _by_windows(
         self,
-        own: Wave,
         spoken: Sequence[Span],
+        windows: Sequence[Sequence[Span]],
+        embeddings: NDArray[np.float32],
         probabilities: NDArray[np.float32],
-        num_speakers: int | None,
-        min_speakers: int | None,
-        max_speakers: int | None,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
     ) -> list[Turn]:
-        """Turns that do not overlap, from embeddings of windows."""
+        """Turns that do not overlap, from embeddings [N, D] of windows (by region)."""
         at = self.settings
-        windows = [windows_of(*region, at.window_s, at.hop_s) for region in spoken]
-        embeddings = self._embedded(own, [window for some in windows for window in some])
         middles_s = [(start + stop) / 2 for some in windows for start, stop in some]
         labels = voices.assign(
             embeddings,
