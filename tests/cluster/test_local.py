@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,9 @@ def test_a_local_ray_listens_on_loopback_alone_and_is_gone_afterwards(own_temp: 
         client = subprocess.run([sys.executable, "-c", CLIENT], env=known, capture_output=True, text=True, timeout=60)
         assert client.stdout.strip() == "42", client.stderr
         assert ray.get(ray.remote(lambda: 1).remote()) == 1
+        for pid in descendants(os.getpid()) - children:
+            os.kill(pid, signal.SIGTERM)  # as a scheduler does, to all that a command has started: ending it is the command's
+        assert ray.get(ray.remote(lambda: 2).remote()) == 2
     assert not ray.is_initialized()
     assert dict(os.environ) == environment
     assert not list(own_temp.glob("moodcast-*"))

@@ -129,7 +129,7 @@ def test_a_job_is_listed_looked_at_and_stopped_and_says_how_to_go_on(nodes: Mach
     assert f"the same command with --resume {out / 'stopped'} goes on with it" in errors
     code, told, errors = ended(following)
     assert code == 130
-    assert re.search(rf"interrupted; \d+ epochs are done, .*\s.*moodcast submit erm .* --resume {out / 'stopped'}", errors)
+    assert re.search(rf"interrupted; \d+ epochs? (is|are) done, .*\s.*moodcast submit erm .* --resume {out / 'stopped'}", errors)
     code, told, errors = ended(begin("jobs", "list", *at))
     assert re.search(rf"{name}\s.*stopped.*erm", told)
     code, told, errors = ended(begin("jobs", "stop", "nobody", *at))

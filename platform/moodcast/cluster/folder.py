@@ -120,7 +120,11 @@ def held(folder: Path) -> Iterator[None]:
 def so_far(folder: Path) -> str:
     """How far a run is, in words, with the last checkpoint."""
     done = max(checkpoints(folder), default=-1) + 1
-    return f"{done} epochs are done, the last is in {checkpoint_path(folder, done - 1)}" if done else "no epoch is done yet"
+    return (
+        f"{done} epoch{'s are' if done > 1 else ' is'} done, the last is in {checkpoint_path(folder, done - 1)}"
+        if done
+        else "no epoch is done yet"
+    )
 
 
 def no_space(folder: Path) -> str:
@@ -153,12 +157,16 @@ def describe(
     write_json(folder / RUN, data)
 
 
+def described(folder: Path) -> dict[str, Any]:
+    """What `describe` wrote. Raises ValueError for a folder that is no run."""
+    if (found := read_json(folder / RUN)) is None:
+        raise ValueError(f"{folder} is no run to go on with: it has no {RUN}")
+    return found
+
+
 def check_same(folder: Path, run: Run, rows: Sequence[Utterance], target: Sequence[Utterance] = ()) -> None:
     """Refuse to resume what is not this run. Raises ValueError that names each field that differs, there and here."""
-    path = folder / RUN
-    if not path.is_file():
-        raise ValueError(f"{folder} is no run to go on with: it has no {RUN}")
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = described(folder)
     there, here = flat(as_now(stored["run"], run)), flat(json.loads(json.dumps(run_to_dict(run))))
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
     if names:

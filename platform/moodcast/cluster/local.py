@@ -69,7 +69,7 @@ def _ours(num_cpus: int | None, dashboard: bool, quiet: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            ray.shutdown()
+            _stop()
 
 
 @contextmanager
@@ -115,20 +115,44 @@ def usable_cpus() -> int:
 def _start(temp: Path, num_cpus: int, dashboard: bool, quiet: bool) -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False  # where Ray was imported before moodcast.cluster could set its environment
     _forget_token()
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=dashboard,
-        dashboard_host=LOOPBACK,
-        object_store_memory=256 * 2**20,
-        log_to_driver=not quiet,
-        logging_level=logging.WARNING,
-        _temp_dir=str(temp),
-    )
+    with _sigterm_is_ours():
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=dashboard,
+            dashboard_host=LOOPBACK,
+            object_store_memory=256 * 2**20,
+            log_to_driver=not quiet,
+            logging_level=logging.WARNING,
+            _temp_dir=str(temp),
+        )
     if not on_loopback():
         address = node_address()
-        ray.shutdown()
+        _stop()
         raise RuntimeError(f"the local Ray would listen on {address}; wanted loopback alone. Unset RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+
+
+def _stop() -> None:
+    """End the Ray that `_start` began, at once: it would not hear the SIGTERM that Ray tries first, a second for each process."""
+    node = ray._private.worker._global_node
+    if node is not None:
+        kill = node.kill_all_processes
+        node.kill_all_processes = lambda **how: kill(**{**how, "allow_graceful": False})
+    ray.shutdown()
+
+
+@contextmanager
+def _sigterm_is_ours() -> Iterator[None]:
+    """Processes that are started inside never hear a SIGTERM, as Ray has it with SIGINT.
+
+    Schedulers, `timeout` and systemd send it to all processes of a command at once; a Ray that obeyed would be gone before this process,
+    which ends it, could say where things stand, and that would wait a minute for it in vain.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _forget_token() -> None:
