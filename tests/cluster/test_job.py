@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moodcast.bundle import load, save
 from moodcast.cluster.data import CachedStretches
-from moodcast.cluster.job import _typed, main, prepared, speaker_split, with_split
+from moodcast.cluster.job import _typed, main, prepared, speaker_split, train, with_split
 from moodcast.cluster.publish import equal_error_rate, publish
 from moodcast.cluster.watch import duration, epoch_line
 from moodcast.cluster.work import inherited, provenance_of, sides
@@ -115,6 +115,11 @@ def test_speakers_as_classes_are_those_of_training_and_their_other_utterances_ch
     assert backwards == split
     apart = [replace(row, split="test1") if row.split == "test" else row for row in rows]
     assert speaker_split(apart) == [replace(row, split="test1") if row.split == "test" else row for row in split]
+
+
+def test_a_folder_that_is_no_run_is_not_gone_on_with_nor_is_a_manifest_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nope is no run to go on with: it has no run\.json"):
+        train(tiny_run(), [], resume=tmp_path / "nope")
 
 
 @pytest.mark.parametrize(

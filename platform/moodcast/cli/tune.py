@@ -155,7 +155,9 @@ def _say_the_verdict(found: dict[str, Any], folder: Path) -> None:
     from moodcast.cluster import retrain, verdict
 
     people = f"{found['test']['utterances']} utterances of {found['test']['speakers']} speakers"
-    table = Table(title=f"UAR on {people} that nobody chose by, {len(found['test']['seeds'])} fresh seeds", title_justify="left")
+    seeds = len(found["test"]["seeds"])
+    title = f"UAR on {people} that nobody chose by, {seeds} fresh seed{'s' * (seeds > 1)}"
+    table = Table(title=title, title_justify="left")
     for name in ("recipe", "UAR %", "winner minus it", "what it is"):
         table.add_column(name, justify="left" if name in ("recipe", "what it is") else "right")
     minus = {row["minus"]: sweep_page.signed(row["uar"]) for row in found["test"]["differences"]}

@@ -61,6 +61,7 @@ def train(
     if resume == AUTO:
         resume = files.going_on(Path(out), name)
     if resume is not None and not manifests and not target:
+        files.described(Path(resume))
         manifests, target = ([path] if (path := Path(resume) / name).is_file() else [] for name in (files.MANIFEST, files.TARGET))
     asked = read_manifests(target) if target else None
     rows: list[Utterance] = []

@@ -176,7 +176,8 @@ def rival_of(out: Path, space: search.Space, words: Sequence[str]) -> Path:
     changes = config.parse_overrides(words)
     searched = ledger.settings["fields"]
     if strange := [path for path in changes if path not in searched]:
-        raise ValueError(f"{strange[0]} is not searched by {out}, so fixing it makes no rival.{config.suggest(strange[0], searched)}")
+        near = config.suggest(strange[0], searched)
+        raise ValueError(f"{strange[0]} is not searched by {out}, so fixing it makes no rival.{near} Searched: {', '.join(searched)}")
     settings = ledger.settings
     run = run_from_dict(settings["run"], tuple(settings["trust"]))
     known = config.leaves(config.replace_at(run, changes))

@@ -345,7 +345,8 @@ def _gpu_each(asked: bool | None, workers: int) -> bool:
     """Whether every worker gets a GPU. Raises ValueError where that was asked for and Ray has too few."""
     there = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     if asked and there < workers:
-        raise ValueError(f"{workers} workers with a GPU each were asked for; this Ray has {there} GPUs. Take fewer workers, or --no-gpu")
+        asked_for = f"{workers} workers with a GPU each were" if workers > 1 else "a worker with a GPU was"
+        raise ValueError(f"{asked_for} asked for; this Ray has {there} GPUs. Take --no-gpu{', or fewer workers' if workers > 1 else ''}")
     return there >= workers if asked is None else asked
 
 
