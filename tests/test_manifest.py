@@ -334,3 +334,16 @@ def test_leaks_name_who_is_heard_on_two_sides() -> None:
     assert leaks([row, replace(row, id="2", split=None)]) == {}
     # a speaker and a dialogue that happen to have one name are two things
     assert leaks([replace(row, speaker="x", group="1"), replace(row, speaker="1", group="y", split="test")]) == {}
+
+
+def test_a_column_that_is_there_twice_is_refused_and_not_half_lost(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("id,path,emotion,emotion\na,a.wav,sad,happy\n")
+    with pytest.raises(ValueError, match="m.csv has the column emotion twice; rename one of them"):
+        read_manifest(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("count", ["-3", "NaN", "Infinity"])
+def test_votes_that_are_no_counts_are_refused(count: str, tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text('{"id": "a", "path": "a.wav", "votes": {"sad": 1, "angry": ' + count + "}}\n")
+    with pytest.raises(ValueError, match=r"row 1 of .*m.jsonl, votes: angry has (-3.0|nan|inf); wanted how often it was chosen, 0 or more"):
+        read_manifest(tmp_path / "m.jsonl")

@@ -288,6 +288,9 @@ def _loads(text: str, where: str) -> Any:
 
 
 def _check_columns(names: Iterable[str], path: Path) -> None:
+    names = list(names)
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise ValueError(f"{path} has the column {twice[0]} twice; rename one of them, or take it out")
     for name in names:
         if name not in _COLUMNS:
             near = difflib.get_close_matches(str(name), _COLUMNS, n=1, cutoff=0.5)
@@ -326,6 +329,9 @@ def _check_numbers(row: Utterance, where: str) -> None:
         value = getattr(row, name)
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{where}, {name}: got {value}; wanted 0 or more")
+    for name, count in (row.votes or {}).items():
+        if not (math.isfinite(count) and count >= 0):
+            raise ValueError(f"{where}, votes: {name} has {count}; wanted how often it was chosen, 0 or more")
     if row.stop_s is not None and row.stop_s <= row.start_s:
         raise ValueError(f"{where}: the span {row.start_s} to {row.stop_s} s is empty; correct start_s and stop_s")
 
