@@ -63,6 +63,20 @@ def test_analyze_goes_on_where_it_stopped_and_says_what_it_did(
     assert (unknown.code, "textgrid" in unknown.err) == (2, True)
 
 
+def test_analyze_says_where_fewer_people_are_heard_than_were_asked_for(
+    moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
+) -> None:
+    spoken, mute = write_wav("talk.wav", speechlike(2.0)), write_wav("mute.wav", 0 * speechlike(2.0))
+    words = ("--bundle", bundle, "--out", tmp_path / "out", "--formats", "json")
+    said = moodcast("analyze", spoken, mute, *words, "--speakers", "40")
+    assert said.code == 0
+    lines = [line for line in said.err.replace("\n", " ").split("note: ") if ".wav: " in line]
+    heard = len({row["speaker"] for row in json.loads((tmp_path / "out" / "talk.json").read_text())["segments"]})
+    assert f"talk.wav: {heard} of the 40 speakers that were asked for" in lines[0]
+    assert "mute.wav: nobody is heard to speak" in lines[1]
+    assert "note: " not in moodcast("analyze", spoken, *words, "--again").err
+
+
 def test_analyze_replaces_nothing_that_it_did_not_make_of_this_recording(
     moodcast: Command, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable, tmp_path: Path
 ) -> None:

@@ -125,12 +125,24 @@ def analyze(
             fail_on(file, error)
             continue
         show.timeline(found)
+        if told := missed(found, speakers or min_speakers or 1):
+            say(f"{file}: {told}", "note")
         show.written(written)
     if len(files) > 1 or skipped:
         done = len(files) - failed - skipped
         say(f"{done} analysed, {skipped} were in {out} already (--again does them anew), {failed} failed", "summary")
     if failed:
         raise typer.Exit(1)
+
+
+def missed(found: Timeline, wanted: int) -> str | None:
+    """What there is to say where fewer people than wanted are heard."""
+    heard = len(found.speakers)
+    if heard >= wanted:
+        return None
+    if heard:
+        return f"{heard} of the {wanted} speakers that were asked for {'is' if heard == 1 else 'are'} heard"
+    return "nobody is heard to speak; if somebody does, see whether its two channels cancel each other in mono, or what else it plays"
 
 
 def evaluate_podcast(
