@@ -114,6 +114,13 @@ def test_the_language_can_be_said(recognisers: dict[str, Path], speechlike: Call
         transcribe.check(broken, "de")
 
 
+def test_a_recogniser_below_the_home_of_a_user_is_found(recognisers: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = recognisers["ctc"]
+    monkeypatch.setenv("HOME", str(folder.parent))
+    transcribe.check(f"~/{folder.name}")
+    assert open_transcriber(f"~/{folder.name}").name == open_transcriber(folder).name
+
+
 def test_its_name_says_which_weights(recognisers: dict[str, Path]) -> None:
     names = {open_transcriber(folder).name for folder in recognisers.values()}
     assert len(names) == 2

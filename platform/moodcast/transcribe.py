@@ -101,8 +101,8 @@ def open_transcriber(source: str | Path, language: str | None = None) -> Transcr
     Raises ValueError, in a sentence that says what to do, where there is none, it cannot be fetched, its weights are not safetensors, it
     is no recogniser of speech, or it does not know the language.
     """
-    source = str(source)
-    folder = Path(source) if Path(source).is_dir() else _fetched(source)
+    source, place = str(source), Path(source).expanduser()  # a shell leaves --transcriber=~/whisper as it is
+    folder = place if place.is_dir() else _fetched(source)
     settings, kind = _of_folder(folder, source, language)
     hf = _library()
     plain = {name: value for name, value in settings.items() if name not in NOT_KEPT and name != "model_type"}
@@ -122,7 +122,7 @@ def open_transcriber(source: str | Path, language: str | None = None) -> Transcr
         raise ValueError(f"{source} lacks {len(missing)} weights of its recogniser, the first is {missing[0]}; take a whole copy")
     if torch.cuda.is_available():
         model.to("cuda")
-    name = f"{folder.name if Path(source).is_dir() else source}/{_digest(folder)}" + (f" ({language})" if language else "")
+    name = f"{folder.name if place.is_dir() else source}/{_digest(folder)}" + (f" ({language})" if language else "")
     return Transcriber(model, extractor, tokenizer, kind, name, language)
 
 
@@ -131,8 +131,8 @@ def check(source: str | Path, language: str | None = None) -> None:
 
     What is on a hub is looked at when it is opened.
     """
-    if Path(source).is_dir():
-        _of_folder(Path(source), str(source), language)
+    if (place := Path(source).expanduser()).is_dir():
+        _of_folder(place, str(source), language)
     elif not HUB_NAME.fullmatch(str(source)):
         raise ValueError(NO_NAME.format(source=str(source)))
 
