@@ -170,6 +170,12 @@ def test_health_names_the_version_the_bundle_and_the_classes() -> None:
     assert found["load"] == {"running": 0, "waiting": 0, "batches": 0}
 
 
+def test_health_can_be_asked_without_a_body() -> None:
+    response = ask(Told(), "HEAD", "/v1/health")
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    assert set(ask(Told(), "GET", "/openapi.json").json()["paths"]["/v1/health"]) == {"get"}
+
+
 def test_openapi_describes_every_option_and_answer() -> None:
     found = ask(Told(), "GET", "/openapi.json").json()
     assert found["openapi"].startswith("3.")

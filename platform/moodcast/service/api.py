@@ -193,6 +193,7 @@ def build_app(backend: Backend, settings: Settings) -> FastAPI:
         response_model=None,
     )(timeline)
     app.get("/v1/health", summary="Version, bundle, classes and load", response_description="it is up")(health)
+    app.head("/v1/health", include_in_schema=False)(health)  # what watches services may ask without a body
     app.get("/docs", include_in_schema=False)(docs)
     app.get("/", include_in_schema=False)(home)
     return app
