@@ -54,6 +54,9 @@ def test_analyze_goes_on_where_it_stopped_and_says_what_it_did(
     assert "1 analysed, 0 were in" in first.err
     assert "1 failed" in first.err
     assert "0 analysed, 1 were in" in moodcast("analyze", good, *words).err
+    more = moodcast("analyze", good, *words[:-1], "csv,vtt")  # written from the JSON
+    assert [line.rpartition("/")[2] for line in more.out.splitlines()] == ["talk.csv"]
+    assert "0 analysed, 1 were in" in more.err
     assert "written" in moodcast("analyze", good, *words, "--again").out
     (tmp_path / "out" / "blocked.vtt").mkdir(parents=True)  # so that one of the files cannot be written
     blocked = moodcast("analyze", write_wav("blocked.wav", speechlike(2.0)), good, *words)

@@ -150,16 +150,20 @@ def test_a_library_that_is_missing_is_named_with_how_to_get_it(timeline: Timelin
         formats.parse("json,eaf")  # before anything is heard
 
 
+def is_done(folder: Path, wanted: tuple[str, ...], sound: Path, made_by: dict[str, str]) -> bool:
+    return formats.known(folder, "talk", sound, made_by) is not None and not formats.lacking(folder, "talk", wanted)
+
+
 def test_a_recording_is_done_when_all_its_files_were_made_by_the_same_of_what_it_is_now(timeline: Timeline, tmp_path: Path):
     sound = tmp_path / "talk.wav"
     sound.write_bytes(b"sound")
     wanted, made_by = ("json", "vtt"), {"bundle_sha256": "0" * 64}
-    assert not formats.is_done(tmp_path, "talk", wanted, sound, made_by)
+    assert not is_done(tmp_path, wanted, sound, made_by)
     formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=wanted)
-    assert formats.is_done(tmp_path, "talk", wanted, sound, made_by)
-    assert not formats.is_done(tmp_path, "talk", (*wanted, "eaf"), sound, made_by)
-    assert not formats.is_done(tmp_path, "talk", wanted, sound, {"bundle_sha256": "1" * 64})
-    assert not formats.is_done(tmp_path, "talk", wanted, sound, {**made_by, "speakers": "num 2"})
+    assert is_done(tmp_path, wanted, sound, made_by)
+    assert not is_done(tmp_path, (*wanted, "eaf"), sound, made_by)
+    assert not is_done(tmp_path, wanted, sound, {"bundle_sha256": "1" * 64})
+    assert not is_done(tmp_path, wanted, sound, {**made_by, "speakers": "num 2"})
 
 
 def test_the_page_of_a_file_holds_its_sound_and_that_of_an_address_does_not(
@@ -188,13 +192,13 @@ def test_a_file_of_an_older_analysis_is_not_taken_for_one_of_this(timeline: Time
     for wanted in ((kind, "json"), ("json", kind)):
         for _ in range(2):  # also over older files
             formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=wanted)
-            assert formats.is_done(tmp_path, "talk", wanted, sound, made_by)
+            assert is_done(tmp_path, wanted, sound, made_by)
             aged(tmp_path)
         formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=("json",))
-        assert formats.is_done(tmp_path, "talk", ("json",), sound, made_by)
-        assert not formats.is_done(tmp_path, "talk", wanted, sound, made_by)
+        assert is_done(tmp_path, ("json",), sound, made_by)
+        assert not is_done(tmp_path, wanted, sound, made_by)
     (tmp_path / "talk.eaf").mkdir()
-    assert not formats.is_done(tmp_path, "talk", ("json", "eaf"), sound, made_by)
+    assert not is_done(tmp_path, ("json", "eaf"), sound, made_by)
 
 
 def test_a_recording_that_is_newer_than_its_files_is_not_done(timeline: Timeline, tmp_path: Path):
@@ -204,7 +208,7 @@ def test_a_recording_that_is_newer_than_its_files_is_not_done(timeline: Timeline
     formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=wanted)
     later = (tmp_path / "talk.vtt").stat().st_mtime + 10
     os.utime(sound, (later, later))
-    assert not formats.is_done(tmp_path, "talk", wanted, sound, made_by)
+    assert not is_done(tmp_path, wanted, sound, made_by)
 
 
 def test_another_recording_of_the_same_name_is_not_done(timeline: Timeline, tmp_path: Path):
@@ -214,8 +218,8 @@ def test_another_recording_of_the_same_name_is_not_done(timeline: Timeline, tmp_
         sound.write_bytes(sound.parent.name.encode())
     formats.write(timeline, tmp_path, "talk", audio=str(first), formats=("json",))
     made_by = {"bundle_sha256": "0" * 64}
-    assert formats.is_done(tmp_path, "talk", ("json",), first, made_by)
-    assert not formats.is_done(tmp_path, "talk", ("json",), second, made_by)
+    assert is_done(tmp_path, ("json",), first, made_by)
+    assert not is_done(tmp_path, ("json",), second, made_by)
 
 
 def test_what_was_made_with_given_turns_is_not_done_without_them(timeline: Timeline, tmp_path: Path):
@@ -223,7 +227,7 @@ def test_what_was_made_with_given_turns_is_not_done_without_them(timeline: Timel
     sound.write_bytes(b"sound")
     given = timeline.model_copy(update={"provenance": {**timeline.provenance, "diarizer": "given"}})
     formats.write(given, tmp_path, "talk", audio=str(sound), formats=("json",))
-    assert not formats.is_done(tmp_path, "talk", ("json",), sound, {"bundle_sha256": "0" * 64})
+    assert not is_done(tmp_path, ("json",), sound, {"bundle_sha256": "0" * 64})
 
 
 def test_a_json_of_before_vouches_for_no_file_that_was_written_without_it(timeline: Timeline, tmp_path: Path):
@@ -231,11 +235,11 @@ def test_a_json_of_before_vouches_for_no_file_that_was_written_without_it(timeli
     sound.write_bytes(b"sound")
     made_by = {"bundle_sha256": "0" * 64}
     formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=("json", "csv"))
-    assert formats.is_done(tmp_path, "talk", ("json", "csv"), sound, made_by)
+    assert is_done(tmp_path, ("json", "csv"), sound, made_by)
     formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=("csv",))  # by whatever settings
-    assert not formats.is_done(tmp_path, "talk", ("json", "csv"), sound, made_by)
+    assert not is_done(tmp_path, ("json", "csv"), sound, made_by)
     formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=("json", "csv"))
-    assert formats.is_done(tmp_path, "talk", ("json", "csv"), sound, made_by)
+    assert is_done(tmp_path, ("json", "csv"), sound, made_by)
 
 
 def test_audformat_holds_turns_of_two_at_the_very_same_time(tmp_path: Path):
@@ -281,3 +285,19 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_file_that_counts_as_done(
         formats.write(timeline, tmp_path, "talk", formats=("csv",))
     assert refused.value.filename == str(tmp_path / "talk.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_further_format_of_what_is_known_leaves_the_others_as_they_are(timeline: Timeline, tmp_path: Path):
+    sound = tmp_path / "talk.wav"
+    sound.write_bytes(b"sound")
+    made_by = {"bundle_sha256": "0" * 64}
+    formats.write(timeline, tmp_path, "talk", audio=str(sound), formats=("json", "csv"))
+    (tmp_path / "talk.csv").write_text("mine")
+    known = formats.known(tmp_path, "talk", sound, made_by)
+    assert known is not None
+    assert formats.lacking(tmp_path, "talk", ("csv", "vtt")) == ("vtt",)
+    formats.write(known, tmp_path, "talk", audio=str(sound), formats=("vtt",), vouched=True)
+    assert is_done(tmp_path, ("json", "csv", "vtt"), sound, made_by)
+    assert (tmp_path / "talk.csv").read_text() == "mine"
+    formats.write(timeline, tmp_path / "new", "talk", audio=str(sound), formats=("vtt",))
+    assert (tmp_path / "new" / "talk.vtt").read_bytes() == (tmp_path / "talk.vtt").read_bytes()

@@ -41,11 +41,18 @@ NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  #
 MADE_OF = "source_sha256"  # in the provenance of what is written: files of one name lie in many folders
 
 
-def write(timeline: Timeline, folder: str | Path, stem: str, audio: Sound | None = None, formats: Sequence[str] = DEFAULT) -> list[Path]:
+def write(
+    timeline: Timeline,
+    folder: str | Path,
+    stem: str,
+    audio: Sound | None = None,
+    formats: Sequence[str] = DEFAULT,
+    vouched: bool = False,
+) -> list[Path]:
     """Write the timeline as files `stem` with the suffix of each format into a folder (made where missing); their paths, in that order.
 
-    JSON comes first, so that a file older than it was made another time (`is_done`); a JSON of before that is not written anew is made to
-    look younger, so that it vouches for none of these.
+    JSON comes first, so that a file older than it was made another time (`lacking`); a JSON of before that is not written anew is made to
+    look younger, so that it vouches for none of these, unless it holds this very timeline (vouched).
     audio: the sound, for the page, which holds it, and for what names its file; of a file, the provenance gets its SHA-256. A str that is
     no file is an address, at which the page looks for it. Raises ValueError for a format that is not known, or whose library is missing,
     before anything is written.
@@ -62,7 +69,7 @@ def write(timeline: Timeline, folder: str | Path, stem: str, audio: Sound | None
     paths = [path / (stem + SUFFIXES[name]) for name in formats]
     for name, made in sorted(zip(formats, paths, strict=True), key=lambda pair: pair[0] != "json"):
         FORMATS[name](timeline, made, audio)
-    if "json" not in formats and (held := path / (stem + SUFFIXES["json"])).is_file():
+    if not vouched and "json" not in formats and (held := path / (stem + SUFFIXES["json"])).is_file():
         after_ns = 1_000_000_000 + max(_written_ns(made) for made in paths)  # file systems may count whole seconds
         os.utime(held, ns=(after_ns, after_ns))
     return paths
@@ -77,24 +84,28 @@ def parse(words: str) -> tuple[str, ...]:
     return names
 
 
-def is_done(folder: str | Path, stem: str, formats: Sequence[str], source: Path, provenance: Mapping[str, str]) -> bool:
-    """Whether all files are there and were made, together, of this very recording, which is older, by what `provenance` says.
+def known(folder: str | Path, stem: str, source: Path, provenance: Mapping[str, str]) -> Timeline | None:
+    """What the JSON in the folder says of this very recording, which is older, where it was made by what `provenance` says; else None.
 
-    What was made with turns that a person gave is never done: nobody noted which.
+    What was made with turns that a person gave is never known: nobody noted which.
     """
-    made = [path for name in formats if (path := Path(folder) / (stem + SUFFIXES[name])).exists()]
     held = Path(folder) / (stem + SUFFIXES["json"])
-    if len(made) < len(formats) or not held.is_file() or held.stat().st_mtime < source.stat().st_mtime:
-        return False
-    if any(_written_ns(path) < held.stat().st_mtime_ns for path in made):
-        return False
+    if not held.is_file() or held.stat().st_mtime < source.stat().st_mtime:
+        return None
     try:
-        known = Timeline.from_json(held.read_bytes()).provenance
+        timeline = Timeline.from_json(held.read_bytes())
     except ValueError:
-        return False
-    keys = {*SETTINGS, *provenance}
-    same = known.get("diarizer") != "given" and all(known.get(key) == provenance.get(key) for key in keys)
-    return same and known.get(MADE_OF) == _digest(source)
+        return None
+    by = timeline.provenance
+    same = by.get("diarizer") != "given" and all(by.get(key) == provenance.get(key) for key in {*SETTINGS, *provenance})
+    return timeline if same and by.get(MADE_OF) == _digest(source) else None
+
+
+def lacking(folder: str | Path, stem: str, formats: Sequence[str]) -> tuple[str, ...]:
+    """Those formats whose file is not there, or was made another time than the JSON."""
+    made = {name: Path(folder) / (stem + SUFFIXES[name]) for name in ("json", *formats)}
+    held_ns = _written_ns(made["json"]) if made["json"].is_file() else None
+    return tuple(name for name in formats if held_ns is None or not made[name].exists() or _written_ns(made[name]) < held_ns)
 
 
 def refuse_others(folder: str | Path, stem: str, formats: Sequence[str], source: Path) -> None:

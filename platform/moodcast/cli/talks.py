@@ -99,10 +99,13 @@ def analyze(
     made_by = {**podcast.provenance_of(opened, voices, writer), **asked, **podcast.chosen(opened, how).provenance}
     failed = skipped = 0
     for file, stem in zip(files, stems, strict=True):
-        if not again and rttm is None and file.is_file() and formats.is_done(out, stem, wanted, file, made_by):
-            skipped += 1
-            continue
         try:
+            known = None if again or rttm or not file.is_file() else formats.known(out, stem, file, made_by)
+            if known:
+                if lacking := formats.lacking(out, stem, wanted):
+                    show.written(formats.write(known, out, stem, audio=file, formats=lacking, vouched=True))
+                skipped += 1
+                continue
             if not again:
                 formats.refuse_others(out, stem, wanted, file)
             with progress(f"listening to {file.name}") as advance:
