@@ -116,7 +116,9 @@ def test_integers_in_a_floating_point_file_are_refused() -> None:
 def test_a_file_cut_short_is_never_taken_for_a_whole_one(name: str, share: float) -> None:
     container, encoder, rate, *_ = FORMATS[name]
     data = encoded(sweep(10.0, rate), rate, container, encoder)
-    with pytest.raises(AudioError, match=r"cut short or damaged: \d+\.\d\d s could be read .* stop_s=|not audio that can be read .*whole"):
+    with pytest.raises(
+        AudioError, match=r"cut short or damaged: \d+\.\d\d s could be read .* export it again|not audio that can be read .*whole"
+    ):
         audio.read(data[: int(len(data) * share)])
 
 
@@ -144,7 +146,7 @@ def test_what_is_there_of_a_cut_file_can_be_read_as_the_error_says(name: str) ->
     whole = audio.read(data)
     with pytest.raises(AudioError, match="cut short") as error:
         audio.read(data[: int(len(data) * 0.6)])
-    stop_s = float(str(error.value).rpartition("stop_s=")[2])
+    stop_s = float(error.value.__notes__[0].rpartition("stop_s=")[2])
     assert 4.0 < stop_s < 7.5
     got = audio.read(data[: int(len(data) * 0.6)], stop_s=stop_s)
     np.testing.assert_allclose(got, whole[: round(stop_s * RATE)], atol=1e-3)

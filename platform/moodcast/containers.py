@@ -330,10 +330,9 @@ class Recording:
 
     def _cut_short(self, why: str) -> AudioError:
         until_s = max(0.0, math.floor(self.at_s * 10 - 1) / 10)
-        return AudioError(
-            f"{self.name} is cut short or damaged: {self.at_s:.2f} s could be read {why}; fetch or export it again, "
-            f"or read what is there with stop_s={until_s}"
-        )
+        error = AudioError(f"{self.name} is cut short or damaged: {self.at_s:.2f} s could be read {why}; fetch or export it again")
+        error.add_note(f"what is there can be read with stop_s={until_s}")  # for who calls the library: no verb has that option
+        return error
 
 
 def name_of(source: Source) -> str:

@@ -79,6 +79,9 @@ def analyze(
 
     if rttm and len(files) > 1:
         raise ValueError(f"--rttm tells who speaks in one recording, but {len(files)} came; run analyze once a recording")
+    if speakers and (bounds := min_speakers or max_speakers):
+        bound = "--min-speakers" if min_speakers else "--max-speakers"
+        raise ValueError(f"--speakers {speakers} came with {bound} {bounds}; give the number of speakers or bounds on it, not both")
     asked = podcast.asked_for(speakers, min_speakers, max_speakers)
     finders = {"--diarizer": diarizer, "--voiceprint": voiceprint, "--trust-checkpoint": trust_checkpoint, "--speakers": speakers}
     finders |= {"--min-speakers": min_speakers, "--max-speakers": max_speakers}

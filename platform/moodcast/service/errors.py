@@ -80,7 +80,6 @@ def _audio_refused(error: AudioError) -> ServiceError:
     if isinstance(error, NotAudio):
         return ServiceError(415, "not_audio", str(error), "send a sound or video file: wav, flac, ogg, opus, mp3, m4a, mp4, webm, ...")
     if isinstance(error, TooLong):
-        told = str(error).partition("; raise max_hours")[0]  # the rest is for who calls the library, here as below
+        told = str(error).partition("; raise max_hours")[0]  # the rest is for who calls the library
         return ServiceError(413, "too_long", told, "send it in parts; who runs the service can raise MOODCAST_MAX_HOURS")
-    told = str(error).partition(", or read what is there with stop_s=")[0]
-    return ServiceError(422, "unreadable", told, "check that the file plays to its end, and export it again")
+    return ServiceError(422, "unreadable", str(error), "check that the file plays to its end, and export it again")
