@@ -141,6 +141,18 @@ def test_a_page_loads_nothing_and_names_cannot_break_out() -> None:
     assert "default-src 'none'" in page
 
 
+def test_the_command_that_trains_the_winner_names_a_target_where_the_method_hears_one_and_one_seed_is_one() -> None:
+    found = made()
+    told = pages.render(found)
+    assert "/winner.json MANIFEST\n" in told
+    assert "2 fresh seeds<" in told
+    found["sweep"]["target_rows"] = 16
+    found["test"]["seeds"] = [1000]
+    told = pages.render(found)
+    assert "/winner.json MANIFEST --target TARGET\n" in told
+    assert "1 fresh seed<" in told
+
+
 def test_every_trial_is_drawn_in_every_picture_that_it_has_a_place_in() -> None:
     page = pages.render(made())
     assert page.count("<polyline") == 23, "the failed one has no curve"
