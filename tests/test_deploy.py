@@ -82,6 +82,15 @@ def test_manifests_and_image_name_the_ray_that_moodcast_was_tried_with() -> None
     assert f"rayproject/ray:{pinned[1]}-" in (ROOT / "deploy" / "Dockerfile").read_text()
 
 
+@pytest.mark.parametrize(("name", "cluster"), [("rayjob", "rayClusterSpec"), ("rayservice", "rayClusterConfig")])
+def test_a_cluster_asks_for_a_token_and_has_as_many_workers_as_it_says(name: str, cluster: str) -> None:
+    spec = manifest(name)["spec"][cluster]
+    assert spec["authOptions"] == {"mode": "token"}, "who reaches a Ray without one runs code on it"
+    assert "enableInTreeAutoscaling" not in spec
+    for group in spec["workerGroupSpecs"]:
+        assert group["minReplicas"] == group["replicas"] == group["maxReplicas"], "without the autoscaler nothing moves between them"
+
+
 def of_extras(names: str) -> set[str]:
     """The extras "ray,all", with those that they consist of."""
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
