@@ -18,6 +18,10 @@ case $(grep '^command = ' .venv/pyvenv.cfg 2>/dev/null) in
 esac
 
 fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'
+if [ -L .venv ]; then # making it anew would empty what another place uses
+    echo ".venv is a link to $(readlink .venv), which was not made for this folder and these versions; remove the link" >&2
+    exit 1
+fi
 if [ "$moved" ] || ! .venv/bin/python -c "$fits" 2>/dev/null; then
     chosen=
     for name in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do

@@ -112,6 +112,13 @@ def test_an_environment_that_was_moved_is_made_anew_and_another_is_kept(root: Pa
     place = place.rename(tmp_path / "moved")
     assert asked() == ["venv", "pip", "pip"]
     assert asked() == []
+    (theirs := (place / ".venv").rename(tmp_path / "theirs")).joinpath("mine").touch()
+    (place / ".venv").symlink_to(theirs)
+    (place / "constraints.txt").open("a").write("# changed\n")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        asked()
+    assert b".venv is a link to" in refused.value.stderr
+    assert (theirs / "mine").exists()
 
 
 def test_no_file_of_the_project_names_a_place_of_one_machine(root: Path) -> None:

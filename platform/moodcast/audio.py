@@ -1,8 +1,9 @@
 """Audio in: any file or bytes a person has -> mono float32 at one rate. The only decoder and the only resampler of moodcast.
 
 The decoder is FFmpeg inside PyAV's wheel (`moodcast.containers`), the resampler soxr (HQ); both stream. Channels are averaged before
-resampling. Time 0 is the first decoded audio sample, whatever the container's clock says; holes that a container's clock announces
-(a call recorded as WebM with silence left out) are filled with silence, so that times stay true.
+resampling; where two cancel each other (one of them recorded upside down), the first is heard. Time 0 is the first decoded audio sample,
+whatever the container's clock says; holes that a container's clock announces (a call recorded as WebM with silence left out) are filled with
+silence, so that times stay true.
 
 What is read is either all there or an AudioError says what came, what was wanted and what to do. Files are untrusted: only real media
 containers are opened, never playlists or scripts that name other files, and never an address.

@@ -29,6 +29,7 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; outside it a header is damaged
 MOST_PLANES = 8  # AV_NUM_DATA_POINTERS: up to it, looking for a frame's planes stays inside the frame
 LOUDEST = 100.0  # floating-point files may pass 1; beyond this they are integers in disguise, or damaged
 HOLE_S = 0.05  # jumps of a container's clock smaller than this are rounding
+AUDIBLE, CANCELLED = 1e-6, 1e-3  # mean square of a channel that is more than noise of its last bits; that of a mean over it
 SLACK_S = 0.25  # how far lengths that headers declare may lie from what is there: codec frames, rounded clocks
 # What FFmpeg may open. All of these hold their sound themselves; formats that name other files (hls, dash, concat, sdp, ...) stay out.
 PLAIN = ("wav", "w64", "aiff", "caf", "au", "flac")  # their headers count samples
@@ -268,14 +269,11 @@ class Recording:
         planes = [np.frombuffer(plane, dtype=kind) for plane in frame.planes[: channels if frame.format.is_planar else 1]]
         if not frame.format.is_planar:
             planes = list(planes[0][: frame.samples * channels].reshape(frame.samples, -1).T)
-        mixed = planes[0][: frame.samples] if len(planes) == 1 else np.mean([plane[: frame.samples] for plane in planes], axis=0)
-        with np.errstate(over="ignore"):  # a double beyond a float becomes infinite, and is refused as such
-            mono: NDArray[np.float32] = mixed.astype(np.float32)  # a copy: the frame's memory is reused
-        if kind == np.uint8:
-            return (mono - np.float32(128)) / np.float32(128)
-        if kind.kind == "i":
-            return mono / np.float32(2.0 ** (8 * kind.itemsize - 1))
-        return mono
+        first = planes[0][: frame.samples]
+        if len(planes) == 1:
+            return _scaled(first, kind)
+        mixed = _scaled(np.mean([plane[: frame.samples] for plane in planes], axis=0), kind)
+        return _scaled(first, kind) if len(planes) == 2 and _cancelled(mixed, _scaled(first, kind)) else mixed
 
     def _promise(self) -> float | None:
         own = float(self.sound.duration * self.sound.time_base) if self.sound.duration and self.sound.time_base else None
@@ -333,6 +331,21 @@ class Recording:
         error = AudioError(f"{self.name} is cut short or damaged: {self.at_s:.2f} s could be read {why}; fetch or export it again")
         error.add_note(f"what is there can be read with stop_s={until_s}")  # for who calls the library: no verb has that option
         return error
+
+
+def _scaled(samples: NDArray[Any], kind: np.dtype[Any]) -> NDArray[np.float32]:
+    """Samples [n] of a kind as float32; a copy, because the frame's memory is reused."""
+    with np.errstate(over="ignore"):  # a double beyond a float becomes infinite, and is refused as such
+        mono: NDArray[np.float32] = samples.astype(np.float32)
+    if kind == np.uint8:
+        return (mono - np.float32(128)) / np.float32(128)
+    return mono / np.float32(2.0 ** (8 * kind.itemsize - 1)) if kind.kind == "i" else mono
+
+
+def _cancelled(mixed: NDArray[np.float32], channel: NDArray[np.float32]) -> bool:
+    """Whether the mean of two channels lost what one of them holds: a cable with one of them turned round."""
+    left, lost = (float(np.dot(wave, wave)) for wave in (mixed, channel))
+    return lost > AUDIBLE * len(channel) and left < CANCELLED * lost
 
 
 def name_of(source: Source) -> str:

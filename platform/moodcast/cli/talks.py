@@ -148,7 +148,7 @@ def missed(found: Timeline, wanted: int) -> str | None:
         return None
     if heard:
         return f"{heard} of the {wanted} speakers that were asked for {'is' if heard == 1 else 'are'} heard"
-    return "nobody is heard to speak; if somebody does, see whether its two channels cancel each other in mono, or what else it plays"
+    return "nobody is heard to speak; where somebody does, give their turns with --rttm"
 
 
 def evaluate_podcast(
