@@ -2,8 +2,8 @@
 
 The decoder is FFmpeg inside PyAV's wheel (`moodcast.containers`), the resampler soxr (HQ); both stream. Channels are averaged before
 resampling; where two cancel each other (one of them recorded upside down), the first is heard. Time 0 is the first decoded audio sample,
-whatever the container's clock says; holes that a container's clock announces (a call recorded as WebM with silence left out) are filled with
-silence, so that times stay true.
+whatever the container's clock says; holes that a container's clock announces (a call recorded as WebM with silence left out) are filled
+with silence, so that times stay true.
 
 What is read is either all there or an AudioError says what came, what was wanted and what to do. Files are untrusted: only real media
 containers are opened, never playlists or scripts that name other files, and never an address.
