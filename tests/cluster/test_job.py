@@ -10,16 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moodcast.bundle import load, save
+from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches
-from moodcast.cluster.job import _typed, main, prepared, speaker_split, train, with_split
+from moodcast.cluster.job import _typed, going_on_with, main, prepared, speaker_split, train, with_split
 from moodcast.cluster.publish import equal_error_rate, publish
 from moodcast.cluster.watch import duration, epoch_line
 from moodcast.cluster.work import inherited, provenance_of, sides
 from moodcast.config import leaves, replace_at
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance, leaks, read_manifest, read_manifests, write_manifest
+from moodcast.methods.erm import Erm
 from moodcast.provenance import ChosenOn, Provenance
-from moodcast.run import build, run_from_dict, run_to_dict
+from moodcast.run import Run, build, run_from_dict, run_to_dict
 from tests.cluster.tiny import tiny_corpus, tiny_run
 
 
@@ -120,6 +122,33 @@ def test_speakers_as_classes_are_those_of_training_and_their_other_utterances_ch
 def test_a_folder_that_is_no_run_is_not_gone_on_with_nor_is_a_manifest_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nope is no run to go on with: it has no run\.json"):
         train(tiny_run(), [], resume=tmp_path / "nope")
+
+
+def test_a_run_that_is_gone_on_with_needs_no_setting_said_again(tmp_path: Path) -> None:
+    changed = replace_at(tiny_run(), {"method.width": 3, "train.lr": 0.25})
+    files.describe(tmp_path, changed, table(), 1)
+    assert going_on_with(tiny_run(), tmp_path) == changed
+    assert going_on_with(tiny_run(), None) == going_on_with(tiny_run(), Path("auto")) == tiny_run()
+    other = Run(Erm.Config())
+    assert going_on_with(other, tmp_path) == other, "another method is another run, which is then refused"
+    (tmp_path / files.RUN).write_text(json.dumps({"run": {**run_to_dict(changed), "gone": 1}}))  # of another release
+    assert going_on_with(tiny_run(), tmp_path) == tiny_run()
+
+
+def test_a_job_goes_on_with_the_settings_of_its_folder_and_refuses_words_that_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from moodcast.cli import app
+
+    changed = replace_at(Run(Erm.Config()), {"train.epochs": 7})
+    rows = [replace(row, emotion=changed.labels.classes[i % 4]) for i, row in enumerate(with_split(table()))]
+    files.describe(tmp_path, changed, rows, 1)
+    write_manifest(rows, tmp_path / files.MANIFEST)
+    for command in (["erm", "--resume", str(tmp_path), "train.epochs=8"], ["erm", "train.epochs=8", "--resume", str(tmp_path)]):
+        with pytest.raises(ValueError, match=r"cannot be gone on with: train.epochs: 7 there, 8 here\."):
+            app(["train", *command], standalone_mode=False)
+    app(["train", "erm", "--resume", str(tmp_path), "--show-fields"], standalone_mode=False)
+    assert "train.epochs=7" in "".join(capsys.readouterr().out.replace("│", "=").split())
 
 
 @pytest.mark.parametrize(

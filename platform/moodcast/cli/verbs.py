@@ -73,6 +73,10 @@ def train(
 
     settings = find_run(job)
     manifests, changes = sort_words(words or [])
+    if resume is not None and not job.endswith(".json"):
+        from moodcast.cluster.job import going_on_with
+
+        settings = going_on_with(settings, resume)
     settings = config.replace_at(settings, config.parse_overrides(changes))
     if show_fields:
         show.fields(settings)

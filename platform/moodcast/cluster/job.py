@@ -27,7 +27,8 @@ from moodcast.cluster.publish import publish
 from moodcast.cluster.train import Failed, Fit, Interrupted, fit, method_of, span
 from moodcast.cluster.watch import counting
 from moodcast.manifest import Utterance, read_manifest, read_manifests, split_by_group
-from moodcast.run import Run, trust_of
+from moodcast.method import method_name
+from moodcast.run import Run, run_from_dict, trust_of
 
 AUTO = Path("auto")
 TRAINED = ("train", "dev")  # the splits that training may see; others ("test", "test1") are left alone
@@ -102,6 +103,22 @@ def train(
         return fitted()
 
 
+def going_on_with(run: Run, resume: Path | None) -> Run:
+    """The settings of the run in the folder `resume`, where it is one of the method of `run`: what changed them need not be said again.
+
+    Else `run` itself: `fit` says what differs. What is started again by itself ("auto") says all of it again.
+    """
+    if resume is None or resume == AUTO:
+        return run
+    stored = files.described(Path(resume))["run"]
+    if stored["method"].get("class") != method_name(run.method):
+        return run
+    try:
+        return run_from_dict(stored, trust_of(run))
+    except (ValueError, KeyError, TypeError):  # of another release
+        return run
+
+
 def with_split(rows: Sequence[Utterance]) -> list[Utterance]:
     """Rows that say nothing of a split get one by group; rows of which only some do are refused."""
     missing = [row.id for row in rows if row.split is None]
@@ -141,7 +158,7 @@ def main(run: Run, data: Sequence[str], notes: str = "", held_out: Callable[[Utt
             if held_out is not None and manifests:
                 rows = [replace(row, split="test" if held_out(row) else "train") for row in read_manifests(manifests)]
             done = train(
-                config.replace_at(run, changes),
+                config.replace_at(going_on_with(run, resume), changes),
                 rows,
                 out=out,
                 name=name,
