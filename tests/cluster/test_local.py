@@ -96,6 +96,41 @@ def test_a_local_ray_lets_nobody_in_without_its_token_and_the_next_one_of_a_proc
         ray.shutdown()
 
 
+DRIVER = """
+import os, sys
+from moodcast.cluster import local
+with local._temp_dir() as folder:
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(own_temp: Path) -> None:
+    from moodcast.cluster import local
+
+    for name in ("moodcast-push-1", "other"):  # of another part of moodcast, and of another program
+        (own_temp / name).mkdir()
+    with local._temp_dir() as mine:
+        known = {**os.environ, "TMPDIR": str(own_temp)}
+        drivers = [
+            subprocess.Popen([sys.executable, "-c", DRIVER], env=known, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        folders = []
+        for driver in drivers:
+            assert driver.stdout is not None
+            folders.append(Path(driver.stdout.readline().strip()))
+        dead, alive = folders
+        assert dead.is_dir()
+        drivers[0].kill()
+        drivers[0].wait()
+        with local._temp_dir() as another:
+            assert not dead.exists()
+            assert all(folder.is_dir() for folder in (mine, alive, another))
+        drivers[1].communicate("")
+    assert sorted(path.name for path in own_temp.iterdir()) == ["moodcast-push-1", "other"]
+
+
 def test_importing_the_folder_of_ray_says_what_ray_must_know_before_it_is_imported() -> None:
     code = "import os, moodcast.cluster; print(*map(os.environ.get, ['RAY_USAGE_STATS_ENABLED', 'RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER']))"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

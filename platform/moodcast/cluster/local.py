@@ -15,7 +15,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +24,7 @@ from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 LOOPBACK = "127.0.0.1"
+PREFIX, LOCK = "moodcast-", ".held"  # of folders for temporary files, and the lock in each
 MAX_TEMP_PATH = 40  # characters: Ray puts unix sockets below it, whose whole path may have 107
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how often reports of training are taken; Ray's 2 s would delay every epoch
@@ -178,10 +179,34 @@ def environment(values: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _temp_dir() -> Iterator[Path]:
-    """A fresh folder with a short path, removed at the end even where Ray's last processes still write to it."""
-    parent = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="moodcast-", dir=parent if len(parent) <= MAX_TEMP_PATH else "/tmp"))
+    """A fresh folder with a short path, removed at the end even where Ray's last processes still write to it.
+
+    A process that is killed cannot; its lock in the folder is gone with it, by which the next one knows.
+    """
+    import fcntl  # not on every system that may import this
+
+    short = len(tempfile.gettempdir()) <= MAX_TEMP_PATH
+    parent = Path(tempfile.gettempdir() if short else "/tmp")
+    _sweep(parent)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    half = folder / f"{LOCK}-not-yet"
     try:
-        yield folder
+        with half.open("w") as lock:
+            with suppress(OSError):  # where nothing can be locked, nothing is taken for dead
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                half.rename(folder / LOCK)  # there once it is held, so that nobody finds it free in between
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what our processes that were killed have left: folders of this user whose lock nobody holds. Those without one stay."""
+    import fcntl
+
+    for folder in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):  # held, of somebody else, without a lock, or gone meanwhile
+            if folder.lstat().st_uid == os.getuid():
+                with (folder / LOCK).open("r+") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
