@@ -18,7 +18,7 @@ from moodcast.augment import Augment, Crop, Gain, Hide
 from moodcast.batch import Batch, Prediction
 from moodcast.chunks import ChunkPlan
 from moodcast.cluster.data import CachedStretches, padded
-from moodcast.cluster.features import keep_features, kept
+from moodcast.cluster.features import check_method, keep_features, kept
 from moodcast.cluster.work import sides
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance
@@ -232,3 +232,27 @@ def test_two_workers_encode_everything_once_between_them(
     shares = Counter(line.split()[0] for line in noted)
     assert len(shares) == 2
     assert abs(np.diff(list(shares.values()))) <= 2  # train and dev are shared out one by one
+
+
+WHISPER = Run(Pretrained.Config(encoder="random/whisper"), chunks=ChunkPlan(length_s=40.0, hop_s=5.0))
+ONCE = Run(Functionals.Config(), augment=Augment(gain=Gain(share=0.5)))
+
+
+@pytest.mark.parametrize(
+    ("run", "wanted"),
+    [
+        (WHISPER, r"takes chunks of at most 30 s, got chunks.length_s=40"),
+        (replace_at(WHISPER, {"chunks.length_s": 5.0, "audio.rate": 8000}), "set audio.rate=16000"),
+        (ONCE, "Functionals is fitted once, on the recordings as they are"),
+        (replace_at(Run(Functionals.Config()), {"train.precision": "bfloat16"}), "for encoders that train, and this Functionals has none"),
+        (replace_at(WHISPER, {"chunks.length_s": 5.0, "method.tune": "lora", "train.cache_features": "on"}), "nothing to keep"),
+    ],
+)
+def test_what_a_worker_would_refuse_is_refused_before_one_starts(run: Run, wanted: str) -> None:
+    with pytest.raises(ValueError, match=wanted):
+        check_method(run)
+
+
+def test_settings_that_fit_are_let_through_and_no_weight_is_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pretrained, "frozen_name", lambda self: pytest.fail("a digest of all weights"))
+    check_method(replace_at(WHISPER, {"chunks.length_s": 5.0}))

@@ -26,9 +26,9 @@ import torch
 from moodcast import cache as caches
 from moodcast.cluster import local, nodes
 from moodcast.cluster.data import CachedStretches
-from moodcast.cluster.features import keep_features, kept
+from moodcast.cluster.features import check_method, keep_features, kept
 from moodcast.cluster.process import stand_in
-from moodcast.cluster.train import heard_of, method_of
+from moodcast.cluster.train import heard_of
 from moodcast.cluster.work import sides, take_weights
 from moodcast.manifest import Utterance
 from moodcast.run import Run, build, run_from_dict, run_to_dict, trust_of
@@ -77,7 +77,7 @@ def encode(
     """
     heard = heard_of(run, rows, target, transductive, unsealed)
     train, dev = sides(heard.rows, run)
-    method_of(run).make_ready(run.method, run.spec)
+    check_method(run)
     parts = [shard for side in (train, dev, heard.target) for shard in caches.shards(side)]
     if not parts:
         raise ValueError(

@@ -10,9 +10,20 @@ import torch
 
 from moodcast.cache import ArrayStore, open_arrays
 from moodcast.cluster.data import CachedStretches
-from moodcast.method import Method, device_of
+from moodcast.method import Method, device_of, find_method, method_name
 from moodcast.passes import gather_objects
-from moodcast.run import Run
+from moodcast.run import Run, build, trust_of
+from moodcast.step import check_precision
+
+
+def check_method(run: Run) -> None:
+    """Refuse before any worker starts what one would: settings that the method or its encoder cannot be built with, and what `kept` does."""
+    trust = trust_of(run)
+    find_method(method_name(run.method), trust).make_ready(run.method, run.spec)
+    method = build(run, trust)
+    check_precision(method, run.train)
+    if run.augment.active or run.train.cache_features == "on":  # else it refuses nothing, and would read all weights
+        kept(run, method)
 
 
 def kept(run: Run, method: Method) -> str:

@@ -25,6 +25,7 @@ from moodcast import attributes, audit, augment, config
 from moodcast.cluster import distributed, local, population, search, tracker
 from moodcast.cluster import folder as files
 from moodcast.cluster import ledger as books
+from moodcast.cluster.features import check_method
 from moodcast.cluster.folds import heard_at_start, refuse_heard
 from moodcast.cluster.job import TRAINED, with_split
 from moodcast.cluster.ledger import Ledger
@@ -217,7 +218,7 @@ def check(run: Run, rows: Sequence[Utterance], came: Sequence[Utterance], plan: 
             needs = "adapts to recordings without labels: name them, --target MANIFEST. Trials are then scored on speakers of the source"
         raise ValueError(f"{method.__name__} {needs}")
     attributes.check(method, run.spec, run.train.batch_size // run.train.accumulate)
-    method.make_ready(run.method, run.spec)
+    check_method(run)
 
 
 def go_on(

@@ -22,6 +22,7 @@ from moodcast import bundle as bundles
 from moodcast.cluster import folder as files
 from moodcast.cluster import local, tracker
 from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.features import check_method
 from moodcast.cluster.group import group_of
 from moodcast.cluster.options import refuse_without_target
 from moodcast.cluster.watch import counting, dev_scores, watching
@@ -29,7 +30,6 @@ from moodcast.cluster.work import sides, take_weights, work
 from moodcast.manifest import Utterance, write_manifest
 from moodcast.method import Method, find_method, method_name
 from moodcast.run import Run, build, run_to_dict, trust_of
-from moodcast.step import check_precision
 from moodcast.transfer import TransferTask
 
 MAX_FAILURES = 2  # workers that die are started again from the last checkpoint, this often
@@ -160,9 +160,7 @@ def check(run: Run, rows: Sequence[Utterance], workers: int | tuple[int, int], t
         audit.guard(audit.leaks_among([*rows, *target]), run.train.allow_leaks, ALLOW)
     augment.check(run.augment)
     attributes.check(method_of(run), run.spec, run.train.batch_size // run.train.accumulate)
-    method_of(run).make_ready(run.method, run.spec)
-    if run.train.precision != "float32":
-        check_precision(build(run, trust_of(run)), run.train)
+    check_method(run)
 
 
 def _check_source_free(run: Run, workers: int | tuple[int, int], target: Sequence[Utterance]) -> None:
