@@ -113,6 +113,17 @@ def test_a_task_that_leaks_or_has_nothing_to_adapt_to_is_refused(source: list[Ut
         TransferTask.of(source, target)
 
 
+def test_a_recording_is_not_both_source_and_target_unless_that_is_let_through() -> None:
+    both = [SOURCE[0], row("c", "t0")]
+    with pytest.raises(ValueError, match=r"1 of 2 rows of the target are rows of the source, too \(a\).*train.allow_leaks=true"):
+        TransferTask.of(SOURCE, [replace(one, split=None) for one in both])
+    assert len(TransferTask.of(SOURCE, both, allow_leaks=True).adapt) == 2
+    part = replace(SOURCE[0], id="part", start_s=1.0, stop_s=2.0)  # another stretch of that file
+    assert len(TransferTask.of(SOURCE, [part]).adapt) == 1
+    apart = [*SOURCE, row("z", "s9", "test", corpus="source")]
+    assert [one.id for one in TransferTask.of(apart, [apart[2]], transductive=True).adapt] == ["z"]  # never heard with its label
+
+
 def test_scores_open_the_labels_of_rows_that_have_a_class() -> None:
     task = TransferTask.of(SOURCE, [*TARGET, row("g", "t3", "test", emotion="other"), row("h", "t4", "test", emotion="high")])
     answers = task.answers(LABELS, np.array([[0.1, 0.9], [0.5, 0.5], [0.8, 0.2]]))

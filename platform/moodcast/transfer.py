@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -70,7 +71,7 @@ class TransferTask:
 
         A target without any split is adapted to as a whole, and nothing of it is left to answer. transductive: adapt to what is answered,
         the rows whose split is "test", or all where there is none. Raises ValueError where there is nothing to adapt to, some rows lack a
-        split, or somebody stands on two sides.
+        split, or somebody stands on two sides; and where a recording that is adapted to is one of the source, too.
         """
         target = with_target_split(target, transductive)
         test = [row for row in target if row.split == "test"]
@@ -78,6 +79,8 @@ class TransferTask:
         if not adapt:
             wanted = "test" if transductive else "train"
             raise ValueError(f"nothing to adapt to among {len(target)} rows of the target: wanted split {wanted!r}, or no splits at all")
+        if not allow_leaks:
+            _refuse_same(source, adapt)
         sides = [row for row in source if row.split is not None] + ([] if transductive else adapt) + test
         audit.guard(audit.leaks_among(sides), allow_leaks, ALLOW)
         return cls(tuple(source), tuple(sealed(adapt)), tuple(sealed(test)), transductive, SealedLabels(adapt), SealedLabels(test))
@@ -100,6 +103,20 @@ class TransferTask:
     def unsealed(self) -> list[Utterance]:
         """The rows to adapt to with their labels: for upper bounds alone. Whoever calls this says so beside every score."""
         return list(self._adapt_labels.open())
+
+
+def _refuse_same(source: Sequence[Utterance], adapt: Sequence[Utterance]) -> None:
+    """Raises ValueError where stretches that are adapted to are heard with their labels: a method would learn nothing of another corpus."""
+    heard = {_place(row) for row in source if row.split in ("train", "dev")}
+    if same := [row.id for row in adapt if _place(row) in heard]:
+        raise ValueError(
+            f"{len(same)} of {len(adapt)} rows of the target are rows of the source, too ({', '.join(same[:3])}"
+            f"{', ...' if len(same) > 3 else ''}): name other recordings as --target, or let them through with {ALLOW}"
+        )
+
+
+def _place(row: Utterance) -> tuple[object, ...]:
+    return Path(row.path).absolute(), row.start_s, row.stop_s
 
 
 def with_target_split(rows: Sequence[Utterance], transductive: bool = False) -> list[Utterance]:
