@@ -163,6 +163,23 @@ def test_every_trial_is_drawn_in_every_picture_that_it_has_a_place_in() -> None:
     assert "No rival sweep is beside it" in pages.render(made(rival=False))
 
 
+def test_members_of_a_population_are_joined_to_those_whose_weights_they_took_and_the_page_says_whom_it_compares() -> None:
+    found = made(trials=12)
+    for trial in found["trials"]:
+        trial["epochs"] = trial["epochs"][:4]
+    parent, child = found["trials"][2], found["trials"][7]
+    child |= {"parent": 2, "epochs": [[epoch, 0.5, 1.0] for epoch in (5, 6)]}
+    lines = {line["trial"]["number"]: line["points"].split() for line in pages.curves(found, found["trials"])["lines"]}
+    assert len(lines[7]) == 3
+    assert lines[7][0] == lines[2][-1]
+    assert len(lines[2]) == len(parent["epochs"])
+    page = pages.render(found)
+    assert page.count("it is the first generation alone") == 3
+    assert "those that end early were stopped" not in page
+    assert "finished after epoch 6;" in pages.told(child | {"state": "finished"})
+    assert "first generation" not in pages.render(made())
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1100])
 def test_the_page_opens_fits_and_lights_one_trial_everywhere(browser: Any, tmp_path: Path, width: int) -> None:

@@ -77,6 +77,7 @@ def render(found: Mapping[str, Any]) -> str:
         importance=found["importance"],
         parallel=parallel(trials, {name: axes[name] for name in names[:FIRST]}, span),
         first=FIRST,
+        population=any(trial["parent"] is not None for trial in trials),
         slices=[slice_of(axes[name], trials, span) for name in names],
         curves=curves(found, trials),
         span=span,
@@ -208,7 +209,8 @@ def slice_of(axis: Axis, trials: Sequence[Mapping[str, Any]], span: tuple[float,
 
 
 def curves(found: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Scores by epoch, a line a trial."""
+    """Scores by epoch, a line a trial; that of a member of a population begins where the one whose weights it took had come to."""
+    before = {trial["number"]: trial["epochs"][-1:] for trial in trials}
     epochs = max(int(found["sweep"]["epochs"]), 2)
     told = [line[1] for trial in trials for line in trial["epochs"]]
     span = (min(told), max(told)) if told else (0.0, 1.0)
@@ -220,7 +222,10 @@ def curves(found: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dic
     lines = [
         {
             "trial": trial,
-            "points": " ".join(f"{x(epoch)},{HIGH * (1 - share(value, span)):.1f}" for epoch, value, _ in trial["epochs"]),
+            "points": " ".join(
+                f"{x(epoch)},{HIGH * (1 - share(value, span)):.1f}"
+                for epoch, value, _ in (*before.get(trial["parent"], ()), *trial["epochs"])
+            ),
             "end": (x(trial["epochs"][-1][0]), round(HIGH * (1 - share(trial["epochs"][-1][1], span)), 1)),
         }
         for trial in last
@@ -270,7 +275,8 @@ def told(trial: Mapping[str, Any]) -> str:
         else ", ".join(f"{field_name(path)} {words(value)}" for path, value in trial["changes"].items())
     )
     value = "" if trial["value"] is None else f"{100 * trial['value']:.1f} %, "
-    return f"trial {trial['number']}: {value}{trial['state']} after epoch {len(trial['epochs'])}; {name}"
+    last = trial["epochs"][-1][0] if trial["epochs"] else 0
+    return f"trial {trial['number']}: {value}{trial['state']} after epoch {last}; {name}"
 
 
 def at(trial: Mapping[str, Any], epoch: int) -> float | None:
