@@ -92,8 +92,6 @@ def test_every_answer_is_written_and_gives_the_scores_again(
     assert -np.log(likely).mean() == pytest.approx(pool["sureness"]["nll"]["value"])
     assert all(max(CLASSES, key=lambda name: float(row[f"p_{name}"])) == row["answer"] for row in told)
     assert {(row["corpus"], row["speaker"]) for row in told} == {("toy", f"s{n}") for n in (4, 5, 6, 7)}
-    refused = moodcast("evaluate", "erm", manifest, "--folds", "3", "--answers", tmp_path / "b.csv")
-    assert "--answers is of a bundle; folds keep theirs" in refused.err
 
 
 def test_the_baseline_that_takes_a_while_can_be_left_out_and_that_is_said(

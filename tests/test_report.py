@@ -165,13 +165,19 @@ def test_answers_are_a_table_with_attributes_and_without_what_nobody_rated() -> 
     rows = (Utterance("u, 1", "x.wav", corpus="c", speaker="s"), Utterance("u2", "y.wav", corpus="c"))
     given = np.array([[0.75, 0.25], [0.1, 0.9]])
     rated, answered = np.array([[0.5], [np.nan]]), np.array([[0.25], [1.0]])
-    answers = Answers(("angry", "sad"), rows, np.array([1, 1]), given, given, ("arousal",), answered, rated)
+    silent = np.full((2, 2), np.nan)
+    answers = Answers(("angry", "sad"), rows, np.array([1, 1]), given, silent, ("arousal",), answered, rated)
     assert pages.table(answers).splitlines() == [
         "id,corpus,speaker,label,answer,p_angry,p_sad,arousal_label,arousal_answer",
         '"u, 1",c,s,sad,angry,0.75,0.25,0.5,0.25',
         "u2,c,,sad,sad,0.1,0.9,,1.0",
     ]
-    assert pages.table(replace(answers, attributes=None)).splitlines()[2] == "u2,c,,sad,sad,0.1,0.9"
+    voted = replace(answers, attributes=None, votes=np.array([[0.25, 0.75], [np.nan, np.nan]]))
+    assert pages.table(voted).splitlines() == [
+        "id,corpus,speaker,label,answer,p_angry,p_sad,votes_angry,votes_sad",
+        '"u, 1",c,s,sad,angry,0.75,0.25,0.25,0.75',
+        "u2,c,,sad,sad,0.1,0.9,,",
+    ]
 
 
 def test_a_page_that_could_not_be_written_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

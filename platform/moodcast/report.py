@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from moodcast.metrics import HIGHER_IS_BETTER, Interval
@@ -49,16 +50,21 @@ def write(report: Report, path: str | Path) -> Path:
 
 def table(answers: Answers) -> str:
     """What was scored as CSV, a row an utterance, from which every score can be computed anew: id, corpus, speaker, label, answer, the
-    probability of each class, then each attribute as it was labelled and as it was answered; what is unknown is empty.
+    probability of each class, the share of the raters' votes that each class has (where somebody voted), then each attribute as it was
+    labelled and as it was answered; what is unknown is empty.
     """
     names = answers.attribute_names if answers.attributes is not None else ()
     head = ["id", "corpus", "speaker", "label", "answer", *(f"p_{name}" for name in answers.classes)]
+    voted = not np.isnan(answers.votes).all()
+    head += [f"votes_{name}" for name in answers.classes] if voted else []
     head += [f"{name}{what}" for name in names for what in ("_label", "_answer")]
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(head)
     for i, (row, truth, guess) in enumerate(zip(answers.rows, answers.truth, answers.guess, strict=True)):
         cells = [row.id, row.corpus, row.speaker, answers.classes[truth], answers.classes[guess], *answers.probabilities[i].tolist()]
+        if voted:
+            cells += [None if math.isnan(share) else float(share) for share in answers.votes[i]]
         if answers.attributes is not None and answers.attribute_truth is not None:
             pairs = zip(answers.attribute_truth[i], answers.attributes[i], strict=True)
             cells += [None if math.isnan(value) else float(value) for pair in pairs for value in pair]

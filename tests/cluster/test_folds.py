@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from moodcast.audio import AudioError
 from moodcast.bundle import load, save
+from moodcast.cli import show
 from moodcast.cluster import folder as files
 from moodcast.cluster import folds
 from moodcast.cluster.folds import Fold, _fold, cross_validate
@@ -61,6 +63,15 @@ def test_every_utterance_is_answered_once_by_a_bundle_that_has_not_heard_its_spe
         assert not speakers & heard_by[i]
         seen += fold.ids
     assert sorted(seen) == sorted(row.id for row in rows)
+
+
+def test_what_the_folds_answered_is_written_as_that_of_a_bundle(report: Report, rows: list[Utterance], tmp_path: Path) -> None:
+    show.report_files(report, None, None, tmp_path / "a.csv")
+    with open(tmp_path / "a.csv", newline="") as file:
+        told = list(csv.DictReader(file))
+    assert {row["id"]: row["label"] for row in told} == {row.id: row.emotion for row in rows}
+    right = np.mean([row["label"] == row["answer"] for row in told])
+    assert right == pytest.approx(report.slices[0].accuracy.value)
 
 
 def test_a_fold_whose_driver_died_while_it_read_the_audio_begins_anew(rows: list[Utterance], tmp_path: Path) -> None:

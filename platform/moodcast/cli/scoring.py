@@ -41,8 +41,6 @@ def evaluate(
     manifests, changes = sort_words(words)
     if folds and (allow_leaks or split != "test"):
         raise ValueError("--folds makes its own split and says so; leaks are let through by train.allow_leaks=true, not by --allow-leaks")
-    if folds and answers:
-        raise ValueError("--answers is of a bundle; folds keep theirs in the folder of their name, fold0.npz and so on")
     if folds and Path(bundle).is_dir():
         raise ValueError(f"--folds trains a job, such as erm, and {bundle} is a folder; without --folds it is scored")
     if folds:

@@ -177,6 +177,7 @@ def report_of(
         notes=(*evaluation.notes(answers.rows, answers.rows, plain, bool(flags)), *independent),
         flags=flags,
         against=against,
+        answers=answers,
     )
 
 
