@@ -347,3 +347,11 @@ def test_votes_that_are_no_counts_are_refused(count: str, tmp_path: Path) -> Non
     (tmp_path / "m.jsonl").write_text('{"id": "a", "path": "a.wav", "votes": {"sad": 1, "angry": ' + count + "}}\n")
     with pytest.raises(ValueError, match=r"row 1 of .*m.jsonl, votes: angry has (-3.0|nan|inf); wanted how often it was chosen, 0 or more"):
         read_manifest(tmp_path / "m.jsonl")
+
+
+def test_row_numbers_that_pandas_wrote_are_no_column(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    write_manifest([FULL, replace(FULL, id="a/2")], tmp_path / "m.parquet")
+    table = pq.read_table(tmp_path / "m.parquet").slice(1)
+    pq.write_table(table.append_column("__index_level_0__", [[1]]), tmp_path / "few.parquet")
+    assert read_manifest(tmp_path / "few.parquet") == [replace(FULL, id="a/2")]

@@ -259,7 +259,9 @@ def _records(path: Path) -> Iterable[dict[str, Any]]:
     kind = _suffix(path)
     if kind == ".parquet":
         try:
-            return typing.cast(list[dict[str, Any]], pq.read_table(path).to_pylist())
+            found = pq.read_table(path)  # __index_level_0__: numbers of rows by pandas, which took some out
+            kept = found.select([name for name in found.column_names if not name.startswith("__index_level_")])
+            return typing.cast(list[dict[str, Any]], kept.to_pylist())
         except pa.ArrowException as error:
             raise ValueError(f"{path} is no Parquet file ({error}); write it again") from None
     if kind == ".csv":

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+SEPARATOR = re.compile(r'"?sep=([^"\n])"?\r?\n')  # a first line that Excel writes and reads, and shows to nobody
 
 
 def read_text(path: str | Path) -> str:
@@ -24,9 +27,16 @@ def one_word(name: str) -> str:
 
 @contextmanager
 def open_csv(path: str | Path, separator: str = ",") -> Iterator[csv.DictReader[str]]:
-    """The records of a CSV file in UTF-8. Raises ValueError, with the line, for quotes that are not doubled or not closed."""
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
+    """The records of a CSV file in UTF-8; a first line sep=; as Excel writes it names the separator and is no header.
+
+    Raises ValueError, with the line, for quotes that are not doubled or not closed.
+    """
+    text = read_text(path)
+    if told := SEPARATOR.match(text):
+        text, separator = text[told.end() :], told[1]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         yield reader
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; a quote inside of a quoted text is written twice") from None
+        line = reader.reader.line_num + (1 if told else 0)
+        raise ValueError(f"{path}, line {line}: {error}; a quote inside of a quoted text is written twice") from None

@@ -275,3 +275,15 @@ def test_columns_of_votes_become_the_votes_of_a_row(tmp_path: Path) -> None:
     assert [row.emotion for row in rows] == ["angry", None, "sad"]
     (tmp_path / "mine.csv").write_text("path,emotion,A,S\nx.wav,neutral,3,1\ny.wav,,2,2\n")
     assert [row.emotion for row in read("csv", tmp_path / "mine.csv", {"votes": "anger:A,sad:S"})] == ["neutral", None], "a tie is none"
+
+
+def test_times_of_a_clock_are_seconds_and_a_first_line_of_excel_is_no_header(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    lines = ["a.wav;sad;00:00:01.1;1:30", "a.wav;sad;0:01:02,5;01:00:00", "a.wav;sad;90:00.5;5401"]
+    for first in ("", "sep=;\r\n", '"sep=;"\n', "\ufeffsep=;\n"):
+        table.write_text(first + "\n".join(["path;emotion;start_s;stop_s", *lines]), encoding="utf-8")
+        rows = prepare("csv", table)
+        assert [(row.start_s, row.stop_s) for row in rows] == [(1.1, 90.0), (62.5, 3600.0), (5400.5, 5401.0)]
+    table.write_text('sep=\t\npath\temotion\na.wav\tsad\n"b.wav\tsad\n')
+    with pytest.raises(ValueError, match="line 4: "):  # as an editor counts them
+        prepare("csv", table)

@@ -44,15 +44,16 @@ def test_a_data_set_cannot_name_files_outside_of_it(tmp_path: Path) -> None:
 
 def test_a_time_that_cannot_be_read_does_not_become_the_whole_recording(tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
-    table.write_text("path,emotion,start_s,stop_s\nx.wav,sad,,1.5\nx.wav,sad,1:30,1:35\n")
-    with pytest.raises(ValueError, match=r"row 2 of the table: '1:30' is no time in seconds"):
-        prepare("csv", table)
+    for time in ("half past", "1:75", "0:75:02", "1:2:3:4", "-0:01"):
+        table.write_text(f"path,emotion,start_s,stop_s\nx.wav,sad,,1.5\nx.wav,sad,{time},99\n")
+        with pytest.raises(ValueError, match=rf"row 2 of the table: '{time}' is no time; write 62\.5, 1:02\.5 or 0:01:02\.5"):
+            prepare("csv", table)
     database = tmp_path / "db.yaml"
     database.write_text("name: x\ntables:\n  t:\n    columns:\n      emotion: {}\n")
     (tmp_path / "db.t.csv").write_text("file,start,end,emotion\na.wav,0 days 00:00:01,NaT,anger\n")
     assert [(row.start_s, row.stop_s) for row in prepare("audformat", tmp_path)] == [(1.0, None)]
-    (tmp_path / "db.t.csv").write_text("file,start,end,emotion\na.wav,one second,2,anger\n")
-    with pytest.raises(ValueError, match="'one second' is no time"):
+    (tmp_path / "db.t.csv").write_text("file,start,end,emotion\na.wav,0,2,anger\na.wav,one second,2,anger\n")
+    with pytest.raises(ValueError, match="row 2 of the table t: 'one second' is no time"):
         prepare("audformat", tmp_path)
 
 

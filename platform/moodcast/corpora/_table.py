@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ SYNONYMS = {
 }
 UNLABELLED = ("", "none", "unknown", "no-agreement", "no agreement", "xxx", "nan", "undefined")
 GENDERS = {"m": "male", "male": "male", "man": "male", "f": "female", "female": "female", "w": "female", "woman": "female"}
+CLOCK = re.compile(r"(?:(\d+):(?=[0-5]?\d:))?(\d+):([0-5]?\d(?:[.,]\d*)?)")  # hours, minutes, seconds
 _WANTED = ("path", "speaker", "gender", "language", "emotion", "duration_s", "text")
 
 
@@ -149,12 +151,18 @@ def number(text: object) -> float | None:
 
 
 def seconds(value: object) -> float | None:
-    """Seconds, or None for an empty cell. Raises ValueError for a word: the whole recording would be taken for its span."""
+    """Seconds, or None for an empty cell; 1:02.5 and 0:01:02,5 are a minute and two and a half seconds.
+
+    Raises ValueError for a word: the whole recording would be taken for its span.
+    """
     text = "" if value is None else str(value).strip()
     if text.lower() in ("", "nan", "nat", "none"):
         return None
+    if clock := CLOCK.fullmatch(text):
+        hours, minutes, rest = (float((part or "0").replace(",", ".")) for part in clock.groups())
+        return hours * 3_600 + minutes * 60 + rest
     if (found := number(text)) is None:
-        raise ValueError(f"{text!r} is no time in seconds; write 62.5 for a minute and two and a half seconds")
+        raise ValueError(f"{text!r} is no time; write 62.5, 1:02.5 or 0:01:02.5 for a minute and two and a half seconds")
     return found
 
 

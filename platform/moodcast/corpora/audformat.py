@@ -70,9 +70,13 @@ def prepare(
     for table in chosen:
         about = known[table]
         split = _split(header, about)
-        for record in _records(source, table):
+        for number_of, record in enumerate(_records(source, table), start=1):
             record = {**files.get(str(record["file"]), {}), **record}
-            row = _row(record, source, name, split, columns, (speaker,) if speaker else SPEAKER_COLUMNS, mapping(labels), header, about)
+            whose = (speaker,) if speaker else SPEAKER_COLUMNS
+            try:
+                row = _row(record, source, name, split, columns, whose, mapping(labels), header, about)
+            except ValueError as error:
+                raise ValueError(f"row {number_of} of the table {table}: {error}") from None
             if row.id in rows:
                 raise ValueError(f"{row.id} stands twice in the tables {', '.join(chosen)}; choose among them with tables=NAME")
             rows[row.id] = row

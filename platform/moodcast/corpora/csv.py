@@ -5,10 +5,11 @@ Source: your own. Terms: yours.
 Layout: a table with a header; FIELD=COLUMN says which column holds a field of a manifest (path, emotion, speaker, group, gender, age,
 language, split, text, start_s, stop_s, id; default: a column of the same name, large letters or small), and corpus=NAME, language=CODE or
 emotion=CLASS a value for all rows where there is no such column. attributes=NAME:COLUMN,... takes ratings (attributes=valence:V,arousal:A)
-with scale=LEAST:MOST, what a rating of any of them can be (scale=1:7; default 0:1), which become 0 and 1; votes=CLASS:COLUMN,... takes
-how often raters chose each class (votes=angry:A,sad:S). Paths are relative to the table, or to audio=FOLDER; back slashes of Windows are
-slashes, and 3,5 is 3.5. Labels: as the table has them; labels=THEIRS:OURS,... maps its names. A row without one takes the first choice of
-its votes, if there is one. Splits: the table's, where it has a column of them; else ours, by speaker or group.
+with scale=LEAST:MOST, what a rating of any of them can be (scale=1:7; default 0:1), which become 0 and 1; votes=CLASS:COLUMN,... takes how
+often raters chose each class (votes=angry:A,sad:S). Paths are relative to the table, or to audio=FOLDER; back slashes of Windows are
+slashes, 3,5 is 3.5, and a time is seconds (62.5) or a clock (1:02.5, 0:01:02,5). Labels: as the table has them; labels=THEIRS:OURS,... maps
+its names. A row without one takes the first choice of its votes, if there is one. Splits: the table's, where it has a column of them; else
+ours, by speaker or group.
 """
 
 from __future__ import annotations
