@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import soundfile
 
 from moodcast import evaluate as evaluation
 from moodcast.audio import fingerprint, read
+from moodcast.audit import SAME_SOUND, audit
 from moodcast.bundle import Bundle
 from moodcast.evaluate import evaluate
 from moodcast.labels import Labels
@@ -94,6 +96,25 @@ def test_a_renamed_recording_does_not_slip_through(rows: list[Utterance]) -> Non
     renamed = [replace(row, id="new-name", speaker="nobody") if row.id == "s4_sad" else row for row in rows]
     with pytest.raises(ValueError, match="trained on 1 of the recordings.*new-name"):
         evaluate(bundle_of(Provenance(fingerprints=(mark,))), renamed)
+
+
+def test_a_copy_of_a_training_recording_that_an_audit_found_stands_in_every_score(
+    rows: list[Utterance], speechlike: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    heard, scored = (next(row for row in rows if row.id == name) for name in ("s0_sad", "s4_sad"))
+    wave = speechlike(2.0, seed=3)
+    soundfile.write(heard.path, wave, 16_000)
+    soundfile.write(scored.path, 0.5 * wave[1_000:], 16_000)
+    provenance = Provenance(fingerprints=(fingerprint(read(heard.path)),))
+    before = evaluate(bundle_of(provenance), rows, plain=False)
+    assert before.flags == ()
+    assert before.notes[0].startswith("speaker-independent")
+    assert any("s4_sad" in found.ids for found in audit(rows).findings if found.kind == SAME_SOUND)
+    report = evaluate(bundle_of(provenance), rows, plain=False)
+    (flag,) = report.flags
+    assert flag.startswith("heard in another form: moodcast audit found 1 of these recordings, or at least half of each, in what toy")
+    assert flag.endswith("(s4_sad)")
+    assert report.notes[0].startswith("NOT independent")
 
 
 def test_leaks_that_are_let_through_stand_in_every_score(rows: list[Utterance]) -> None:

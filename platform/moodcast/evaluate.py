@@ -164,12 +164,17 @@ def heard_before(bundle: Bundle, rows: Sequence[Utterance], allow_leaks: bool, r
     if not allow_leaks:
         refuse_trained_speakers(bundle, rows)
         refuse_trained_recordings(bundle, rows, marks)
+    copies = trained_copies(bundle, rows, marks, root)
     heard = {"speakers or dialogues": trained_speakers(bundle, rows), "recordings": trained_recordings(bundle, rows, marks)}
-    return [
+    flags = [
         f"leak let through: {bundle.name} was trained on {len(names)} of these {what} ({_some(names, 6)})"
         for what, names in heard.items()
         if names
     ]
+    if copies:
+        where = f"or at least half of each, in what {bundle.name} was trained on ({_some(copies, 6)})"
+        flags.append(f"heard in another form: moodcast audit found {len(copies)} of these recordings, {where}")
+    return flags
 
 
 def chosen_before(bundle: Bundle, rows: Sequence[Utterance], root: Path | None = None) -> list[str]:
@@ -233,6 +238,13 @@ def trained_recordings(bundle: Bundle, rows: Sequence[Utterance], fingerprints: 
     """The ids of rows whose decoded samples the bundle was trained on or, without labels, adapted to, under whatever name."""
     trained = {*bundle.provenance.fingerprints, *bundle.provenance.adapted_to.fingerprints}
     return [row.id for row, mark in zip(rows, fingerprints, strict=True) if mark in trained]
+
+
+def trained_copies(bundle: Bundle, rows: Sequence[Utterance], fingerprints: Sequence[str], root: Path | None = None) -> list[str]:
+    """The ids of rows of which an audit has found a copy among what the bundle was trained on: through a codec, or cut otherwise."""
+    trained = {*bundle.provenance.fingerprints, *bundle.provenance.adapted_to.fingerprints}
+    copies = audit.copies_of(fingerprints, root)
+    return [row.id for row, mark in zip(rows, fingerprints, strict=True) if mark not in trained and copies.get(mark, set()) & trained]
 
 
 def _answered(bundle: Bundle, store: WaveStore, texts: Sequence[str | None], progress: Progress | None) -> tuple[Floats, Floats | None]:

@@ -97,6 +97,10 @@ def test_manifests_are_audited_together_and_by_the_labels_that_may_occur(moodcas
     assert moodcast("audit", "train.csv", "test.csv").code == 0
     leaking = moodcast("audit", "train.csv", "leak.csv")
     assert (leaking.code, "toy/s0: 1 in test, 4 in train" in leaking.out) == (1, True), leaking.out
+    twice = moodcast("audit", "train.csv", "leak.csv", "train.csv")
+    assert (twice.code, twice.out) == (2, "")
+    assert "these manifests together: the id 's0_" in twice.err
+    assert "comes twice" in twice.err
     fewer = moodcast("audit", "train.csv", "--classes", "angry, happy, neutral")
     assert (fewer.code, "label outside the map" in fewer.out) == (1, True), fewer.out
 

@@ -14,7 +14,7 @@ import pytest
 
 from moodcast.audit import audit, facts, sound
 from moodcast.audit.facts import examine, facts_of
-from moodcast.audit.sound import sound_findings
+from moodcast.audit.sound import shared_sound, sound_findings
 from moodcast.manifest import Utterance
 from tests.audit.planted import CLASSES, Wave, faded, kinds, of, with_wave
 
@@ -70,7 +70,8 @@ def test_long_noisy_edited_and_early_cut_recordings_are_named(rows: list[Utteran
         with_wave(rows[0], "edited.wav", np.concatenate([clean[:16_000], np.zeros(10_000, np.float32), clean[16_000:]])),
         with_wave(rows[0], "cut.wav", np.concatenate([late / 2, np.zeros(6_000, np.float32)])),
     ]
-    found = sound_findings(planted, facts_of(planted))
+    facts = facts_of(planted)
+    found = sound_findings(planted, facts, shared_sound(planted, facts))
     assert of(found, "longer than its table says").detail == "2.00 s of sound, 1.00 s in the manifest"
     assert of(found, "hardly above its noise").ids == ("noise.wav",)
     assert "cut.wav" in of(found, "cut at its start").ids

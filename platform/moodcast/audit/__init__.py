@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from moodcast.audit.facts import Facts, facts_of
+from moodcast.audit.facts import Facts, copies_of, facts_of, keep_copies
 from moodcast.audit.finding import LEAKS, SAME_SOUND, SEVERITIES, Finding, in_order, some
-from moodcast.audit.sound import identical, sound_findings
+from moodcast.audit.sound import HALF_OF, identical, shared_sound, sound_findings
 from moodcast.audit.table import Giveaway, giveaways, table_findings
 from moodcast.labels import CLASSES
 from moodcast.manifest import Utterance
@@ -27,6 +27,7 @@ __all__ = [
     "Facts",
     "Finding",
     "audit",
+    "copies_of",
     "counts_of",
     "guard",
     "leaks_among",
@@ -83,7 +84,9 @@ def audit(
     if not rows:
         raise ValueError("there are no rows to audit; wanted at least one")
     facts = facts_of(rows, root, processes, progress)
-    findings = in_order([*table_findings(rows, classes), *sound_findings(rows, facts)])
+    shared = shared_sound(rows, facts)
+    keep_copies(((facts[a].fingerprint, facts[b].fingerprint) for a, b, _, share in shared if share >= HALF_OF), root)
+    findings = in_order([*table_findings(rows, classes), *sound_findings(rows, facts, shared)])
     hours = sum(fact.seconds for fact in facts) / 3600
     return Audit(len(rows), hours, tuple(findings), counts_of(rows), classes_of(rows), tuple(giveaways(rows)))
 

@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -35,6 +35,7 @@ VOICED = 0.5  # of a frame's energy repeats after a period
 LOWEST_HZ, HIGHEST_HZ = 60.0, 450.0  # of pitch
 PITCHED = 4_000  # frames that are asked for their pitch
 MISSING = "the file is missing or cannot be opened"
+COPIES = "CREATE TABLE IF NOT EXISTS copies (one TEXT, other TEXT, PRIMARY KEY (one, other))"
 ALONE = 64  # so many recordings are decoded here; for more, processes are worth their start
 
 
@@ -95,6 +96,27 @@ def facts_of(
         store.commit()
     missing = Facts(error=MISSING)
     return [known[key] if key else missing for key in keys]
+
+
+def keep_copies(pairs: Iterable[tuple[str, str]], root: Path | None = None) -> None:
+    """Note which sounds hold each other in another form, by fingerprint: whoever meets one of them later need not listen again."""
+    with closing(sqlite3.connect(cache_root(root) / "audit.sqlite", timeout=60)) as store, store:
+        store.execute(COPIES)
+        store.executemany("INSERT OR IGNORE INTO copies VALUES (?, ?)", (pair for a, b in pairs for pair in ((a, b), (b, a))))
+
+
+def copies_of(fingerprints: Sequence[str], root: Path | None = None) -> dict[str, set[str]]:
+    """The copies of each of these sounds that audits have found so far; sounds without one are left out."""
+    found: dict[str, set[str]] = {}
+    if not (path := cache_root(root) / "audit.sqlite").is_file():
+        return found
+    with closing(sqlite3.connect(path, timeout=60)) as store:
+        store.execute(COPIES)
+        for start in range(0, len(fingerprints), 500):
+            some = fingerprints[start : start + 500]
+            for one, other in store.execute(f"SELECT one, other FROM copies WHERE one IN ({','.join('?' * len(some))})", some):
+                found.setdefault(one, set()).add(other)
+    return found
 
 
 def examine(wave: NDArray[np.float32]) -> Facts:

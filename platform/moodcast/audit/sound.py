@@ -28,13 +28,26 @@ MOST_OF = 0.8  # of the shorter recording shared: near-identical; less: a shared
 HALF_OF = 0.5  # of it shared: a leak where they stand on two sides; less may be a jingle
 
 
-def sound_findings(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Finding]:
+Pair = tuple[int, int, Alike, float]  # two rows, what they share, and which part of the shorter one that is
+
+
+def shared_sound(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Pair]:
+    """Pairs of recordings that share sound without being the same samples."""
+    heard = [i for i, fact in enumerate(facts) if fact.error is None and fact.loud_db >= SILENT_DB]
+    prints = [facts[i].sound for i in heard]
+    found = []
+    for match in likeness.find([item for item in prints if item is not None]):
+        first, second = heard[match.first], heard[match.second]
+        a, b = facts[first], facts[second]
+        if a.fingerprint != b.fingerprint and rows[first].path != rows[second].path:
+            found.append((first, second, match, match.seconds / min(a.seconds, b.seconds)))
+    return found
+
+
+def sound_findings(rows: Sequence[Utterance], facts: Sequence[Facts], shared: Iterable[Pair]) -> list[Finding]:
     """Everything below."""
     readable = [i for i, fact in enumerate(facts) if fact.error is None]
     heard = [i for i in readable if facts[i].loud_db >= SILENT_DB]
-    prints = [facts[i].sound for i in heard]
-    matches = likeness.find([item for item in prints if item is not None])
-    alike = [(heard[match.first], heard[match.second], match) for match in matches]
     return [
         *unreadable(rows, facts),
         *silent([rows[i] for i in readable], [facts[i] for i in readable]),
@@ -42,7 +55,7 @@ def sound_findings(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Fi
         *lengths([rows[i] for i in readable], [facts[i] for i in readable]),
         *voices([rows[i] for i in heard], [facts[i] for i in heard]),
         *identical([rows[i] for i in heard], [facts[i].fingerprint for i in heard]),
-        *near_identical(rows, facts, alike),
+        *near_identical(rows, facts, shared),
     ]
 
 
@@ -193,14 +206,11 @@ def identical(rows: Sequence[Utterance], fingerprints: Sequence[str]) -> list[Fi
     return [_same("identical", "the same samples", [rows[i] for i in own]) for own in groups.values() if len(own) > 1]
 
 
-def near_identical(rows: Sequence[Utterance], facts: Sequence[Facts], alike: Iterable[tuple[int, int, Alike]]) -> list[Finding]:
+def near_identical(rows: Sequence[Utterance], facts: Sequence[Facts], shared: Iterable[Pair]) -> list[Finding]:
     """Pairs that share sound without being the same samples: copies through a codec, other cuts of one take, overlapping turns."""
     found = []
-    for first, second, match in alike:
+    for first, second, match, share in shared:
         a, b = facts[first], facts[second]
-        if a.fingerprint == b.fingerprint or (rows[first].path == rows[second].path):
-            continue
-        share = match.seconds / min(a.seconds, b.seconds)
         name = "near-identical" if share >= MOST_OF else "shared stretch"
         detail = (
             f"{match.seconds:.2f} s of the same sound: from {match.first_s:.2f} s of {a.seconds:.2f} s, and from {match.second_s:.2f} s of "

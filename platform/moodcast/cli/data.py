@@ -136,7 +136,7 @@ def audit(
     from moodcast.audit import page
     from moodcast.cli import show
     from moodcast.labels import CLASSES
-    from moodcast.manifest import read_manifest
+    from moodcast.manifest import read_manifests
 
     targets = {suffix: [Path(word) for word in words if Path(word).suffix == suffix] for suffix in (".json", ".html")}
     manifests = [Path(word) for word in words if Path(word).suffix not in targets]
@@ -145,7 +145,7 @@ def audit(
             raise ValueError(f"{targets[suffix][0]} is no manifest; to write the audit into it, say --{suffix[1:]} {targets[suffix][0]}")
     if not manifests:
         raise ValueError("no manifest to audit; `moodcast prepare CORPUS FOLDER --out FILE` writes one")
-    rows = [row for path in manifests for row in read_manifest(path)]
+    rows = read_manifests(manifests)
     known = tuple(name.strip() for name in classes.split(",")) if classes else CLASSES
     with progress("listening", total=len(rows), hidden=json) as advance:
         found = examine(rows, known, processes=processes, progress=advance)
