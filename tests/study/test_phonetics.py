@@ -155,7 +155,12 @@ def test_the_command_writes_a_page_and_json(rows: list[Utterance], tmp_path: Pat
     assert (found["num_units"], found["frames"]) == (12, "log-mel cepstra")
     assert {corpus["vowels_by"] for corpus in found["corpora"]} == {"acoustic"}
     assert (tmp_path / "a" / "u.html").read_text() == units_page.render(found)
-    for wrong, complaint in ((["--encoder", "x", "--bundle", "y"], "both name an encoder"), (["--layer", "2"], "--layer 2 is of")):
+    mistakes = (
+        (["--encoder", "x", "--bundle", "y"], "both name an encoder"),
+        (["--layer", "2"], "--layer 2 is of"),
+        (["-k", "99999"], r"99999 units of \d+ frames: wanted more utterances, or fewer units \(-k \d+ at most\)"),
+    )
+    for wrong, complaint in mistakes:
         with pytest.raises(ValueError, match=complaint):
             verbs.app([*words, *wrong], standalone_mode=False)
 

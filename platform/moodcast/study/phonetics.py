@@ -70,6 +70,9 @@ def examine(
     corpora = _corpora(heard)
     standard, sample = standardised(heard, corpora)
     chosen = _balanced(heard, emotions, seed)
+    if len(chosen) < 2 * num_units:
+        most = len(chosen) // 2  # twice as many units are tried, too
+        raise ValueError(f"{num_units} units of {len(chosen)} frames: wanted more utterances, or fewer units (-k {most} at most)")
     fit = cluster or kmeans.cluster
     centres, inertia = fit(sample[chosen], kmeans.first_centres(sample[chosen], num_units, seed))
     tokens = tokens_of(heard, corpora, standard, centres, emotions)
