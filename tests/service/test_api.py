@@ -173,6 +173,7 @@ def test_health_names_the_version_the_bundle_and_the_classes() -> None:
 def test_health_can_be_asked_without_a_body() -> None:
     response = ask(Told(), "HEAD", "/v1/health")
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    assert [ask(Told(), "HEAD", page).status_code for page in ("/docs", "/openapi.json", "/")] == [200, 200, 307]
     assert set(ask(Told(), "GET", "/openapi.json").json()["paths"]["/v1/health"]) == {"get"}
 
 

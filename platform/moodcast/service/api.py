@@ -1,7 +1,7 @@
 """The HTTP interface as a FastAPI application, without Ray: what computes stands behind `Backend`.
 
     POST /v1/timeline   audio in (multipart field "file", or the raw body), timeline out: JSON, CSV, RTTM, HTML or NDJSON as it comes
-    GET  /v1/health     version, bundle, classes, load
+    GET  /v1/health     version, bundle, classes, limits, load; HEAD, too
     GET  /openapi.json, /docs
 
 Errors are JSON: {"error": {"kind", "message", "what_to_do"}}; their statuses are in moodcast.service.errors.
@@ -194,8 +194,8 @@ def build_app(backend: Backend, settings: Settings) -> FastAPI:
     )(timeline)
     app.get("/v1/health", summary="Version, bundle, classes and load", response_description="it is up")(health)
     app.head("/v1/health", include_in_schema=False)(health)  # what watches services may ask without a body
-    app.get("/docs", include_in_schema=False)(docs)
-    app.get("/", include_in_schema=False)(home)
+    app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)(docs)
+    app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)(home)
     return app
 
 
