@@ -125,10 +125,10 @@ def begin(
     came = [row for row in rows if row.split in TRAINED]
     own = [replace(row, split="train") for row in usable(came, run)]
     test = [row for row in rows if row.split == "test"]
+    check(run, own, came, plan, adapting=bool(target))
     adapt: list[Utterance] = []
     if target:
         adapt, test = target_sides(run, own, target)
-    check(run, own, came, plan, adapting=bool(target))
     refuse_heard(run, own if run.train.allow_leaks else [*own, *test])
     leaks = audit.guard(audit.leaks_among([*own, *adapt, *test]), run.train.allow_leaks, ALLOW)
     if run.train.allow_leaks and (heard := heard_at_start(run, test)):
