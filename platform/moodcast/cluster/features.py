@@ -17,7 +17,7 @@ from moodcast.step import check_precision
 
 
 def check_method(run: Run) -> None:
-    """Refuse before any worker starts what one would: settings with which the method or its encoder cannot be built, and what `kept` does."""
+    """Refuse before any worker starts what one would: settings that do not fit the method or its encoder, and what `kept` refuses."""
     trust = trust_of(run)
     find_method(method_name(run.method), trust).make_ready(run.method, run.spec)
     method = build(run, trust)
