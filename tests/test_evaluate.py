@@ -88,6 +88,9 @@ def test_a_split_that_leaks_a_speaker_is_refused_with_the_speaker_named(rows: li
 def test_a_bundle_is_not_scored_on_speakers_it_was_trained_on(rows: list[Utterance]) -> None:
     with pytest.raises(ValueError, match="trained on 1 of the speakers.*toy/s5"):
         evaluate(bundle_of(Provenance(speakers=("toy/s5", "toy/s0"))), rows)
+    gone = [replace(row, path=f"gone_{row.id}.wav") for row in rows]
+    with pytest.raises(ValueError, match="trained on 1 of the speakers"):  # nothing is heard before this is known
+        evaluate(bundle_of(Provenance(speakers=("toy/s5",))), gone)
 
 
 def test_a_renamed_recording_does_not_slip_through(rows: list[Utterance]) -> None:

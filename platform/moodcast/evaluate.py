@@ -160,9 +160,10 @@ def votes_mean(labels: Labels, rows: Sequence[Utterance]) -> Floats | None:
 
 def heard_before(bundle: Bundle, rows: Sequence[Utterance], allow_leaks: bool, root: Path | None = None) -> list[str]:
     """A flag for each kind of thing among these rows that the bundle was trained on. Raises ValueError for them unless allow_leaks."""
+    if not allow_leaks:
+        refuse_trained_speakers(bundle, rows)  # known before anything is heard
     marks = open_waves(rows, bundle.rate, root, bundle.run.audio.max_hours).fingerprints
     if not allow_leaks:
-        refuse_trained_speakers(bundle, rows)
         refuse_trained_recordings(bundle, rows, marks)
     copies = trained_copies(bundle, rows, marks, root)
     heard = {"speakers or dialogues": trained_speakers(bundle, rows), "recordings": trained_recordings(bundle, rows, marks)}
