@@ -178,6 +178,8 @@ def test_members_of_a_population_are_joined_to_those_whose_weights_they_took_and
     assert "those that end early were stopped" not in page
     assert "finished after epoch 6;" in pages.told(child | {"state": "finished"})
     assert "first generation" not in pages.render(made())
+    assert "which is not that schedule" in page, "winner.json holds the last settings alone"
+    assert "which is not that schedule" not in pages.render(made() | {"schedule": []})
 
 
 @pytest.mark.browser
