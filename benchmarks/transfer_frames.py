@@ -26,7 +26,22 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from transfer_grid import CLASSES, LABELS, LANGUAGES, PAIRS, ROOT, Counts, beside, read, rows_of, scored, tasks, write
+from transfer_grid import (
+    CLASSES,
+    LABELS,
+    LANGUAGES,
+    PAIRS,
+    ROOT,
+    Counts,
+    beside,
+    known_pair,
+    read,
+    rows_of,
+    scored,
+    tasks,
+    tell_known,
+    write,
+)
 
 from moodcast import metrics
 from moodcast.adapting import Front
@@ -190,6 +205,8 @@ def run_grid(options: argparse.Namespace) -> None:
     methods = options.methods if len(options.methods) < len(ARMS) else []
     command = f"python benchmarks/transfer_frames.py run{' --methods ' * bool(methods)}{shlex.join(methods)}"
     rows = {(row["task"], row["method"], row["seed"]): row for row in read(options.out)}
+    asked = {(pair, name, seed) for seed, pair, name in wanted(options)}
+    tell_known(len(asked & rows.keys()), len(asked), options.out)
     stop = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     for seed, pair, name in wanted(options):
         if (pair, name, seed) in rows:
@@ -218,7 +235,7 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["run"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--pairs", nargs="+", metavar="SOURCE->TARGET")
+    parser.add_argument("--pairs", nargs="+", type=known_pair, metavar="SOURCE->TARGET")
     parser.add_argument("--minutes", type=float, default=0, help="start nothing new after so many; 0 for no limit")
     parser.add_argument("--out", type=Path, default=RESULTS)
     run_grid(parser.parse_args())

@@ -316,12 +316,30 @@ def write(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+def known_pair(text: str) -> str:
+    """A pair of corpora as the command line takes it."""
+    source, arrow, target = text.partition("->")
+    if not arrow or not {source, target} <= LANGUAGES.keys():
+        raise argparse.ArgumentTypeError(f"{text!r} is no pair of {', '.join(LANGUAGES)}; write it in quotes: 'cremad->emodb'")
+    return text
+
+
+def tell_known(made: int, asked: int, out: Path) -> None:
+    """Say how much is left to do, so that who repeats figures does not take the rows that came along for new ones."""
+    print(
+        f"{asked - made} cells to make, {made} of {asked} made: they stand in {out}, and another file (--out) makes all of them", flush=True
+    )
+
+
 def run_grid(options: argparse.Namespace) -> None:
     """Every cell that is missing, seed after seed, so that what is there is balanced at any time."""
     command = "python " + shlex.join([str(Path(sys.argv[0])), *sys.argv[1:]])
     have = {(row["task"], row["method"], row["seed"]) for row in read(options.out)}
+    pairs = [pair.split("->") for pair in options.pairs] if options.pairs else PAIRS
+    asked = {("->".join(pair), name, seed) for pair in pairs for name in options.methods for seed in options.seeds}
+    tell_known(len(asked & have), len(asked), options.out)
     for seed in options.seeds:
-        for source, target in [pair.split("->") for pair in options.pairs] if options.pairs else PAIRS:
+        for source, target in pairs:
             wanted = [name for name in options.methods if (f"{source}->{target}", name, seed) not in have]
             if not wanted:
                 continue
@@ -354,7 +372,7 @@ if __name__ == "__main__":
         one = verbs.add_parser(verb)
         one.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
         one.add_argument("--methods", nargs="+", default=list(ARMS), choices=list(ARMS))
-        one.add_argument("--pairs", nargs="+", metavar="SOURCE->TARGET")
+        one.add_argument("--pairs", nargs="+", type=known_pair, metavar="SOURCE->TARGET")
         one.add_argument("--out", type=Path, default=out)
         one.set_defaults(act=act)
     given = parser.parse_args()
