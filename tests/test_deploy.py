@@ -119,3 +119,13 @@ def test_the_image_is_given_what_an_installation_is_made_of_and_nothing_else() -
     packages = {Path(path).parts[0] for path in settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
     assert given == packages | {settings["project"]["readme"], *settings["project"]["license-files"], "pyproject.toml", "constraints.txt"}
     assert all((ROOT / name).exists() for name in given)
+
+
+def test_what_builds_moodcast_is_pinned_in_the_image_as_everywhere(root: Path) -> None:
+    builders = tomllib.loads((root / "pyproject.toml").read_text())["build-system"]["requires"]
+    pinned = {line.partition("==")[0] for line in (root / "constraints.txt").read_text().splitlines()}
+    installs = re.findall(r"pip install (.*?)(?: \\\n|\n)", (root / "deploy" / "Dockerfile").read_text())
+    assert installs, "the image installs moodcast"
+    assert all("--constraint constraints.txt" in line for line in installs)
+    assert {re.split(r"[><=]", builder)[0] for builder in builders} <= set(installs[0].split()) & pinned
+    assert "--no-build-isolation" in installs[-1]
