@@ -63,6 +63,8 @@ def test_a_rule_says_what_it_does() -> None:
     assert {row.group for row in mended} == {"SF1+SF4"}
     assert rule.ids == ("urdu/SF1_F1_H01", "urdu/SF1_F2_H02")
     assert rule.does == "sets group=SF1+SF4"
+    _, (emptying,) = clean("nemo", [Utterance(id="nemo/EB0_surprised_41", path="x", corpus="nemo", text="of another")])
+    assert emptying.does == "empties text"
     kept, (dropping,) = clean("ravdess", [Utterance(id="ravdess/03-01-03-01-02-02-07", path="x")])
     assert (kept, dropping.does) == ([], "drops")
     assert clean("emodb", rows) == (rows, [])

@@ -21,7 +21,9 @@ class Rule:
     @property
     def does(self) -> str:
         """What it does, in words."""
-        return "drops" if self.change is None else "sets " + ", ".join(f"{name}={value}" for name, value in self.change.items())
+        if self.change is None:
+            return "drops"
+        return ", ".join(f"empties {name}" if value is None else f"sets {name}={value}" for name, value in self.change.items())
 
 
 def applied(rows: Sequence[Utterance], rules: Sequence[Rule]) -> tuple[list[Utterance], list[Rule]]:
