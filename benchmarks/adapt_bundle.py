@@ -30,6 +30,7 @@ from moodcast.passes import predict
 from moodcast.transfer import TransferTask
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results" / "adapt_bundle.jsonl"
 WAYS: dict[str, dict[str, Any]] = {
     "as it was": {},
     "statistics": {"how": "statistics"},
@@ -91,6 +92,9 @@ if __name__ == "__main__":
     parser.add_argument("corpora", nargs="+")
     parser.add_argument("--bundle", default="default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "adapt_bundle.jsonl")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--set", type=json.loads, default={}, help='settings of `adapt`, as JSON: {"epochs": 3}')
-    main(parser.parse_args())
+    options = parser.parse_args()
+    if options.bundle != "default" and options.out.resolve() == RESULTS:
+        parser.error(f"{RESULTS.name} is of the default bundle; for {options.bundle} name another file with --out")
+    main(options)

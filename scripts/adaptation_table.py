@@ -211,8 +211,12 @@ def pairs_table(grid: Grid) -> str:
 
 
 def bundle_table(rows: list[dict[str, Any]]) -> str:
-    """One line a corpus and way: what `moodcast adapt` does to the default bundle, the last one that was measured."""
-    rows = [row for row in rows if row["bundle"] == rows[-1]["bundle"]]
+    """One line a corpus and way: what `moodcast adapt` does to the default bundle, the last one that was measured.
+
+    Of lines that were repeated the last counts; other splits of the speakers and settings of one's own are not of this table.
+    """
+    plain = [row for row in rows if row["seed"] == 0 and row["settings"].keys() <= {"how"}]
+    rows = list({(row["corpus"], row["way"]): row for row in plain if row["bundle"] == plain[-1]["bundle"]}.values())
     lines = ["| corpus | way | UAR | above the bundle as it was | refused |", "|---|---|---|---|---|"]
     for row in rows:
         uar, above = ("{:.1f} [{:.1f}, {:.1f}]".format(*row[name]) for name in ("uar", "above"))

@@ -77,3 +77,25 @@ def test_the_tables_of_word_chunks_are_up_to_date(root: Path) -> None:
     command = [sys.executable, "benchmarks/word_chunks.py", "report", "--folds", "2", "--page", "docs/word_chunks.md", "--check"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": f"{root}"})
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def heard(corpus: str, way: str, uar: float, bundle: str = "new", seed: int = 0, **settings: Any) -> dict[str, Any]:
+    told = {"corpus": corpus, "way": way, "bundle": bundle, "seed": seed, "uar": [uar] * 3, "above": [0.0] * 3, "refused": []}
+    return {**told, "settings": ({} if way == "as it was" else {"how": way}) | settings}
+
+
+def test_of_a_bundle_that_was_measured_again_each_line_stands_once() -> None:
+    rows = [heard("nemo", "as it was", 30.0, bundle="old"), heard("nemo", "as it was", 40.0), heard("nemo", "sharpen", 50.0)]
+    again = [heard("nemo", "as it was", 40.5), heard("nemo", "sharpen", 51.0)]
+    others = [heard("nemo", "as it was", 60.0, seed=1), heard("nemo", "sharpen", 70.0, epochs=3)]
+    lines = table.bundle_table([*rows, *again, *others]).splitlines()[2:]
+    assert [line.split(" | ")[1:3] for line in lines] == [["as it was", "40.5 [40.5, 40.5]"], ["sharpen", "51.0 [51.0, 51.0]"]]
+
+
+def test_rows_of_another_bundle_do_not_go_where_those_of_the_default_one_are(root: Path) -> None:
+    before = (root / "results" / "adapt_bundle.jsonl").read_bytes()
+    command = [sys.executable, "benchmarks/adapt_bundle.py", "nemo", "--bundle", "mine"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "adapt_bundle.jsonl is of the default bundle; for mine name another file with --out" in done.stderr
+    assert (root / "results" / "adapt_bundle.jsonl").read_bytes() == before
