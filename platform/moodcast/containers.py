@@ -29,7 +29,7 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; outside it a header is damaged
 MOST_PLANES = 8  # AV_NUM_DATA_POINTERS: up to it, looking for a frame's planes stays inside the frame
 LOUDEST = 100.0  # floating-point files may pass 1; beyond this they are integers in disguise, or damaged
 HOLE_S = 0.05  # jumps of a container's clock smaller than this are rounding
-AUDIBLE, CANCELLED = 1e-6, 1e-3  # mean square of a channel that is more than noise of its last bits; that of a mean over it
+AUDIBLE, CANCELLED = 1e-6, 1e-2  # mean square of a channel that is more than noise of its last bits; that of a mean over it
 SLACK_S = 0.25  # how far lengths that headers declare may lie from what is there: codec frames, rounded clocks
 # What FFmpeg may open. All of these hold their sound themselves; formats that name other files (hls, dash, concat, sdp, ...) stay out.
 PLAIN = ("wav", "w64", "aiff", "caf", "au", "flac")  # their headers count samples
@@ -154,6 +154,7 @@ class Recording:
         self.begins_s = 0.0  # by that clock, where the sound of a Matroska file does: there the header promises an end, not a length
         self.at = 0
         self.at_s = 0.0
+        self.of_two = np.zeros(3)  # of two channels so far: squares of their mean, squares of the first, samples
 
     def mono(self, origin: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """(rate, samples [n]) from input sample `origin` on, channels averaged, holes of the clock filled."""
@@ -273,7 +274,13 @@ class Recording:
         if len(planes) == 1:
             return _scaled(first, kind)
         mixed = _scaled(np.mean([plane[: frame.samples] for plane in planes], axis=0), kind)
-        return _scaled(first, kind) if len(planes) == 2 and _cancelled(mixed, _scaled(first, kind)) else mixed
+        return self._of_two(mixed, _scaled(first, kind)) if len(planes) == 2 else mixed
+
+    def _of_two(self, mixed: NDArray[np.float32], first: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The mean of two channels; the first where the mean has lost so far what that one holds: a cable with one of them turned round."""
+        self.of_two += (np.dot(mixed, mixed), np.dot(first, first), len(first))
+        left, lost, count = self.of_two
+        return first if lost > AUDIBLE * count and left < CANCELLED * lost else mixed
 
     def _promise(self) -> float | None:
         own = float(self.sound.duration * self.sound.time_base) if self.sound.duration and self.sound.time_base else None
@@ -340,12 +347,6 @@ def _scaled(samples: NDArray[Any], kind: np.dtype[Any]) -> NDArray[np.float32]:
     if kind == np.uint8:
         return (mono - np.float32(128)) / np.float32(128)
     return mono / np.float32(2.0 ** (8 * kind.itemsize - 1)) if kind.kind == "i" else mono
-
-
-def _cancelled(mixed: NDArray[np.float32], channel: NDArray[np.float32]) -> bool:
-    """Whether the mean of two channels lost what one of them holds: a cable with one of them turned round."""
-    left, lost = (float(np.dot(wave, wave)) for wave in (mixed, channel))
-    return lost > AUDIBLE * len(channel) and left < CANCELLED * lost
 
 
 def name_of(source: Source) -> str:
