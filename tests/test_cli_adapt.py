@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import moodcast
 from moodcast import bundle as bundles
+from moodcast.batch import Batch
 from moodcast.chunks import ChunkPlan
 from moodcast.cli.verbs import app
 from moodcast.cluster.adapt import OLD, adapt
@@ -125,6 +126,27 @@ def test_sharpening_moves_gains_and_offsets_alone_towards_sure_answers_of_every_
     assert after < before - 0.001
     assert moved.bundle.method.training is False
     assert opened.method.state_dict().keys() == moved.bundle.method.state_dict().keys()
+
+
+def test_what_never_trains_hears_every_recording_once_and_moves_a_bundle_to_the_same_place(
+    rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlp = Run(method=Functionals.Config(classifier="mlp", width=8), labels=Labels(), chunks=ChunkPlan(1.0, hop_s=1.0))
+    begun = bundles.load(bundles.save(tmp_path / "mlp", build(mlp), mlp, Provenance()))
+    heard, frozen = [0], Functionals.frozen
+
+    def counted(self: Functionals, batch: Batch) -> torch.Tensor:
+        heard[0] += len(batch.lengths)
+        return frozen(self, batch)
+
+    monkeypatch.setattr(Functionals, "frozen", counted)
+    done = adapt(begun, rows, "sharpen", epochs=2, root=tmp_path / "cache")
+    assert heard[0] == len(rows)
+    monkeypatch.setattr("moodcast.cluster.adapt.kept", lambda run, method: "")
+    again = adapt(begun, rows, "sharpen", epochs=2, root=tmp_path / "cache")
+    assert heard[0] > 5 * len(rows)
+    for name, value in again.bundle.method.state_dict().items():
+        assert torch.allclose(done.bundle.method.state_dict()[name], value, atol=1e-5), name
 
 
 def test_a_folder_of_recordings_will_do_and_every_recording_is_a_speaker(rows: list[Utterance], folder: Path, tmp_path: Path) -> None:

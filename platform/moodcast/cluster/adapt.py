@@ -27,6 +27,7 @@ from moodcast import metrics
 from moodcast.batch import Batch, Prediction
 from moodcast.bundle import Bundle
 from moodcast.cluster.data import CachedStretches
+from moodcast.cluster.features import keep_features, kept
 from moodcast.manifest import Utterance
 from moodcast.method import Method
 from moodcast.method import Weights as LossWeights
@@ -155,6 +156,8 @@ def adapt(
             f"of one of at most {run.chunks.max_s:g} s)"
         )
     tell(0.1, "listening")
+    if name := kept(run, bundle.method):  # what never trains is asked for once, not in every pass and epoch
+        keep_features(bundle.method, [data], name, root)
     before = _answers(bundle.method, data)
     moved = Sharpened(Sharpened.Config(), copy.deepcopy(bundle.method))
     taken = _take_statistics(moved, data)
