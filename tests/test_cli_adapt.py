@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import moodcast
 from moodcast import bundle as bundles
+from moodcast.augment import Augment, Noise
 from moodcast.batch import Batch
 from moodcast.chunks import ChunkPlan
 from moodcast.cli.verbs import app
@@ -147,6 +148,14 @@ def test_what_never_trains_hears_every_recording_once_and_moves_a_bundle_to_the_
     assert heard[0] > 5 * len(rows)
     for name, value in again.bundle.method.state_dict().items():
         assert torch.allclose(done.bundle.method.state_dict()[name], value, atol=1e-5), name
+
+
+def test_recordings_are_heard_as_they_are_whatever_the_bundle_was_trained_on(rows: list[Utterance], tmp_path: Path) -> None:
+    noisy = Augment(noise=Noise(share=1.0, folder=str(tmp_path / "left at home")))
+    run = Run(method=Erm.Config(**SMALL), labels=Labels(), chunks=ChunkPlan(1.0, hop_s=1.0), augment=noisy)
+    begun = bundles.load(bundles.save(tmp_path / "noisy", build(run), run, Provenance()))
+    moved = adapt(begun, rows, "sharpen", epochs=1).bundle
+    assert moved.run.augment == noisy, "how it was trained stays as it was"
 
 
 def test_a_folder_of_recordings_will_do_and_every_recording_is_a_speaker(rows: list[Utterance], folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moodcast import metrics
+from moodcast.augment import Augment
 from moodcast.batch import Batch, Prediction
 from moodcast.bundle import Bundle
 from moodcast.cluster.data import CachedStretches
@@ -148,7 +149,8 @@ def adapt(
     """
     tell = progress or (lambda share, what: None)
     tell(0.0, "reading audio")
-    run = replace(bundle.run, train=Train(epochs=epochs, batch_size=32, lr=lr, weight_decay=0.0, seed=seed, balance="none"))
+    train = Train(epochs=epochs, batch_size=32, lr=lr, weight_decay=0.0, seed=seed, balance="none")
+    run = replace(bundle.run, augment=Augment(), train=train)  # recordings are heard as they are
     data = CachedStretches(sealed(rows), run, root, labelled=False)
     if len(data) < FEWEST:
         raise ValueError(
