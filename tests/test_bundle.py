@@ -230,6 +230,11 @@ def test_a_folder_that_is_no_bundle_is_named_with_what_may_be_meant(tmp_path: Pa
         load(tmp_path)
 
 
+def test_a_bundle_below_the_home_of_a_user_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert load(f"~/{folder.name}").sha256 == load(folder).sha256
+
+
 def test_a_bundle_in_the_folder_of_a_run_is_called_as_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     assert load(save(tmp_path / "first" / "bundle", build(run), run)).name == "first"
     assert load(save(tmp_path / "mine", build(run), run)).name == "mine"

@@ -55,6 +55,7 @@ def moodcast(
         ("analyze clip.wav --rttm notes.txt", "notes.txt holds no turns; wanted lines SPEAKER"),
         ("analyze clip.wav --rttm nothere.rttm", "error: nothere.rttm: No such file or directory"),
         ("analyze clip.wav --speakers 2 --max-speakers 3", "--speakers 2 came with --max-speakers 3; give the number"),
+        ("analyze clip.wav --speakers 2 --min-speakers 3", "--speakers 2 came with --min-speakers 3; give the number"),
         ("analyze clip.wav --rttm notes.txt --speakers 2", "so that there is nothing to find out for --speakers; leave one"),
         ("analyze clip.wav --rttm clip.wav", "clip.wav is not UTF-8 text"),
         ("analyze clip.wav --rttm day.rttm", "day.rttm holds no turns of 'clip', only of morning, evening"),

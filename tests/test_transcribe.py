@@ -119,6 +119,8 @@ def test_a_recogniser_below_the_home_of_a_user_is_found(recognisers: dict[str, P
     monkeypatch.setenv("HOME", str(folder.parent))
     transcribe.check(f"~/{folder.name}")
     assert open_transcriber(f"~/{folder.name}").name == open_transcriber(folder).name
+    with pytest.raises(ValueError, match="~nobody-here/x"):
+        transcribe.check("~nobody-here/x")
 
 
 def test_its_name_says_which_weights(recognisers: dict[str, Path]) -> None:

@@ -9,6 +9,7 @@ Shapes: N samples, T frames, M bins.
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from dataclasses import dataclass, fields
 from math import inf
@@ -260,7 +261,7 @@ def recordings(folder: str, field: str) -> list[str]:
 
     Raises ValueError, naming the `field` that gave the folder, where there are none.
     """
-    place = Path(folder).expanduser()
+    place = Path(os.path.expanduser(folder))
     if not folder or not place.is_dir():
         raise ValueError(f"{field}={folder!r} is no folder; name one that holds recordings, or set its share to 0")
     found = sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)

@@ -258,7 +258,7 @@ def save(
 
 
 def round_to_half(method: Method) -> None:
-    """Each number of a float32 matrix to the nearest one that float16 has, in place: `save` writes a file of half the size."""
+    """Each float32 matrix that float16 can hold to the nearest numbers of that, in place: `save` writes half of the bytes."""
     for value in method.state_dict().values():
         half = value.half()
         if value.dtype == torch.float32 and value.dim() > 1 and bool(half.isfinite().all()):
@@ -340,7 +340,8 @@ def _check_probe(bundle: Bundle, stored: Mapping[str, list[float]], folder: Path
 def folder_of(path: str | Path) -> Path:
     """The folder of a bundle: a path, or the name of one that ships with moodcast. Raises ValueError where none lies there."""
     shipped = SHIPPED / str(path)
-    folder = shipped if str(path).isidentifier() and shipped.is_dir() and not Path(path).exists() else Path(path)
+    named = Path(os.path.expanduser(path))  # a shell leaves --bundle=~/mine as it is
+    folder = shipped if str(path).isidentifier() and shipped.is_dir() and not named.exists() else named
     if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
         names = sorted(p.name for p in SHIPPED.iterdir() if (p / SETTINGS).is_file()) if SHIPPED.is_dir() else []
         inside = folder / WITHIN

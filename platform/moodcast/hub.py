@@ -57,7 +57,7 @@ def push(
         folder = Path(place) / "bundle"  # a temporary folder is its owner's alone, and would stay so where it is moved
         made = export(source, folder, license_name=license_name, trust=trust, name=target.rpartition("/")[2])
         if is_local(target):
-            return str(_into_place(made, Path(target).expanduser(), known=CONFIG))
+            return str(_into_place(made, Path(os.path.expanduser(target)), known=CONFIG))
         from huggingface_hub import HfApi
 
         with _explained(target):
@@ -88,7 +88,7 @@ def pull(
     if sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
         raise ValueError(f"sha256 {sha256!r}: wanted at least 8 of its hexadecimal digits")
     if is_local(source):
-        return _unpacked(Path(source).expanduser(), into, sha256, trust, source)
+        return _unpacked(Path(os.path.expanduser(source)), into, sha256, trust, source)
     if not HUB_NAME.fullmatch(source):
         raise ValueError(f"{source!r} is neither a hub's owner/name nor a local folder")
     from huggingface_hub import snapshot_download

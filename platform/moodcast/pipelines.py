@@ -123,6 +123,7 @@ def open_diarizer(source: str | Path | None, *, trust_checkpoint: bool = False, 
     """
     if not source:
         return default_diarizer(voiceprint)
+    source = os.path.expanduser(source)  # a shell leaves --diarizer=~/mine as it is
     if holds_segmentation(source):
         return segmented(source, voiceprint)
     return open_pipeline(source, trust_checkpoint=trust_checkpoint)
@@ -130,7 +131,7 @@ def open_diarizer(source: str | Path | None, *, trust_checkpoint: bool = False, 
 
 def holds_segmentation(source: str | Path) -> bool:
     """Whether what a user names as a diarizer is the embedded one with another segmentation, and no pipeline."""
-    return (Path(source) / SEGMENTATION).is_file()
+    return (Path(os.path.expanduser(source)) / SEGMENTATION).is_file()
 
 
 def open_pipeline(source: str | Path, *, trust_checkpoint: bool = False, on_progress: OnProgress | None = None) -> Pyannote:

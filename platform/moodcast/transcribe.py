@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
 import warnings
@@ -101,7 +102,7 @@ def open_transcriber(source: str | Path, language: str | None = None) -> Transcr
     Raises ValueError, in a sentence that says what to do, where there is none, it cannot be fetched, its weights are not safetensors, it
     is no recogniser of speech, or it does not know the language.
     """
-    source, place = str(source), Path(source).expanduser()  # a shell leaves --transcriber=~/whisper as it is
+    source, place = str(source), Path(os.path.expanduser(source))  # a shell leaves --transcriber=~/whisper as it is
     folder = place if place.is_dir() else _fetched(source)
     settings, kind = _of_folder(folder, source, language)
     hf = _library()
@@ -131,7 +132,7 @@ def check(source: str | Path, language: str | None = None) -> None:
 
     What is on a hub is looked at when it is opened.
     """
-    if (place := Path(source).expanduser()).is_dir():
+    if (place := Path(os.path.expanduser(source))).is_dir():
         _of_folder(place, str(source), language)
     elif not HUB_NAME.fullmatch(str(source)):
         raise ValueError(NO_NAME.format(source=str(source)))

@@ -43,6 +43,7 @@ def test_silent_short_clipped_cut_and_unreadable_recordings_are_named(rows: list
         replace(rows[0], id="bad.wav", path=str(bad)),
         replace(rows[0], id="gone.wav", path=str(bad.with_name("gone.wav"))),
         replace(rows[0], id="gone too.wav", path=str(bad.with_name("gone too.wav"))),
+        replace(rows[0], id="gone again.wav", path=str(bad.with_name("gone too.wav")), start_s=1.0),
         replace(with_wave(rows[0], "brief.wav", speechlike(1.5, seed=7)), duration_s=2.0),
         replace(with_wave(rows[0], "aligned.wav", speechlike(1.5, seed=8)), phones=(("a", 1.0, 2.5),)),
     ]
@@ -53,7 +54,7 @@ def test_silent_short_clipped_cut_and_unreadable_recordings_are_named(rows: list
     assert "cut.wav" in of(found, "cut at its end").ids
     assert of(found, "unreadable").ids == ("bad.wav",)
     assert of(found, "unreadable").detail.count(str(bad.parent)) == 1, "named once"
-    assert of(found, "missing").ids == ("gone.wav", "gone too.wav"), "a folder that is elsewhere is one finding"
+    assert of(found, "missing").ids == ("gone.wav", "gone too.wav", "gone again.wav"), "a folder that is elsewhere is one finding"
     assert of(found, "missing").detail.startswith("toy: 2 of 33 recordings are missing")
     assert of(found, "truncated").detail == "1.50 s of sound, 2.00 s in the manifest"
     assert of(found, "labels beyond the end").ids == ("aligned.wav",)

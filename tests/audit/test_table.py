@@ -79,6 +79,8 @@ def test_what_rows_say_of_people_is_compared(rows: list[Utterance]) -> None:
         (("0", "00"), True),
         (("10", "1"), False),
         (("s1", "s2"), False),
+        (("\u0930\u093e\u092e", "\u0930\u0940\u092e\u093e"), False),  # vowel signs of Devanagari
+        (("\u0e21\u0e35", "\u0e21\u0e39"), False),  # and of Thai
         (("?", "!"), False),
     ],
 )

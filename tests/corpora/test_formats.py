@@ -21,7 +21,7 @@ def test_emobox_folds_and_label_maps_are_followed(tmp_path: Path) -> None:
         touch(folder / name)
         (folder / name).write_text(line)
     (folder / "fold_1" / "urdu_test_fold_1.jsonl").write_text(line.replace("SM4_F1_A01", "SM9_F1_A02"))
-    (folder / "label_map.json").write_text('{"A": "Angry", "S": "Sad"}')
+    (folder / "label_map.json").write_text('{"A": "Angry", "S": "Sad"}', encoding="utf-8-sig")
     first, second = read("emobox", folder, {"speaker": r"(S[MF]\d+)_", "language": "ur"})
     assert (first.id, first.emotion, first.speaker, first.split) == ("urdu-SM4_F1_A01", "angry", "SM4", "train")
     assert first.path == str(tmp_path / "downloads/urdu/Angry/SM4_F1_A01.wav")
@@ -94,6 +94,7 @@ def test_audformat_tables_are_read_as_the_library_writes_them(storage: str, tmp_
 def test_a_column_of_whole_days_is_one_of_times_as_pandas_writes_them(tmp_path: Path) -> None:
     (tmp_path / "db.yaml").write_text("name: x\ntables:\n  t:\n    columns:\n      emotion: {}\n")
     (tmp_path / "db.t.csv").write_text("file,start,end,emotion\na.wav,0 days,0 days 00:00:01.500000,anger\nb.wav,0 days,1 days,joy\n")
+    (tmp_path / "db.yaml").write_text((tmp_path / "db.yaml").read_text(), encoding="utf-8-sig")
     assert [(row.start_s, row.stop_s) for row in read("audformat", tmp_path)] == [(0.0, 1.5), (0.0, 86_400.0)]
 
 
@@ -273,6 +274,9 @@ def test_columns_of_votes_become_the_votes_of_a_row(tmp_path: Path) -> None:
     rows = read("csv", tmp_path / "mine.csv", {"votes": "anger:A,sad:S,neutral:N"})
     assert [row.votes for row in rows] == [{"angry": 3.0, "sad": 1.0}, None, {"sad": 2.0, "neutral": 0.5}]
     assert [row.emotion for row in rows] == ["angry", None, "sad"]
+    two, mapped = {"votes": "anger:A,angry:S,neutral:N"}, {"votes": "wut:A", "labels": "wut:angry"}
+    assert [row.votes for row in read("csv", tmp_path / "mine.csv", two)] == [{"angry": 4.0}, None, {"angry": 2.0, "neutral": 0.5}]
+    assert read("csv", tmp_path / "mine.csv", mapped)[0].votes == {"angry": 3.0}
     (tmp_path / "mine.csv").write_text("path,emotion,A,S\nx.wav,neutral,3,1\ny.wav,,2,2\n")
     assert [row.emotion for row in read("csv", tmp_path / "mine.csv", {"votes": "anger:A,sad:S"})] == ["neutral", None], "a tie is none"
 

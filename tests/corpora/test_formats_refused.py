@@ -108,6 +108,7 @@ def test_lines_of_another_kind_are_refused_with_their_number(line: str, tmp_path
         ("path,A\nx.wav,-1\n", {"votes": "angry:A"}, "row 1 of the table: '-1' votes for angry, wanted how often it was chosen"),
         ("path,A\nx.wav,often\n", {"votes": "angry:A"}, "'often' votes for angry"),
         ("path,A\nx.wav,1\n", {"votes": "glee:A"}, "the label 'glee' means none of"),
+        ('path,start_s\nx.wav,"1,234"\n', {}, "row 1 of the table: whether 1,234 s are thousands is not clear"),
     ],
 )
 def test_a_plain_table_that_does_not_fit_is_refused(table: str, options: dict[str, str], said: str, tmp_path: Path) -> None:

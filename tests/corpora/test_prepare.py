@@ -110,6 +110,8 @@ def test_recordings_that_are_not_there_and_rows_without_a_speaker_are_said_and_n
     assert f"1 of 4 recordings are not there, the first is {tmp_path / '1.wav'}; put them there" in said.err
     assert "4 of 4 rows name no speaker: each counts as a speaker of its own" in said.err
     assert [line.split("│")[3].strip() for line in said.out.splitlines() if line.startswith("│")] == ["?"] * 4
+    table.write_text("path,emotion,speaker\n0.wav,sad,anna\n" + "".join(f"{n}.wav,sad,\n" for n in (2, 3)))
+    assert [line.split("│")[3].strip() for line in moodcast(*words).out.splitlines() if line.startswith("│")][-1] == "1"
     touch(tmp_path / "1.wav")
     table.write_text("path,emotion,group\n" + "".join(f"{n}.wav,sad,g{n}\n" for n in range(4)))
     assert moodcast(*words).err == "", "a session keeps apart what one person says"

@@ -110,8 +110,9 @@ def copies_of(fingerprints: Sequence[str], root: Path | None = None) -> dict[str
     found: dict[str, set[str]] = {}
     if not (path := cache_root(root) / "audit.sqlite").is_file():
         return found
-    with closing(sqlite3.connect(path, timeout=60)) as store:
-        store.execute(COPIES)
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as store:
+        if not store.execute("SELECT 1 FROM sqlite_master WHERE name = 'copies'").fetchone():  # of an audit that noted none yet
+            return found
         for start in range(0, len(fingerprints), 500):
             some = fingerprints[start : start + 500]
             for one, other in store.execute(f"SELECT one, other FROM copies WHERE one IN ({','.join('?' * len(some))})", some):

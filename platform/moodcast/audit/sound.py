@@ -68,7 +68,8 @@ def unreadable(rows: Sequence[Utterance], facts: Sequence[Facts]) -> list[Findin
     ]
     for corpus, members in _by(rows, lambda row: row.corpus).items():
         if gone := [rows[i] for i in members if facts[i].error == MISSING]:
-            detail = f"{corpus}: {len(gone)} of {len(members)} recordings are missing or cannot be opened, the first is {gone[0].path}"
+            files, lost = ({row.path for row in some} for some in ([rows[i] for i in members], gone))
+            detail = f"{corpus}: {len(lost)} of {len(files)} recordings are missing or cannot be opened, the first is {gone[0].path}"
             do = "get the files, or let the manifest name them where they lie; else take the rows out"
             found.append(Finding("missing", "error", tuple(row.id for row in gone), detail, do))
     return found

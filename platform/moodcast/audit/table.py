@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import re
+import itertools
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -19,7 +19,6 @@ from moodcast.manifest import Utterance, leaks
 FOLDS, REPEATS, SHUFFLES = 5, 5, 20
 TELLS = 0.25  # of the way from chance to certainty: what a name predicts is then worth a warning
 HINTS = 0.05
-WORD = re.compile(r"[^\W\d_]+|\d+")  # letters, or a number
 
 
 @dataclass(frozen=True)
@@ -151,9 +150,8 @@ def spellings(rows: Sequence[Utterance]) -> list[Finding]:
     """Names of speakers that differ in capitals, white space, signs or leading zeros alone, as tables typed or saved by hand have them."""
     names: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        words = WORD.findall(unicodedata.normalize("NFKC", row.speaker or "").casefold())
-        if row.speaker and words:
-            names[row.corpus, " ".join(word.lstrip("0") or "0" for word in words)][row.speaker].append(row.id)
+        if row.speaker and (words := _words(row.speaker)):
+            names[row.corpus, words][row.speaker].append(row.id)
     return [
         Finding(
             "one speaker, several spellings",
@@ -165,6 +163,17 @@ def spellings(rows: Sequence[Utterance]) -> list[Finding]:
         for (corpus, _), written in sorted(names.items())
         if len(written) > 1
     ]
+
+
+def _words(name: str) -> str:
+    """The words and numbers of a name with spaces between, alike however they are written."""
+    runs = itertools.groupby(unicodedata.normalize("NFKC", name).casefold(), _kind)
+    return " ".join("".join(run).lstrip("0") or "0" for kind, run in runs if kind)
+
+
+def _kind(char: str) -> str:
+    """A number, a letter (or a sign that belongs to one, as vowels do in Hindi or Thai), or "", which is neither."""
+    return "number" if char.isdecimal() else "letter" if unicodedata.category(char)[0] in "LM" else ""
 
 
 def thin_splits(rows: Sequence[Utterance]) -> list[Finding]:

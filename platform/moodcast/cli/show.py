@@ -67,7 +67,7 @@ def corpus(name: str, rows: Sequence[Utterance], labels: str = "") -> None:
     for place, side in enumerate(sides, start=2):
         part = [row for row in rows if side in (row.split, "all")]
         counts = Counter(row.emotion for row in part)
-        named = str(len({row.corpus_speaker for row in part})) if any(row.speaker for row in part) else "?"
+        named = str(len({row.corpus_speaker for row in part if row.speaker}) or "?")
         people = [named] + ([str(len({row.corpus_group for row in part}))] if grouped else [])
         table.add_row(
             side, str(len(part)), *people, hours(part), *(str(counts[label]) for label in classes), end_section=place == len(sides)

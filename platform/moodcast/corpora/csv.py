@@ -15,7 +15,8 @@ ours, by speaker or group.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ RULES: tuple[Rule, ...] = ()
 SPLITS = {**SIDES, "development": "dev", "testing": "test"}
 FIELDS = ("path", "emotion", "speaker", "group", "gender", "age", "language", "split", "text", "start_s", "stop_s", "id")
 CONSTANT = ("language", "emotion")  # may be a value instead of a column
+THOUSANDS = re.compile(r"[1-9]\d{0,2},\d{3}")  # of a second, or whole ones
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
 
@@ -66,7 +68,8 @@ def prepare(
         path=path, emotion=emotion, speaker=speaker, group=group, gender=gender, age=age, language=language, split=split, text=text
     )
     columns |= dict(start_s=start_s, stop_s=stop_s, id=id)
-    records = read_csv(source, (), _character(separator) if separator else _separator(source))
+    between = _character(separator) if separator else _separator(source)
+    records = read_csv(source, (), between)
     if not records:
         raise ValueError(f"{source} holds no rows; wanted a header, and below it a row for each recording")
     have = {name for name in records[0] if name}  # None: cells beyond the header
@@ -84,12 +87,16 @@ def prepare(
     constants = {name: columns[name] for name in CONSTANT if columns[name] not in have and columns[name] != name}
     root = Path(audio) if audio else source.absolute().parent
     name = corpus or source.stem
-    ballot = {str(canonical(label)): column for label, column in chosen.items() if canonical(label)}
+    own = mapping(labels)
+    ballot = [(name, column) for label, column in chosen.items() if (name := canonical(label, own))]
     rows: dict[str, tuple[int, Utterance]] = {}
     for line, record in enumerate(records, start=1):
         if not _filled(record.values()):  # spreadsheets write empty rows below the last
             continue
-        row = _row(record, columns, constants, root, name, mapping(labels), line)
+        times = [(record.get(columns[name]) or "").strip() for name in ("start_s", "stop_s")]
+        if between == "," and (odd := [cell for cell in times if THOUSANDS.fullmatch(cell)]):
+            raise ValueError(f"row {line} of the table: whether {odd[0]} s are thousands is not clear; write a point, or no comma")
+        row = _row(record, columns, constants, root, name, own, line)
         if row.id in rows:
             how = f"{source}: rows {rows[row.id][0]} and {line} are both called {row.id!r}"
             raise ValueError(f"{how}; take one out, or name a column of ids (id=COLUMN), or of spans (start_s=COLUMN stop_s=COLUMN)")
@@ -166,16 +173,16 @@ def _ratings(record: dict[str, str], columns: dict[str, str], ends: tuple[float,
     return found or None
 
 
-def _votes(record: dict[str, str], columns: dict[str, str], line: int) -> dict[str, float] | None:
-    """How often each class was chosen, without those that nobody chose. Raises ValueError for what is no count."""
-    found = {}
-    for name, column in columns.items():
+def _votes(record: dict[str, str], columns: Sequence[tuple[str, str]], line: int) -> dict[str, float] | None:
+    """How often each class was chosen, columns of one class together, without those that nobody chose. Raises ValueError for no count."""
+    found: dict[str, float] = {}
+    for name, column in columns:
         cell = (record.get(column) or "").strip()
         count = 0.0 if cell.lower() in ("", "nan", "none") else number(cell)
         if count is None or not 0 <= count < math.inf:
             raise ValueError(f"row {line} of the table: {cell!r} votes for {name}, wanted how often it was chosen: 0 or more")
         if count:
-            found[name] = count
+            found[name] = found.get(name, 0.0) + count
     return found or None
 
 

@@ -12,6 +12,7 @@ Statistics are taken of layers instead of the weighted sum of layers, so that th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,7 @@ class Pretrained(Method):
             return "Its encoder was never pre-trained: a control."
         guessed = self.encoder.family in SAMPLES and EXTRACTOR not in self.encoder.files
         how = f" It came without {EXTRACTOR}, so samples are standardised, as most such encoders want it." if guessed else ""
-        known_as = Path(name).name if Path(name).expanduser().is_absolute() else name
+        known_as = Path(name).name if Path(os.path.expanduser(name)).is_absolute() else name
         return f"It holds the encoder {known_as} ({revision}), whose own licence applies.{how}"
 
     def parameter_groups(self) -> list[dict[str, Any]]:

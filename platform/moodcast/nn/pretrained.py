@@ -13,6 +13,7 @@ Shapes: N waves, L samples, S states (embedding and layers), T frames, D width.
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -221,7 +222,7 @@ def open_encoder(source: str, revision: str = "main") -> tuple[dict[str, str], P
     """
     if source.startswith(RANDOM):
         return small(source.removeprefix(RANDOM)), None
-    place = Path(source).expanduser()  # a shell leaves method.encoder=~/models/wavlm as it is
+    place = Path(os.path.expanduser(source))  # a shell leaves method.encoder=~/models/wavlm as it is
     folder = place if place.is_dir() else _fetched(source, revision)
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{source!r} is no encoder: it has no {CONFIG}; wanted a folder in the Hugging Face layout, or a hub id")

@@ -9,6 +9,7 @@ Shapes: B texts, N tokens, D width.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def text_encoder(source: str, revision: str, carried: Mapping[str, str] | None) 
 
 def open_text(source: str, revision: str = "main") -> tuple[dict[str, str], Path]:
     """The describing files of a text encoder and the folder of its weights. Raises ValueError where it is not to be had."""
-    place = Path(source).expanduser()
+    place = Path(os.path.expanduser(source))
     folder = place if place.is_dir() else _fetched(source, revision)
     if missing := [name for name in (CONFIG, TOKENIZER) if not (folder / name).is_file()]:
         raise ValueError(
