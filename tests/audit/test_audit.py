@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moodcast.audit import audit, page
+from moodcast.audit import audit, copies_of, keep_copies, page
 from moodcast.manifest import Utterance, write_manifest
 from tests.audit.planted import CLASSES, kinds, with_wave
 from tests.typed import Command, command
@@ -22,6 +24,16 @@ def moodcast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     """`moodcast("audit", ...)` in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     return command(monkeypatch, capsys)
+
+
+def test_copies_are_looked_up_without_writing_also_where_none_were_noted_yet(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "audit.sqlite")) as store, store:
+        store.execute("CREATE TABLE facts (key TEXT)")
+    before = (tmp_path / "audit.sqlite").read_bytes()
+    assert copies_of(["a"], tmp_path) == {}
+    assert (tmp_path / "audit.sqlite").read_bytes() == before
+    keep_copies([("a", "b")], tmp_path)
+    assert copies_of(["a", "c"], tmp_path) == {"a": {"b"}}
 
 
 def test_a_clean_manifest_is_not_blamed(rows: list[Utterance]) -> None:

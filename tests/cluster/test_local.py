@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.cluster.listeners import addresses, beyond_loopback, descendants
@@ -58,6 +59,9 @@ def test_a_local_ray_listens_on_loopback_alone_and_is_gone_afterwards(own_temp: 
         for pid in descendants(os.getpid()) - children:
             os.kill(pid, signal.SIGTERM)  # as a scheduler does, to all that a command has started: ending it is the command's
         assert ray.get(ray.remote(lambda: 2).remote()) == 2
+        started = [psutil.Process(pid) for pid in descendants(os.getpid()) - children]
+    _, left = psutil.wait_procs(started, timeout=5)  # whoever took them over
+    assert not left
     assert not ray.is_initialized()
     assert dict(os.environ) == environment
     assert not list(own_temp.glob("moodcast-*"))

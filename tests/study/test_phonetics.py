@@ -147,10 +147,12 @@ def test_layers_that_are_not_there_and_bundles_without_an_encoder_are_refused(tm
 
 def test_the_command_writes_a_page_and_json(rows: list[Utterance], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = tmp_path / "made.jsonl"
-    write_manifest(rows, manifest)
+    write_manifest([*rows, replace(rows[0], id="x/1", corpus="x", emotion=None)], manifest)
     words = ["units", str(manifest), "--emotions", "angry,sad", "-k", "12", "--html", str(tmp_path / "a" / "u.html")]
     verbs.app([*words, "--json", str(tmp_path / "u.json"), "--acoustic"], standalone_mode=False)
-    assert "The same vowel of two corpora is more alike" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "The same vowel of two corpora is more alike" in said.out
+    assert "x: left out, no utterance has one of the emotions angry, sad" in said.err
     found = json.loads((tmp_path / "u.json").read_text())
     assert (found["num_units"], found["frames"]) == (12, "log-mel cepstra")
     assert {corpus["vowels_by"] for corpus in found["corpora"]} == {"acoustic"}

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+import psutil  # type: ignore[import-untyped]
 import ray
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
@@ -66,8 +67,8 @@ def _theirs(quiet: bool) -> Iterator[None]:
 def _ours(num_cpus: int | None, dashboard: bool, quiet: bool) -> Iterator[None]:
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else Ray's own, in the home folder
     with environment({**SETTINGS, **token}), _temp_dir() as temp:
-        _start(temp, num_cpus or usable_cpus(), dashboard, quiet)
         try:
+            _start(temp, num_cpus or usable_cpus(), dashboard, quiet)
             yield
         finally:
             _stop()
@@ -128,31 +129,41 @@ def _start(temp: Path, num_cpus: int, dashboard: bool, quiet: bool) -> None:
             _temp_dir=str(temp),
         )
     if not on_loopback():
-        address = node_address()
-        _stop()
-        raise RuntimeError(f"the local Ray would listen on {address}; wanted loopback alone. Unset RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+        raise RuntimeError(
+            f"the local Ray would listen on {node_address()}; wanted loopback alone. Unset RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+        )
 
 
 def _stop() -> None:
-    """End the Ray that `_start` began, at once: it would not hear the SIGTERM that Ray tries first, a second for each process."""
+    """End the Ray that `_start` began, and what its processes have started, at once: none would hear the SIGTERM that Ray tries first."""
     node = ray._private.worker._global_node
+    started: list[psutil.Process] = []
     if node is not None:
+        for process in [one.process for some in node.all_processes.values() for one in some]:
+            with suppress(psutil.NoSuchProcess):
+                started += psutil.Process(process.pid).children(recursive=True)
         kill = node.kill_all_processes
         node.kill_all_processes = lambda **how: kill(**{**how, "allow_graceful": False})
     ray.shutdown()
+    for process in started:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @contextmanager
 def _sigterm_is_ours() -> Iterator[None]:
-    """Processes that are started inside never hear a SIGTERM, as Ray has it with SIGINT.
+    """Processes that are started inside, and what they start in turn, never hear a SIGTERM, as Ray has it with SIGINT.
 
     Schedulers, `timeout` and systemd send it to all processes of a command at once; a Ray that obeyed would be gone before this process,
     which ends it, could say where things stand, and that would wait a minute for it in vain.
     """
+    handler, alone = signal.getsignal(signal.SIGTERM), threading.current_thread() is threading.main_thread()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
     finally:
+        if alone and handler is not None:
+            signal.signal(signal.SIGTERM, handler)  # not Ray's, which would end this process without a word
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

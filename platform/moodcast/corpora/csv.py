@@ -88,12 +88,12 @@ def prepare(
     root = Path(audio) if audio else source.absolute().parent
     name = corpus or source.stem
     own = mapping(labels)
-    ballot = [(name, column) for label, column in chosen.items() if (name := canonical(label, own))]
+    ballot = [(chosen_as, column) for label, column in chosen.items() if (chosen_as := canonical(label, own))]
     rows: dict[str, tuple[int, Utterance]] = {}
     for line, record in enumerate(records, start=1):
         if not _filled(record.values()):  # spreadsheets write empty rows below the last
             continue
-        times = [(record.get(columns[name]) or "").strip() for name in ("start_s", "stop_s")]
+        times = [(record.get(columns[field]) or "").strip() for field in ("start_s", "stop_s")]
         if between == "," and (odd := [cell for cell in times if THOUSANDS.fullmatch(cell)]):
             raise ValueError(f"row {line} of the table: whether {odd[0]} s are thousands is not clear; write a point, or no comma")
         row = _row(record, columns, constants, root, name, own, line)
