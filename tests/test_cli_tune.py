@@ -80,6 +80,9 @@ def test_a_run_of_a_file_is_trained_as_it_was_found(moodcast: Command, tmp_path:
     assert said.code == 0, said.err
     values = {parts[1].strip(): parts[2].strip() for line in said.out.splitlines() if len(parts := line.split("│")) > 3}
     assert (values["method.width"], values["train.lr"]) == ("24", "0.5")
+    assert "note:" not in said.err
+    (tmp_path / "winner.json").write_text(json.dumps({"run": run_to_dict(run), "schedule": [{}, {}]}))
+    assert "won by a schedule of 2 settings, one after the other" in moodcast("train", "winner.json", "--show-fields").err
     (tmp_path / "strange.json").write_text(json.dumps({"run": {"method": {"class": "os:Erm"}}}))
     assert "refusing to import the method 'os:Erm'" in moodcast("train", "strange.json", "--show-fields").err
     (tmp_path / "other.json").write_text("[1]")

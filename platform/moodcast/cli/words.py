@@ -147,9 +147,12 @@ def find_run(name: str) -> Run:
         raise ValueError(f"there is no file {name}; wanted winner.json of a sweep, or run.json of a training run")
     try:
         data = json.loads(Path(name).read_text(encoding="utf-8"))
-        return run_from_dict(data.get("run", data))
+        run = run_from_dict(data.get("run", data))
     except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{name} holds no run ({error}); wanted winner.json of a sweep, or run.json of a training run") from None
+    if isinstance(stages := data.get("schedule"), list):
+        say(f"{name} won by a schedule of {len(stages)} settings, one after the other; what follows are the last ones, throughout", "note")
+    return run
 
 
 def load_listener(name: str) -> Bundle:
