@@ -141,12 +141,12 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_the_command_that_goes_on(cor
 def test_workers_that_fail_again_and_again_are_said_in_two_lines(corpus: list[Utterance], tmp_path: Path, cache: Path) -> None:
     manifest = tmp_path / "tiny.parquet"
     write_manifest(corpus, manifest)
-    command = [sys.executable, "-m", "tests.cluster.slow", str(manifest), "--out", str(tmp_path), "--name", "broken", "method.width=-1"]
+    command = [sys.executable, "-m", "tests.cluster.slow", str(manifest), "--out", str(tmp_path), "--name", "broken", "method.sleep_s=1e12"]
     environment = {**os.environ, "MOODCAST_CACHE": str(cache)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1, done.stderr
-    what = r"error: training failed 3 times, last: .*negative dimension.*; no epoch is done yet\. To go on:"
-    how = rf"  .* method\.width=-1 --resume {re.escape(str(tmp_path / 'broken'))}"
+    what = r"error: training failed 3 times, last: .*OverflowError: timestamp.*; no epoch is done yet\. To go on:"
+    how = rf"  .* method\.sleep_s=1e12 --resume {re.escape(str(tmp_path / 'broken'))}"
     assert re.search(f"^{what}\n{how}$", done.stderr, re.MULTILINE), done.stderr
     assert "Traceback" not in done.stderr
 

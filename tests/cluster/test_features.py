@@ -253,6 +253,11 @@ def test_what_a_worker_would_refuse_is_refused_before_one_starts(run: Run, wante
         check_method(run)
 
 
+def test_a_method_that_torch_cannot_build_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"tests\.cluster\.tiny:Tiny cannot be built with these settings: .*negative dimension -1"):
+        check_method(tiny_run(width=-1))
+
+
 def test_settings_that_fit_are_let_through_and_no_weight_is_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pretrained, "frozen_name", lambda self: pytest.fail("a digest of all weights"))
     check_method(replace_at(WHISPER, {"chunks.length_s": 5.0}))

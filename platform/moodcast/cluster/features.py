@@ -20,7 +20,10 @@ def check_method(run: Run) -> None:
     """Refuse before any worker starts what one would: settings that do not fit the method or its encoder, and what `kept` refuses."""
     trust = trust_of(run)
     find_method(method_name(run.method), trust).make_ready(run.method, run.spec)
-    method = build(run, trust)
+    try:
+        method = build(run, trust)
+    except RuntimeError as error:  # torch's
+        raise ValueError(f"{method_name(run.method)} cannot be built with these settings: {str(error).splitlines()[0]}") from error
     check_precision(method, run.train)
     if run.augment.active or run.train.cache_features == "on":  # else it refuses nothing, and would read all weights
         kept(run, method)
