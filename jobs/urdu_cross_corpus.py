@@ -33,6 +33,7 @@ from moodcast.study import cross_corpus
 from moodcast.study.cross_corpus import Classifier, Model, Table, cells, measure, name_alone
 from moodcast.study.phonetics import few
 from moodcast.study.sets import Features, statistics_of
+from moodcast.whole import write_whole
 
 DATA = ("urdu", "emodb", "cremad", "ravdess", "nemo", "resd")
 HEAD = """# Cross-corpus validation
@@ -71,8 +72,10 @@ def command(
     if manifests:
         study(run, read_manifests(manifests), into, rows)
     if page is not None:
+        if not rows:
+            raise ValueError(f"{into} holds no rows to write {page} from; name the file that does, or manifests to measure")
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(cross_corpus.page(rows, HEAD), encoding="utf-8")
+        write_whole(page, cross_corpus.page(rows, HEAD))
         typer.echo(f"written: {page}")
 
 

@@ -153,6 +153,13 @@ def test_a_study_goes_on_where_it_stopped_and_writes_its_tables(tmp_path: Path, 
         job.study(run, rows[:96], into, [])
 
 
+def test_a_file_without_rows_replaces_no_page(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("of before")
+    with pytest.raises(ValueError, match=r"nothing\.jsonl holds no rows to write .*page\.md from"):
+        job.command(tmp_path / "nothing.jsonl", page=tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_text() == "of before"
+
+
 def test_the_tables_of_the_docs_are_those_of_the_rows(root: Path) -> None:
     rows = job.read(root / "results" / "urdu_cross_corpus.jsonl")
     assert len(rows) > 100
