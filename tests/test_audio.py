@@ -206,7 +206,7 @@ def test_where_two_channels_cancel_each_other_the_first_is_heard_and_else_their_
         got = audio.read(encoded(np.stack([wave, second]), RATE, encoder=encoder))
         np.testing.assert_allclose(got, wanted, atol=2 * step)
     rng = np.random.default_rng(0)
-    syllables = wave * 10 ** (-1.5 * np.sin(np.linspace(0, 60, len(wave))) ** 2)  # down to where the noise of both channels is
+    syllables = wave * 10 ** (-2.5 * np.sin(np.linspace(0, 6, len(wave))) ** 2)  # down to where the noise of both channels is
     left, right = (sign * syllables + 1e-3 * rng.standard_normal(len(wave)).astype(np.float32) for sign in (1, -1))
     got = audio.read(encoded(np.stack([left, right]).astype(np.float32), RATE, "flac", "flac"))
     np.testing.assert_allclose(got, left, atol=2 / 32768)
