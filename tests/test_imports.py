@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,3 +197,30 @@ def test_the_standard_library_platform_is_not_hidden() -> None:
 def test_every_source_file_was_seen() -> None:
     modules = {module for module, _ in sources()}
     assert {"moodcast", "moodcast.chunks", "moodcast.run", "moodcast.cluster", "jobs", "serve_apps"} <= modules
+
+
+WITHOUT_RAY = """
+import importlib, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"ray", "psutil", "optuna", "tenacity", "multipart", "tensorboard"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from moodcast.cli.words import explain
+
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not (explain(error) or "").endswith("pip install 'moodcast[ray]'"):
+            print(name, repr(error))
+"""
+
+
+def test_where_ray_is_not_installed_every_part_of_the_cluster_says_how_to_get_it() -> None:
+    names = [f"moodcast.cluster.{path.stem}" for path in sorted((PACKAGE / "cluster").glob("[a-z]*.py"))]
+    done = subprocess.run([sys.executable, "-c", WITHOUT_RAY, *names], capture_output=True, text=True, check=True)
+    assert len(names) > 20
+    assert done.stdout == ""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 EXTRAS = {
     "ray": "ray",
+    "psutil": "ray",
+    "optuna": "ray",
+    "tenacity": "ray",
     "fastapi": "ray",
     "starlette": "ray",
     "uvicorn": "ray",
