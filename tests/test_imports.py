@@ -17,7 +17,21 @@ USERS = ("jobs", "serve_apps", "tune_spaces")
 
 # Each line: these parts may import what stands beside them, of moodcast. "x.*" is any module below x; a part may always import itself
 # and what lies beside it in the same folder, except in methods/ (no method imports another method).
-FLOOR = {"config", "chunks", "audio", "carried", "containers", "extras", "manifest", "metrics", "labels", "simulate", "texts", "whole"}
+FLOOR = {
+    "config",
+    "chunks",
+    "audio",
+    "carried",
+    "containers",
+    "extras",
+    "lines",
+    "manifest",
+    "metrics",
+    "labels",
+    "simulate",
+    "texts",
+    "whole",
+}
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
 MODEL = FLOOR | TORCH | {"method", "run", "provenance"}
 BUNDLE = MODEL | {"answer", "bundle"}
