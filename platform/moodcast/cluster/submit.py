@@ -138,7 +138,7 @@ def submit(
     folder = str(Path(out) / (name or id_)) if resume in (None, AUTO) else str(resume)
     with tempfile.TemporaryDirectory(prefix="moodcast-") as temporary, _quietly(*CHATTY):
         there = Path(temporary)
-        names = upload.upload(there, job, run, [*manifests, *target], moved, max_mb)
+        names = upload.upload(there, job, run, [*manifests, *target], moved, max_mb, going_on=resume not in (None, AUTO))
         code, sent_mb = upload.code_digest(there), upload.megabytes(there)
         words = [python, "-m", "moodcast.cli", "train", called, *names[: len(manifests)], *changes, *options]
         words += ["--workers", workers_said(workers)]

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 
 import moodcast
+from moodcast.bundle import SETTINGS
+from moodcast.config import leaves
 from moodcast.manifest import Utterance, read_manifest, write_manifest
 from moodcast.method import method_name
 from moodcast.run import Run
@@ -22,6 +24,7 @@ from moodcast.run import Run
 MAX_MB = 25.0  # Ray takes at most 100 MiB; code and manifests are far smaller, so what is bigger is there by mistake
 THERE = "cluster:"  # begins the name of a manifest that lies on the cluster
 MANIFESTS = "manifests"
+PLACES = ("encoder", "text", "folder", "start_from")  # fields of a run that may name a folder end so
 UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
@@ -32,19 +35,24 @@ def upload(
     manifests: Sequence[str | Path],
     moved: Mapping[str, str] | None = None,
     max_mb: float = MAX_MB,
+    going_on: bool = False,
 ) -> list[str]:
     """Fill the empty `folder` with what the job needs; the manifests' names in it.
 
     job: a module, or a file with a run, which is copied. moved: how the beginnings of paths are called on the cluster. Manifests
-    "cluster:/path" are there already and are named as they are.
-    Raises ValueError for manifests that cannot be read, and for a folder that becomes bigger than `max_mb`, with what is big in it.
+    "cluster:/path" are there already and are named as they are. going_on: with a run of the cluster, whose folder knows what it starts
+    from, while `run` may not.
+    Raises ValueError for manifests that cannot be read, for folders of this machine that the run names and nobody sends, and for a folder
+    that becomes bigger than `max_mb`, with what is big in it.
     """
     bundled = Path(moodcast.__file__).parent / "bundles"
 
     def ignored(where: str, names: list[str]) -> set[str]:
-        """Of the bundles that ship with the package only the one that the run starts from goes along."""
-        others = {name for name in names if name != run.start_from} if Path(where) == bundled else set()
-        return UNWANTED(where, names) | others
+        """Of the bundles that ship with the package only those go along that the run starts from, or may have started from."""
+        if Path(where) != bundled:
+            return UNWANTED(where, names)
+        may = {name for name in names if (bundled / name / SETTINGS).is_file()} if going_on and run.start_from is None else {run.start_from}
+        return {*names} - may
 
     if isinstance(job, Path):
         shutil.copy2(job, folder / job.name)
@@ -55,6 +63,7 @@ def upload(
                 shutil.copytree(source, folder / source.name, ignore=ignored, dirs_exist_ok=True)
             else:
                 shutil.copy2(source, folder / source.name)
+    _check_places(run, folder)
     here = [str(manifest) for manifest in manifests if not str(manifest).startswith(THERE)]
     read = [read_manifest(manifest) for manifest in here]
     rows = iter(elsewhere([row for part in read for row in part], moved or {}))
@@ -63,6 +72,16 @@ def upload(
         write_manifest([next(rows) for _ in part], folder / names[name])
     check_size(folder, max_mb)
     return [names.get(name) or name.removeprefix(THERE) for name in map(str, manifests)]
+
+
+def _check_places(run: Run, folder: Path) -> None:
+    for name, value in leaves(run).items():
+        given = name.rpartition(".")[2] in PLACES and isinstance(value, str) and bool(value)
+        if given and Path(value).is_dir() and not Path(value).is_absolute() and not (folder / value).exists():
+            raise ValueError(
+                f"{name}={value} is a folder of this machine, and code and manifests alone are sent; put it on storage that every node of "
+                "the cluster mounts, and name it by its absolute path there"
+            )
 
 
 def elsewhere(rows: Sequence[Utterance], moved: Mapping[str, str]) -> list[Utterance]:
