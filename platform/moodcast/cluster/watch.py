@@ -53,6 +53,13 @@ def epoch_line(line: dict[str, Any], epochs: int) -> str:
     return f"epoch {line['epoch'] + 1}/{epochs}  {losses_line(line, 4)}{dev_scores(line)}  {line['seconds']:.1f} s"
 
 
+def begun_again(attempt: dict[str, Any], before: dict[str, Any]) -> str:
+    """In words, that the workers have begun again, and how many they are."""
+    now, then = len(attempt["workers"]), len(before["workers"])
+    count = f"{now} worker{'s' * (now > 1)}"
+    return f"all workers began again with epoch {attempt['epoch'] + 1}: {count}{f' now, {then} before' if now != then else ''}"
+
+
 def dev_scores(line: dict[str, Any], between: str = "  ") -> str:
     """The scores that an epoch has on dev, each after `between`; nothing without a dev split."""
     found = [f"dev UAR {100 * line['dev_uar']:.1f} %"] if line.get("dev_uar") is not None else []
@@ -78,6 +85,7 @@ def duration(seconds: float) -> str:
 class _Watch:
     def __init__(self, folder: Path, console: Console, epochs_done: int) -> None:
         self.folder, self.console, self.told = folder, console, epochs_done
+        self.attempts = len(files.read_lines(folder / files.ATTEMPTS)) + 1  # the first of this sitting is no news
         self.epochs = int((files.read_json(folder / files.RUN) or {"run": {"train": {"epochs": 0}}})["run"]["train"]["epochs"])
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[now]}"))
         self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -92,6 +100,10 @@ class _Watch:
             self._look(task)
 
     def _look(self, task: Any) -> None:
+        attempts = files.read_lines(self.folder / files.ATTEMPTS)
+        for number in range(self.attempts, len(attempts)):
+            self.console.print(begun_again(attempts[number], attempts[number - 1]), highlight=False)
+            self.attempts = number + 1
         for line in files.read_lines(self.folder / files.METRICS):
             if line["epoch"] >= self.told:  # after a restart lines are written again
                 self.told = line["epoch"] + 1
