@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from moodcast.bundle import save
 from moodcast.cli import words
 from moodcast.labels import Labels
+from moodcast.methods.word_chunks import WordChunks
+from moodcast.run import Run, build
+from tests.recognisers import make_ctc
 from tests.typed import Command, untrained
 
 
@@ -195,6 +199,61 @@ def test_predict_says_where_there_is_nothing_to_hear(
             f"note: {files[1]}: too short",
             f"note: {files[2]}: silence",
         ]
+
+
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that reads."""
+    run = Run(method=WordChunks.Config(), labels=Labels(("angry", "sad")))
+    return save(tmp_path_factory.mktemp("bundles") / "reading", build(run), run)
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_ctc(tmp_path_factory.mktemp("recognisers") / "ctc")
+
+
+def test_predict_reads_the_texts_of_a_manifest_and_each_answer_says_what_it_rests_on(
+    moodcast: Command, reading: Path, write_wav: Callable[..., Path], speechlike: Callable
+) -> None:
+    from moodcast import audio, load
+
+    file = write_wav("voice.wav", speechlike(3.0))
+    manifest = file.with_name("mine.csv")
+    manifest.write_text("id,path,start_s,stop_s,text\na,voice.wav,0.5,2.0,so good\nb,voice.wav,2.0,,\n")
+    said = moodcast("predict", "--json", "--bundle", reading, manifest, file)
+    found = [json.loads(line) for line in said.out.splitlines()]
+    assert [(each["file"], each.get("id")) for each in found] == [(str(file), "a"), (str(file), "b"), (str(file), None)]
+    assert [each["modalities"] for each in found] == [["audio", "text"], ["audio"], ["audio"]]
+    assert [each.get("text") for each in found] == ["so good", None, None]
+    assert [each["seconds"] for each in found] == [1.5, 1.0, 3.0]
+    wanted = load(reading).predict((audio.read(file, 0.5, 2.0), 16_000), "so good").emotions
+    assert found[0]["emotions"] == pytest.approx(wanted, abs=1e-5)
+    assert max(abs(wanted[name] - p) for name, p in load(reading).predict((audio.read(file, 0.5, 2.0), 16_000)).emotions.items()) > 1e-5
+    table = moodcast("predict", "--bundle", reading, manifest).out
+    assert "audio and text" in table
+    assert "so good" in table
+    assert "rests on" not in moodcast("predict", "--bundle", reading, file).out
+
+
+def test_predict_writes_down_what_is_said_where_that_is_not_known(
+    moodcast: Command, reading: Path, recogniser: Path, write_wav: Callable[..., Path], speechlike: Callable
+) -> None:
+    from moodcast.transcribe import open_transcriber
+
+    files = [write_wav("voice.wav", speechlike(2.0)), write_wav("quiet.wav", 0 * speechlike(1.0))]
+    manifest = files[0].with_name("mine.csv")
+    manifest.write_text("id,path,text\na,voice.wav,so good\n")
+    said = moodcast("predict", "--json", "--bundle", reading, "--transcriber", recogniser, *files, manifest)
+    found = [json.loads(line) for line in said.out.splitlines()]
+    written = open_transcriber(recogniser).transcribe([speechlike(2.0)], 16_000)[0]
+    assert written
+    assert [each.get("text") for each in found] == [written, None, "so good"]
+    assert [each["modalities"] for each in found] == [["audio", "text"], ["audio"], ["audio", "text"]]
+    refused = moodcast("predict", "--bundle", reading, "--transcriber", recogniser, manifest)
+    assert (refused.code, "there is nothing to write down" in refused.err) == (2, True)
+    refused = moodcast("predict", "--bundle", reading, "--language", "de", files[0])
+    assert (refused.code, "--language is about --transcriber" in refused.err) == (2, True)
 
 
 def test_predict_takes_the_bundle_that_ships(moodcast: Command, write_wav: Callable[..., Path], speechlike: Callable) -> None:

@@ -185,34 +185,42 @@ def audit(found: Audit) -> None:
 
 
 class Answers:
-    """What `predict` prints: a line of JSON a file as it comes, or one table at the end."""
+    """What `predict` prints: a line of JSON an utterance as it comes, or one table at the end. texts: of some it is known what is said."""
 
-    def __init__(self, classes: Sequence[str], attributes: Sequence[str], as_json: bool) -> None:
+    def __init__(self, classes: Sequence[str], attributes: Sequence[str], as_json: bool, texts: bool = False) -> None:
         self.classes = classes
         self.attributes = attributes
         self.as_json = as_json
-        self.table = Table("file", "seconds", "emotion", *classes, *attributes)
+        self.texts = texts
+        self.table = Table("file", "seconds", "emotion", *classes, *attributes, *(("rests on", "text") if texts else ()))
 
-    def add(self, file: Path, answer: Answer) -> None:
-        """One answered file."""
+    def add(self, row: Utterance, answer: Answer) -> None:
+        """One answered utterance."""
         if self.as_json:
-            print(json.dumps({"file": str(file), **plain(answer, self.attributes)}, ensure_ascii=False), flush=True)
+            said = {"text": row.text} if row.text else {}
+            print(json.dumps({**place(row), **plain(answer, self.attributes), **said}, ensure_ascii=False), flush=True)
         else:
             chances = (f"{answer.emotions[name]:.2f}" if answer.emotions else "" for name in self.classes)
             rated = (f"{value:.2f}" for value in ([] if answer.attributes is None else answer.attributes))
-            self.table.add_row(Text(str(file)), f"{answer.seconds:.1f}", coloured(answer.label), *chances, *rated)
+            said_too = (" and ".join(answer.modalities), Text(row.text or "")) if self.texts else ()
+            self.table.add_row(Text(row.id), f"{answer.seconds:.1f}", coloured(answer.label), *chances, *rated, *said_too)
 
-    def add_failure(self, file: Path, error: Exception) -> None:
-        """One file that could not be answered: it is named and the rest goes on."""
+    def add_failure(self, row: Utterance, error: Exception) -> None:
+        """One that could not be answered: it is named and the rest goes on."""
         if self.as_json:
-            print(json.dumps({"file": str(file), "error": explain(error) or str(error)}, ensure_ascii=False), flush=True)
+            print(json.dumps({**place(row), "error": explain(error) or str(error)}, ensure_ascii=False), flush=True)
         else:
-            fail_on(file, error)
+            fail_on(row.id, error)
 
     def close(self) -> None:
         """Print the table, if there is something in it."""
         if not self.as_json and self.table.row_count:
             console().print(self.table)
+
+
+def place(row: Utterance) -> dict[str, str]:
+    """Where an utterance is: its file, and its id where that is another name."""
+    return {"file": row.path, **({"id": row.id} if row.id != row.path else {})}
 
 
 def conversations(scores: Mapping[str, Sequence[ConversationScore]], collar_s: float, overlap: bool) -> None:
@@ -259,6 +267,7 @@ def plain(answer: Answer, attributes: Sequence[str]) -> dict[str, Any]:
         "confidence": None if answer.confidence is None else round(answer.confidence, 6),
         "emotions": {name: round(p, 6) for name, p in answer.emotions.items()},
         **({"attributes": rated} if rated else {}),
+        "modalities": list(answer.modalities),
         "chunks": chunks,
     }
 

@@ -31,6 +31,7 @@ Transcribing = Annotated[
     str | None,
     typer.Option(metavar="FOLDER|OWNER/NAME", help="A speech recogniser of the Hugging Face hub: also write down what was said."),
 ]
+Language = Annotated[str | None, typer.Option(help="The language spoken, for a transcriber of several (de); else it finds out.")]
 Adapting = Annotated[
     bool | None,
     typer.Option("--adapt/--no-adapt", help="Centre answers on what is usual for each speaker, where their turns are of mixed emotions."),
@@ -54,7 +55,7 @@ def analyze(
     min_speakers: Annotated[int | None, typer.Option(min=1, help="At least so many people speak.")] = None,
     max_speakers: Annotated[int | None, typer.Option(min=1, help="At most so many people speak.")] = None,
     transcriber: Transcribing = None,
-    language: Annotated[str | None, typer.Option(help="The language spoken, for a transcriber of several (de); else it finds out.")] = None,
+    language: Language = None,
     adapt: Adapting = None,
     smooth: Smoothing = "",
     min_confidence: Sure = None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from moodcast.cluster.options import Ahead, Gpu, Name, Out, Resume, Target, Trac
 
 if TYPE_CHECKING:
     from moodcast.answer import Answer
+    from moodcast.manifest import Utterance
 
 app = typer.Typer(
     name="moodcast",
@@ -28,7 +30,8 @@ app = typer.Typer(
 BundleOption = Annotated[
     str, typer.Option("--bundle", "-b", metavar="FOLDER", help='A bundle\'s folder, or "default", which ships with moodcast.')
 ]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings in any common format (wav, mp3, m4a, ogg, mp4, ...).")]
+
+MANIFESTS = (".parquet", ".jsonl", ".csv")
 
 
 def say_version(wanted: bool) -> None:
@@ -113,9 +116,14 @@ def train(
 
 
 def predict(
-    files: Files,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE|MANIFEST", help="Recordings in any common format (wav, mp3, m4a, ogg, mp4, ...), or manifests."),
+    ],
     bundle: BundleOption = "default",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a file and line instead of a table.")] = False,
+    transcriber: talks.Transcribing = None,
+    language: talks.Language = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object an utterance and line instead of a table.")] = False,
     same_speaker: Annotated[
         bool, typer.Option("--same-speaker", help="All are of one speaker: centre answers on what is usual for that speaker.")
     ] = False,
@@ -123,42 +131,64 @@ def predict(
         bool, typer.Option("--known-mixed", help="With --same-speaker: their emotions are mixed, so do not ask the guard.")
     ] = False,
 ) -> None:
-    """Name the emotion of each recording (one speaker each; for conversations see `analyze`)."""
+    """Name the emotion of each recording (one speaker each; for conversations see `analyze`), or of each utterance of a manifest.
+
+    A bundle that reads is told the texts of a manifest, and what the transcriber wrote down where there is none.
+    """
     from moodcast import audio
     from moodcast.cli import show
+    from moodcast.podcast import SPOKEN
     from moodcast.status import status_of
 
     if known_mixed and not same_speaker:
         raise ValueError("--known-mixed is about the recordings of one speaker; give --same-speaker with it")
+    rows = utterances(files)
+    if transcriber is not None and all(row.text for row in rows):
+        raise ValueError("the manifest has the text of every utterance, so that there is nothing to write down; leave --transcriber out")
+    writer = talks.opened_transcriber(transcriber, language)
     opened = load_listener(bundle)
-    table = show.Answers(opened.classes, opened.run.labels.attributes, as_json=json)
+    texts = writer is not None or any(row.text for row in rows)
+    table = show.Answers(opened.classes, opened.run.labels.attributes, as_json=json, texts=texts)
     failed = 0
-    answered: list[tuple[Path, Answer]] = []
-    with progress("listening", total=len(files), hidden=json) as advance:
-        for number, file in enumerate(files, start=1):
+    answered: list[tuple[Utterance, Answer]] = []
+    with progress("listening", total=len(rows), hidden=json) as advance:
+        for number, row in enumerate(rows, start=1):
             try:
-                wave = audio.read(file, rate=opened.rate, max_hours=opened.run.audio.max_hours)
-                answered.append((file, opened.predict((wave, opened.rate))))
-                if (status := status_of(wave, opened.rate)) != "ok":
-                    say(f"{file}: {status.replace('_', ' ')}: its emotion means nothing, and `analyze` would give it none", "note")
+                wave = audio.read(row.path, row.start_s, row.stop_s, rate=opened.rate, max_hours=opened.run.audio.max_hours)
+                status = status_of(wave, opened.rate)
+                if writer is not None and not row.text and status in SPOKEN:
+                    row = replace(row, text=writer.transcribe([wave], opened.rate)[0] or None)
+                answered.append((row, opened.predict((wave, opened.rate), row.text)))
+                if status != "ok":
+                    say(f"{row.id}: {status.replace('_', ' ')}: its emotion means nothing, and `analyze` would give it none", "note")
                 if not same_speaker:
                     table.add(*answered[-1])
             except (ValueError, OSError) as error:
                 if options.debug:
                     raise
                 failed += 1
-                table.add_failure(file, error)
-            advance(number, len(files))
+                table.add_failure(row, error)
+            advance(number, len(rows))
     if same_speaker and answered:
         from moodcast.study.speaker import adapt_answers
 
         answers, usual = adapt_answers([answer for _, answer in answered], known_mixed=known_mixed)
-        for (file, _), answer in zip(answered, answers, strict=True):
-            table.add(file, answer)
+        for (row, _), answer in zip(answered, answers, strict=True):
+            table.add(row, answer)
         say(usual.why, "speaker")
     table.close()
     if failed:
         raise typer.Exit(1)
+
+
+def utterances(files: Sequence[Path]) -> list[Utterance]:
+    """What is to be answered: the rows of manifests, and each recording as one row, whose id is its path."""
+    from moodcast.manifest import Utterance, read_manifest
+
+    found: list[Utterance] = []
+    for file in files:
+        found += read_manifest(file) if file.suffix in MANIFESTS else [Utterance(id=str(file), path=str(file))]
+    return found
 
 
 def serve(
