@@ -32,6 +32,7 @@ from moodcast.audio import AudioError
 from moodcast.diarize import Turn
 from moodcast.refine import Refinement, refined
 from moodcast.service import ndjson, reference
+from moodcast.service.drain import Drained
 from moodcast.service.errors import ServiceError, explain
 from moodcast.service.gate import Gate
 from moodcast.service.settings import Settings
@@ -45,6 +46,7 @@ TEXTS = {
     "rttm": "text/plain; charset=utf-8",
     "html": "text/html; charset=utf-8",
 }
+DRAINED = 10  # a refused body is read to its end where it has at most so many times what is allowed
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +154,7 @@ def build_app(backend: Backend, settings: Settings) -> FastAPI:
         docs_url=None,  # the usual page loads scripts from elsewhere; ours is below
         redoc_url=None,
     )
+    app.add_middleware(Drained, max_bytes=DRAINED * settings.max_bytes, max_s=settings.max_idle_s)
     analyst = Analyst(backend, settings)
     app.add_exception_handler(Exception, _refuse)
     app.add_exception_handler(ServiceError, _refuse)

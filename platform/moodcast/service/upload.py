@@ -140,8 +140,18 @@ async def counted(pieces: AsyncIterator[bytes], limit: int, named: int, max_idle
         yield piece
 
 
+class WholeForm(MultiPartParser):
+    """Knows whether the line came that ends a form: of one without it, the file that broke off is not among its fields."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        """Called by the parser at that line."""
+        self.ended = True
+
+
 async def _read_form(request: Request, pieces: AsyncGenerator[bytes, None], max_bytes: int, into: IO[bytes]) -> tuple[str | None, Options]:
-    parser = MultiPartParser(request.headers, pieces, max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    parser = WholeForm(request.headers, pieces, max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError) as error:  # KeyError: a content-type without a boundary
@@ -150,6 +160,9 @@ async def _read_form(request: Request, pieces: AsyncGenerator[bytes, None], max_
             422, "bad_form", f"the multipart form cannot be read: {reason}", "let your HTTP library build the form"
         ) from None
     try:
+        if not parser.ended:
+            came = "the multipart form broke off before the line that ends it"
+            raise ServiceError(422, "bad_form", came, "send it again, and let your HTTP library build the form")
         return await _take(form, request.query_params.multi_items(), max_bytes, into)
     finally:
         await form.close()
