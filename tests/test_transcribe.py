@@ -91,6 +91,18 @@ def test_of_a_recogniser_on_the_hub_only_what_is_read_is_fetched(recognisers: di
     assert fetched == read
 
 
+def test_a_copy_that_was_fetched_by_half_says_what_it_lacks(
+    recognisers: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    shutil.copyfile(recognisers["ctc"] / "config.json", tmp_path / "config.json")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda source, allow_patterns: str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"fetched once lacks model\.safetensors: .* holds config\.json, and the hub cannot be asked"):
+        open_transcriber("owner/recogniser")
+
+
 def test_the_recogniser_hears_at_its_own_rate(recognisers: dict[str, Path], speechlike: Callable[..., Wave]) -> None:
     ctc = open_transcriber(recognisers["ctc"])
     wave = speechlike(1.0, rate=RATE)

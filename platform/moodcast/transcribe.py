@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from moodcast import audio
 from moodcast.chunks import samples_of, split_evenly
 from moodcast.extras import library
-from moodcast.nn.pretrained import NOT_KEPT, WEIGHTS, has_weights
+from moodcast.nn.pretrained import NOT_KEPT, WEIGHTS, has_weights, refuse_part
 
 Wave = NDArray[np.float32]
 CONFIG = "config.json"
@@ -218,13 +218,15 @@ def _fetched(source: str) -> Path:
         raise ValueError(NO_NAME.format(source=source))
     hub = library("huggingface_hub", "encoders", "a transcriber needs the library")
     try:
-        return Path(hub.snapshot_download(source, allow_patterns=list(WANTED)))
+        folder = Path(hub.snapshot_download(source, allow_patterns=list(WANTED)))
     except (ValueError, OSError) as error:  # what the hub's client raises is one of these
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
             f"the transcriber {source!r} is neither a folder nor to be had from the hub: {reason}. "
             "A token, where one is needed, goes into HF_TOKEN"
         ) from error
+    refuse_part(source, "main", folder)
+    return folder
 
 
 def _digest(folder: Path) -> str:

@@ -177,7 +177,7 @@ def test_a_text_encoder_that_is_none_is_refused(tmp_path: Path, reader: Path) ->
         build(Run(method=WordChunks.Config(text=str(tmp_path)), labels=LABELS, chunks=PLAN))
 
 
-def test_a_text_encoder_in_shards_is_fetched_with_its_index(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_encoder_in_shards_is_fetched_with_its_index(reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = ["config.json", "tokenizer.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"]
     fetched: list[str] = []
 
@@ -188,6 +188,10 @@ def test_a_text_encoder_in_shards_is_fetched_with_its_index(reader: Path, monkey
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert text.open_text("some/reader")[1] == reader
     assert fetched == there
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"lacks config\.json and tokenizer\.json and model\.safetensors: .* holds nothing"):
+        text.open_text("some/reader")
 
 
 class Writer:

@@ -221,11 +221,32 @@ def test_of_a_hub_s_repository_only_what_is_read_is_fetched(saved: dict[str, Pat
         return str(repository)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda source, revision: others)
     assert open_encoder("some/where")[1] == repository
     assert sorted(fetched) == read
     (repository / "model.safetensors").rename(repository / "adapter.deu.safetensors")
     with pytest.raises(ValueError, match=r"some/where \(revision main\) has no model\.safetensors.*try method\.revision=refs/pr/1"):
         open_encoder("some/where")
+
+
+@pytest.mark.parametrize(("held", "missing"), [([CONFIG], "model.safetensors"), ([], "config.json and model.safetensors")])
+def test_a_copy_of_a_repository_that_was_fetched_by_half_says_what_it_lacks_where_the_hub_cannot_be_asked(
+    held: list[str], missing: str, saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Offline the hub's client hands out what it has."""
+    import huggingface_hub
+
+    cache, commit = tmp_path / "models--some--where", "a" * 40
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    (folder := cache / "snapshots" / commit).mkdir(parents=True)
+    for name in held:
+        (folder / name).write_bytes((saved["wavlm"] / name).read_bytes())
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=f"lacks {missing}: {folder} holds {held[0] if held else 'nothing'}, .*Fetch it where") as told:
+        open_encoder("some/where")
+    assert "pickle" not in str(told.value)
 
 
 def test_code_and_kernels_that_a_config_names_are_ignored(saved: dict[str, Path], tmp_path: Path):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -264,11 +264,32 @@ def _fetched(source: str, revision: str) -> Path:
     hub = _library("huggingface_hub")
     wanted = [CONFIG, EXTRACTOR, PROCESSOR, *WEIGHTS, INDEX]
     try:
-        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=wanted))
+        folder = Path(hub.snapshot_download(source, revision=revision, allow_patterns=wanted))
     except (ValueError, OSError) as error:  # what the hub's client raises is one of these
         raise ValueError(
             f"the encoder {source!r} (revision {revision}) is neither a folder nor to be had from the hub: "
             f"{str(error).strip().splitlines()[0].rstrip('.')}. Name a folder in the Hugging Face layout, or {RANDOM}wavlm for a control"
+        ) from error
+    refuse_part(source, revision, folder)
+    return folder
+
+
+def refuse_part(source: str, revision: str, folder: Path, wanted: Sequence[str] = (CONFIG,)) -> None:
+    """Raise ValueError where the copy of a repository lacks wanted files, or its weights, and the hub cannot be asked for them.
+
+    Without a network the hub's client hands out whatever it fetched once.
+    """
+    missing = [name for name in wanted if not (folder / name).is_file()] + ([] if has_weights(folder) else [WEIGHTS[0]])
+    if not missing:
+        return
+    try:
+        _library("huggingface_hub").list_repo_files(source, revision=revision)
+    except Exception as error:  # the client library below the hub's own changes its name from release to release
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        held = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise ValueError(
+            f"the copy of {source} (revision {revision}) that was fetched once lacks {' and '.join(missing)}: {folder} holds {held}, and "
+            f"the hub cannot be asked for the rest: {reason}. Fetch it where there is a network, or name a folder that has all"
         ) from error
 
 

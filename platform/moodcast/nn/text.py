@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from moodcast.extras import library
-from moodcast.nn.pretrained import CONFIG, INDEX, NOT_KEPT, WEIGHTS, _object, has_weights
+from moodcast.nn.pretrained import CONFIG, INDEX, NOT_KEPT, WEIGHTS, _object, has_weights, refuse_part
 
 TOKENIZER = "tokenizer.json"
 FOLDER = "text/"  # where the files travel in a bundle
@@ -90,12 +90,14 @@ def open_text(source: str, revision: str = "main") -> tuple[dict[str, str], Path
 def _fetched(source: str, revision: str) -> Path:
     hub = _library("huggingface_hub")
     try:
-        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, TOKENIZER, *WEIGHTS, INDEX]))
+        folder = Path(hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, TOKENIZER, *WEIGHTS, INDEX]))
     except (ValueError, OSError) as error:  # what the hub's client raises is one of these
         raise ValueError(
             f"the text encoder {source!r} (revision {revision}) is neither a folder nor to be had from the hub: "
             f"{str(error).strip().splitlines()[0].rstrip('.')}"
         ) from error
+    refuse_part(source, revision, folder, (CONFIG, TOKENIZER))
+    return folder
 
 
 def _library(name: str) -> Any:
