@@ -19,43 +19,39 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
-from xdist.scheduler import LoadScopeScheduling
+
+from tests import dealing
 
 Wave = NDArray[np.float32]
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SLOW_LAST = ("corpora", "browser", "ray")
-KILLING = ("test_faults", "test_sweep_faults", "test_elastic")
+settings.register_profile("moodcast", deadline=None)  # beside a Ray that starts, what takes a millisecond may take a second
+settings.load_profile("moodcast")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first, walks and Ray last, so that a small mistake shows in seconds. The order is stable otherwise.
 
-    With several processes it is the other way round: what takes longest must begin first.
+    With several processes it is the other way round, and what takes longest begins first: one end of the queue they are dealt from.
     """
+    several = "PYTEST_XDIST_WORKER" in os.environ
 
     def slowness(item: pytest.Item) -> int:
         marks = [rank for rank, mark in enumerate(SLOW_LAST, start=1) if item.get_closest_marker(mark)]
         return max(marks, default=0) + (10 if "walks" in item.path.parts else 0)
 
-    items.sort(key=slowness, reverse="PYTEST_XDIST_WORKER" in os.environ)
+    items.sort(key=slowness, reverse=several)
+    if several:
+        items.sort(key=lambda item: dealing.place(item.path))
 
 
-class ByFile(LoadScopeScheduling):
-    """Files are dealt out to processes whole, those with a Ray to two of them: one for what is killed and waited for, one for the rest."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = ROOT / nodeid.partition("::")[0]
-        if "mark.ray" not in file.read_text(encoding="utf-8"):
-            return str(file)
-        return "a Ray that loses something" if file.stem in KILLING else "a Ray"
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """How tests are dealt out where there are several processes, as `make test` has them."""
-    config.option.loadscopereorder = False  # not by their number: by the order below
-    return ByFile(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> dealing.ByFile:
+    """How tests are dealt out where there are several processes."""
+    config.option.loadscopereorder = False  # not by their number: by the order above
+    return dealing.ByFile(config, log)
 
 
 def missing(what: str) -> None:
