@@ -109,6 +109,16 @@ def test_a_folder_that_holds_other_things_is_refused_before_anything_is_heard(fo
     bundles.refuse_others(tmp_path / "new")
 
 
+def test_a_target_that_leaks_is_refused_by_the_option_that_lets_it_through(rows: list[Utterance], folder: Path, tmp_path: Path) -> None:
+    sides = [replace(row, split="test" if i == 0 else "train") for i, row in enumerate(rows)]
+    write_manifest(sides, tmp_path / "far.csv")
+    with pytest.raises(ValueError, match=r"speaker on two sides: far/v0.*; --allow-leaks lets them through"):
+        run("adapt", folder, "--target", tmp_path / "far.csv", "-o", tmp_path / "moved")
+    run("adapt", folder, "--target", tmp_path / "far.csv", "-o", tmp_path / "moved", "--allow-leaks")
+    with pytest.raises(ValueError, match="far/v0"):  # and who scores it is told
+        evaluate(moodcast.load(tmp_path / "moved"), sides[:1], plain=False)
+
+
 def test_labels_of_the_recordings_change_nothing(rows: list[Utterance], folder: Path) -> None:
     opened = moodcast.load(folder)
     found = [adapt(opened, some, "sharpen", epochs=1).bundle for some in (rows, [replace(row, emotion="angry") for row in rows])]

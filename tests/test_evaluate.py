@@ -101,7 +101,7 @@ def test_a_renamed_recording_does_not_slip_through(rows: list[Utterance]) -> Non
         evaluate(bundle_of(Provenance(fingerprints=(mark,))), renamed)
 
 
-def test_a_copy_of_a_training_recording_that_an_audit_found_stands_in_every_score(
+def test_a_copy_of_a_training_recording_that_an_audit_found_is_refused_or_stands_in_every_score(
     rows: list[Utterance], speechlike: Callable[..., np.ndarray], tmp_path: Path
 ) -> None:
     heard, scored = (next(row for row in rows if row.id == name) for name in ("s0_sad", "s4_sad"))
@@ -113,11 +113,18 @@ def test_a_copy_of_a_training_recording_that_an_audit_found_stands_in_every_scor
     assert before.flags == ()
     assert before.notes[0].startswith("speaker-independent")
     assert any("s4_sad" in found.ids for found in audit(rows).findings if found.kind == SAME_SOUND)
-    report = evaluate(bundle_of(provenance), rows, plain=False)
+    with pytest.raises(ValueError, match=r"another form.*in test, train.*\(s0_sad, s4_sad\).*--allow-leaks"):
+        evaluate(bundle_of(provenance), rows, plain=False)
+    alone = [row for row in rows if row.split == "test"]
+    with pytest.raises(ValueError, match=r"toy-bundle was trained on 1 of the recordings.*another form.*s4_sad.*--allow-leaks"):
+        evaluate(bundle_of(provenance), alone, plain=False)
+    report = evaluate(bundle_of(provenance), alone, plain=False, allow_leaks=True)
     (flag,) = report.flags
-    assert flag.startswith("heard in another form: moodcast audit found 1 of these recordings, or at least half of each, in what toy")
+    assert flag.startswith("leak let through: toy-bundle was trained on 1 of these recordings, in another form")
     assert flag.endswith("(s4_sad)")
     assert report.notes[0].startswith("NOT independent")
+    (chosen,) = evaluate(bundle_of(Provenance(chosen_on=ChosenOn(fingerprints=provenance.fingerprints))), alone, plain=False).flags
+    assert "chosen on 1 of these" in chosen
 
 
 def test_leaks_that_are_let_through_stand_in_every_score(rows: list[Utterance]) -> None:

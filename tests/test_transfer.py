@@ -31,6 +31,7 @@ from moodcast.order import balance_weights
 from moodcast.run import Audio, Run, Train, build
 from moodcast.step import Trainer, weights_digest
 from moodcast.transfer import KEPT, SealedLabels, TransferTask, sealed
+from tests.audit.planted import note_copies, with_wave
 from tests.cluster.tiny import CLASSES, tiny_corpus
 from tests.methods.test_contract import METHODS
 
@@ -122,6 +123,24 @@ def test_a_recording_is_not_both_source_and_target_unless_that_is_let_through() 
     assert len(TransferTask.of(SOURCE, [part]).adapt) == 1
     apart = [*SOURCE, row("z", "s9", "test", corpus="source")]
     assert [one.id for one in TransferTask.of(apart, [apart[2]], transductive=True).adapt] == ["z"]  # never heard with its label
+
+
+def test_a_copy_that_an_audit_found_is_not_both_source_and_target_unless_that_is_let_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOODCAST_CACHE", str(tmp_path / "cache"))
+    labelled, copy, tested = (
+        with_wave(replace(one, path=str(tmp_path / one.path)), f"{one.id}.wav", np.full(4_000, 0.1 * n, dtype=np.float32))
+        for n, one in enumerate((SOURCE[0], TARGET[0], TARGET[1]), start=1)
+    )
+    note_copies(labelled, copy)
+    with pytest.raises(ValueError, match=r"1 of 1 rows .* of the source, too, in another form.*\(c.wav\).*train.allow_leaks=true"):
+        TransferTask.of([labelled], [copy])
+    assert len(TransferTask.of([labelled], [copy], allow_leaks=True).adapt) == 1
+    assert len(TransferTask.of([], [copy, tested]).adapt) == 1
+    note_copies(copy, tested)
+    with pytest.raises(ValueError, match=r"in another form.*in test, train.*--allow-leaks lets them through"):
+        TransferTask.of([], [copy, tested], how="--allow-leaks")
 
 
 def test_scores_open_the_labels_of_rows_that_have_a_class() -> None:

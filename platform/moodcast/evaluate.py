@@ -107,7 +107,7 @@ def answer(
     """
     store = open_waves(rows, bundle.rate, root, bundle.run.audio.max_hours)
     if not allow_leaks:
-        refuse_trained_recordings(bundle, rows, store.fingerprints)
+        refuse_trained_recordings(bundle, rows, store.fingerprints, root=root)
     probabilities, attributes = _answered(bundle, store, [row.text for row in rows], progress)
     labels = bundle.run.labels
     truth = np.array([bundle.classes.index(str(labels.name(row))) for row in rows], dtype=np.int64)
@@ -164,18 +164,17 @@ def heard_before(bundle: Bundle, rows: Sequence[Utterance], allow_leaks: bool, r
         refuse_trained_speakers(bundle, rows)  # known before anything is heard
     marks = open_waves(rows, bundle.rate, root, bundle.run.audio.max_hours).fingerprints
     if not allow_leaks:
-        refuse_trained_recordings(bundle, rows, marks)
-    copies = trained_copies(bundle, rows, marks, root)
-    heard = {"speakers or dialogues": trained_speakers(bundle, rows), "recordings": trained_recordings(bundle, rows, marks)}
-    flags = [
+        refuse_trained_recordings(bundle, rows, marks, root=root)
+    heard = {
+        "speakers or dialogues": trained_speakers(bundle, rows),
+        "recordings": trained_recordings(bundle, rows, marks),
+        f"recordings, {audit.ANOTHER_FORM}": trained_copies(bundle, rows, marks, root),
+    }
+    return [
         f"leak let through: {bundle.name} was trained on {len(names)} of these {what} ({_some(names, 6)})"
         for what, names in heard.items()
         if names
     ]
-    if copies:
-        where = f"or at least half of each, in what {bundle.name} was trained on ({_some(copies, 6)})"
-        flags.append(f"heard in another form: moodcast audit found {len(copies)} of these recordings, {where}")
-    return flags
 
 
 def chosen_before(bundle: Bundle, rows: Sequence[Utterance], root: Path | None = None) -> list[str]:
@@ -192,12 +191,13 @@ def chosen_before(bundle: Bundle, rows: Sequence[Utterance], root: Path | None =
 
 
 def _chosen_among(bundle: Bundle, on: ChosenOn, rows: Sequence[Utterance], root: Path | None) -> list[str]:
-    """The speakers, dialogues and sessions of these rows that something was chosen on; or else the ids of recordings, under any name."""
+    """The speakers, dialogues and sessions of these rows that something was chosen on; or else recordings by id, in any form."""
     names = known_among(rows, on.speakers, on.groups)
     if names or not on.fingerprints:
         return names
     marks = open_waves(rows, bundle.rate, root, bundle.run.audio.max_hours).fingerprints
-    return sorted(row.id for row, mark in zip(rows, marks, strict=True) if mark in set(on.fingerprints))
+    chosen, copies = set(on.fingerprints), audit.copies_of(marks, root)
+    return sorted(row.id for row, mark in zip(rows, marks, strict=True) if chosen & {mark, *copies.get(mark, ())})
 
 
 def bound_above(bundle: Bundle, rows: Sequence[Utterance]) -> list[str]:
@@ -220,12 +220,21 @@ def refuse_trained_recordings(
     rows: Sequence[Utterance],
     fingerprints: Sequence[str],
     otherwise: str = f". {ALLOW} scores it nevertheless, and says so",
+    root: Path | None = None,
 ) -> None:
-    """Raise ValueError where the bundle was trained on one of these recordings, whatever its name (same samples); what else to do."""
+    """Raise ValueError where the bundle was trained on one of these recordings, whatever its name (same samples); what else to do.
+
+    And where an audit, which kept what it found below `root`, has heard one of them in another form.
+    """
     if shared := trained_recordings(bundle, rows, fingerprints):
         raise ValueError(
             f"{bundle.name} was trained on {len(shared)} of the recordings it would be scored on, under these or other names: "
             f"{_some(shared)}{otherwise}"
+        )
+    if copies := trained_copies(bundle, rows, fingerprints, root):
+        raise ValueError(
+            f"{bundle.name} was trained on {len(copies)} of the recordings it would be scored on, {audit.ANOTHER_FORM}: "
+            f"{_some(copies)}{otherwise}"
         )
 
 

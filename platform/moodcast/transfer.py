@@ -65,13 +65,20 @@ class TransferTask:
 
     @classmethod
     def of(
-        cls, source: Sequence[Utterance], target: Sequence[Utterance], *, transductive: bool = False, allow_leaks: bool = False
+        cls,
+        source: Sequence[Utterance],
+        target: Sequence[Utterance],
+        *,
+        transductive: bool = False,
+        allow_leaks: bool = False,
+        how: str = ALLOW,
     ) -> TransferTask:
         """A task of rows with a split: of the target, "train" is adapted to and "test" is answered.
 
         A target without any split is adapted to as a whole, and nothing of it is left to answer. transductive: adapt to what is answered,
         the rows whose split is "test", or all where there is none. Raises ValueError where there is nothing to adapt to, some rows lack a
-        split, or somebody stands on two sides; and where a recording that is adapted to is one of the source, too.
+        split, or somebody stands on two sides; and where a recording that is adapted to is one of the source, too, or audits have found it
+        there in another form. allow_leaks lets these through; how: the option that does so.
         """
         target = with_target_split(target, transductive)
         test = [row for row in target if row.split == "test"]
@@ -80,9 +87,9 @@ class TransferTask:
             wanted = "test" if transductive else "train"
             raise ValueError(f"nothing to adapt to among {len(target)} rows of the target: wanted split {wanted!r}, or no splits at all")
         if not allow_leaks:
-            _refuse_same(source, adapt)
+            _refuse_same(source, adapt, how)
         sides = [row for row in source if row.split is not None] + ([] if transductive else adapt) + test
-        audit.guard(audit.leaks_among(sides), allow_leaks, ALLOW)
+        audit.guard(audit.leaks_among(sides), allow_leaks, how)
         return cls(tuple(source), tuple(sealed(adapt)), tuple(sealed(test)), transductive, SealedLabels(adapt), SealedLabels(test))
 
     def answers(self, labels: Labels, probabilities: NDArray[np.float64]) -> Answers:
@@ -105,14 +112,19 @@ class TransferTask:
         return list(self._adapt_labels.open())
 
 
-def _refuse_same(source: Sequence[Utterance], adapt: Sequence[Utterance]) -> None:
+def _refuse_same(source: Sequence[Utterance], adapt: Sequence[Utterance], how: str) -> None:
     """Raises ValueError where stretches that are adapted to are heard with their labels: a method would learn nothing of another corpus."""
-    heard = {_place(row) for row in source if row.split in ("train", "dev")}
-    if same := [row.id for row in adapt if _place(row) in heard]:
-        raise ValueError(
-            f"{len(same)} of {len(adapt)} rows of the target are rows of the source, too ({', '.join(same[:3])}"
-            f"{', ...' if len(same) > 3 else ''}): name other recordings as --target, or let them through with {ALLOW}"
-        )
+    heard = [row for row in source if row.split in ("train", "dev")]
+    places = {_place(row) for row in heard}
+    copies = {second - len(heard) for first, second in audit.copies_among([*heard, *adapt]) if first < len(heard) <= second}
+    other = f"name other recordings as --target, or let them through with {how}"
+    for same, what in (
+        ([row.id for row in adapt if _place(row) in places], ""),
+        ([adapt[i].id for i in sorted(copies)], f", {audit.ANOTHER_FORM}"),
+    ):
+        if same:
+            named = f"{', '.join(same[:3])}{', ...' if len(same) > 3 else ''}"
+            raise ValueError(f"{len(same)} of {len(adapt)} rows of the target are rows of the source, too{what} ({named}): {other}")
 
 
 def _place(row: Utterance) -> tuple[object, ...]:

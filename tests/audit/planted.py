@@ -10,7 +10,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from moodcast.audit import Finding
+from moodcast.audit import Finding, keep_copies
+from moodcast.audit.facts import facts_of
 from moodcast.manifest import Utterance
 
 Wave = NDArray[np.float32]
@@ -28,6 +29,12 @@ def with_wave(row: Utterance, name: str, wave: Wave, rate: int = 16_000) -> Utte
     path = Path(row.path).with_name(name)
     soundfile.write(path, wave, rate, subtype="OPUS" if path.suffix == ".ogg" else None)
     return replace(row, id=name, path=str(path))
+
+
+def note_copies(one: Utterance, other: Utterance, root: Path | None = None) -> None:
+    """As an audit does that has heard both and finds them alike."""
+    a, b = facts_of([one, other], root)
+    keep_copies([(a.fingerprint, b.fingerprint)], root)
 
 
 def kinds(findings: Sequence[Finding], severity: str | None = None) -> set[str]:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moodcast.audit import audit, copies_of, keep_copies, page
+from moodcast import audio
+from moodcast.audit import SAME_SOUND, audit, copies_among, copies_of, guard, keep_copies, leaks_among, page
 from moodcast.manifest import Utterance, write_manifest
-from tests.audit.planted import CLASSES, kinds, with_wave
+from tests.audit.planted import CLASSES, Wave, kinds, note_copies, of, with_wave
 from tests.typed import Command, command
 
 
@@ -34,6 +35,34 @@ def test_copies_are_looked_up_without_writing_also_where_none_were_noted_yet(tmp
     assert (tmp_path / "audit.sqlite").read_bytes() == before
     keep_copies([("a", "b")], tmp_path)
     assert copies_of(["a", "c"], tmp_path) == {"a": {"b"}}
+
+
+def test_what_an_audit_heard_in_another_form_is_a_leak_from_then_on_without_listening(
+    rows: list[Utterance], voices: list[list[Wave]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = with_wave(rows[-1], "another name.ogg", 0.3 * voices[0][0])  # of a training speaker, on the test side
+    both, root = [*rows, quiet], tmp_path / "noted"
+    assert leaks_among(both, root=root) == []
+    audit(both, root=root)
+    monkeypatch.setattr(audio, "read", lambda *_: pytest.fail("heard again"))
+    found = of(leaks_among(both, root=root), SAME_SOUND)
+    assert set(found.ids) == {rows[0].id, quiet.id}
+    with pytest.raises(
+        ValueError, match=r"in another form or by half, as moodcast audit found; in test, train.*\(s0_angry, another name.ogg\)"
+    ):
+        guard([found], allow=False, how="some.field=true")
+    assert leaks_among([replace(row, split=None) for row in both], root=root) == []
+    assert leaks_among([replace(row, split="train") for row in both], root=root) == []
+    gone = [replace(row, path=str(tmp_path / "gone.wav")) if row is quiet else row for row in both]
+    assert leaks_among(gone, root=root) == []
+
+
+def test_copies_are_of_what_a_file_holds_now(rows: list[Utterance], voices: list[list[Wave]], tmp_path: Path) -> None:
+    root = tmp_path / "noted"
+    note_copies(rows[0], rows[1], root)
+    assert copies_among(rows, root) == [(0, 1)]
+    with_wave(rows[1], Path(rows[1].path).name, voices[5][3][:-1])
+    assert copies_among(rows, root) == []
 
 
 def test_a_clean_manifest_is_not_blamed(rows: list[Utterance]) -> None:

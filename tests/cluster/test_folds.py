@@ -26,6 +26,7 @@ from moodcast.methods.erm import Erm
 from moodcast.provenance import AdaptedTo, ChosenOn, Provenance
 from moodcast.run import build
 from moodcast.scores import Report, concordance
+from tests.audit.planted import note_copies
 from tests.cluster.tiny import CLASSES, tiny_corpus, tiny_run
 
 pytestmark = pytest.mark.ray
@@ -286,6 +287,21 @@ def test_the_same_sound_in_two_folds_is_refused_before_anything_is_trained(rows:
     allowed = replace_at(tiny_run(), {"train.allow_leaks": True})
     (said,) = folds.leaks_of(allowed, leaking, list(fold_splits(leaking, 3, 0)), tmp_path / "cache")
     assert said.startswith("leak let through: same sound")
+
+
+def test_a_copy_that_an_audit_found_in_another_fold_is_refused_and_said_also_where_all_folds_are_done(
+    report: Report, rows: list[Utterance], home: Path, tmp_path: Path
+) -> None:
+    splits = list(fold_splits(rows, 3, 0))
+    first, other = (next(row for row in split if row.split == "test") for split in splits[:2])
+    cache = tmp_path / "cache"
+    note_copies(first, other, cache)
+    with pytest.raises(ValueError, match=r"in another form.*in fold 0, fold 1.*train.allow_leaks=true lets them through"):
+        cross_validate(tiny_run(epochs=4), rows, 3, out=home, name="three", progress=False, cache=cache)
+    assert not (cache / "waves").exists(), "this is known before anything is heard"
+    allowed = replace_at(tiny_run(), {"train.allow_leaks": True})
+    (said,) = folds.leaks_of(allowed, rows, splits, cache, progress=False, listen=False)
+    assert said.startswith("leak let through: same sound on two sides, 1 times")
 
 
 def test_folds_that_did_not_note_what_they_share_with_others_are_compared_anew(tmp_path: Path) -> None:

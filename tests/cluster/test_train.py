@@ -20,6 +20,7 @@ from moodcast.cluster.work import take_weights
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.run import Run, build
+from tests.audit.planted import note_copies
 from tests.cluster.listeners import beyond_loopback
 from tests.cluster.tiny import tiny_run
 
@@ -223,6 +224,24 @@ def test_a_recording_on_two_sides_is_refused_under_another_name(corpus: list[Utt
     rows = [*corpus, replace(dev, id="copy", path=str(copy))]
     with pytest.raises(ValueError, match=rf"same sound on two sides: identical: .*{train.corpus_speaker}"):
         fit(RUN, rows, out, cache=cache, progress=False)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_a_copy_that_an_audit_found_is_refused_on_any_side_and_remembered_where_it_is_let_through(
+    split: str, corpus: list[Utterance], out: Path, tmp_path: Path
+) -> None:
+    train = next(row for row in corpus if row.split == "train")
+    other = next(row for row in reversed(corpus) if row.split == "dev")
+    rows = [replace(row, split=split, speaker="s9") if row is other else row for row in corpus]
+    cache = tmp_path / "cache"
+    note_copies(train, other, cache)
+    with pytest.raises(ValueError, match=rf"in another form.*in {split}, train.*\(.*{other.id}.*train.allow_leaks=true lets them"):
+        fit(RUN, rows, out, cache=cache, progress=False)
+    assert not (cache / "waves").exists(), "this is known before anything is heard"
+    if split == "test":  # which training itself does not hear
+        done = fit(replace_at(RUN, {"train.allow_leaks": True, "train.epochs": 1}), rows, out, cache=cache, progress=False)
+        (leak,) = opened(done.bundle).provenance.leaks
+        assert leak.startswith("leak let through: same sound on two sides, 1 times (")
 
 
 def test_leaks_that_are_let_through_are_remembered_by_the_bundle(corpus: list[Utterance], out: Path, cache: Path) -> None:

@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from moodcast.audit.facts import Facts, copies_of, facts_of, keep_copies
+from moodcast.audit.facts import Facts, copies_among, copies_of, facts_of, keep_copies
 from moodcast.audit.finding import LEAKS, SAME_SOUND, SEVERITIES, Finding, in_order, some
-from moodcast.audit.sound import HALF_OF, identical, shared_sound, sound_findings
-from moodcast.audit.table import Giveaway, giveaways, table_findings
+from moodcast.audit.sound import ANOTHER_FORM, HALF_OF, identical, noted, shared_sound, sound_findings
+from moodcast.audit.table import Giveaway, giveaways, split_leaks, table_findings
 from moodcast.labels import CLASSES
 from moodcast.manifest import Utterance
 
 __all__ = [
+    "ANOTHER_FORM",
     "LEAKS",
     "SAME_SOUND",
     "SEVERITIES",
@@ -27,6 +28,7 @@ __all__ = [
     "Facts",
     "Finding",
     "audit",
+    "copies_among",
     "copies_of",
     "counts_of",
     "guard",
@@ -114,12 +116,15 @@ def classes_of(rows: Sequence[Utterance]) -> dict[str, dict[str, dict[str, int]]
     return found
 
 
-def leaks_among(rows: Sequence[Utterance], fingerprints: Sequence[str] | None = None) -> list[Finding]:
-    """What stands on two sides of the split: speakers, dialogues, recordings and, with their fingerprints [N], sounds. Cheap."""
-    from moodcast.audit.table import split_leaks
+def leaks_among(rows: Sequence[Utterance], fingerprints: Sequence[str] | None = None, root: Path | None = None) -> list[Finding]:
+    """What stands on two sides of the split: speakers, dialogues, recordings, copies that audits have found, the same samples.
 
+    fingerprints: of each row [N], without which nothing is said of samples. root: where audits keep what they found. Nothing is decoded.
+    """
+    split = [row for row in rows if row.split is not None]
     same = [] if fingerprints is None else identical(rows, fingerprints)
-    return split_leaks(rows) + [found for found in same if found.kind in LEAKS]
+    alike = noted(split, copies_among(split, root)) if len({row.split for row in split}) > 1 else []
+    return split_leaks(rows) + [found for found in (*same, *alike) if found.kind in LEAKS]
 
 
 def remarks(rows: Sequence[Utterance], classes: Sequence[str] = ()) -> tuple[str, ...]:
@@ -138,7 +143,9 @@ def guard(found: Sequence[Finding], allow: bool, how: str) -> tuple[str, ...]:
     """
     leaking = [item for item in found if item.kind in LEAKS]
     if leaking and not allow:
-        named = "; ".join(f"{item.kind}: {item.detail}" for item in leaking[:12]) + (" and more" if len(leaking) > 12 else "")
+        which = [f" ({some(item.ids)})" if item.kind == SAME_SOUND else "" for item in leaking]  # details of the others name them
+        each = [f"{item.kind}: {item.detail}{ids}" for item, ids in zip(leaking, which, strict=True)]
+        named = "; ".join(each[:12]) + (" and more" if len(leaking) > 12 else "")
         mend = f"To mend it, {leaking[0].do}; {how} lets them through, and every score says so"
         raise ValueError(f"{len(leaking)} leaks between sides of the split: {named}. {mend}")
     by_kind: dict[str, list[str]] = {}

@@ -13,8 +13,9 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +109,44 @@ def keep_copies(pairs: Iterable[tuple[str, str]], root: Path | None = None) -> N
 def copies_of(fingerprints: Sequence[str], root: Path | None = None) -> dict[str, set[str]]:
     """The copies of each of these sounds that audits have found so far; sounds without one are left out."""
     found: dict[str, set[str]] = {}
-    if not (path := cache_root(root) / "audit.sqlite").is_file():
-        return found
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as store:
-        if not store.execute("SELECT 1 FROM sqlite_master WHERE name = 'copies'").fetchone():  # of an audit that noted none yet
-            return found
-        for start in range(0, len(fingerprints), 500):
-            some = fingerprints[start : start + 500]
-            for one, other in store.execute(f"SELECT one, other FROM copies WHERE one IN ({','.join('?' * len(some))})", some):
+    with _noted(root) as store:
+        if store is not None:
+            for one, other in _of(store, "one, other FROM copies WHERE one", fingerprints):
                 found.setdefault(one, set()).add(other)
     return found
+
+
+def copies_among(rows: Sequence[Utterance], root: Path | None = None) -> list[tuple[int, int]]:
+    """Which of these rows, by number, audits have found to hold each other in another form. Files are read, nothing is decoded."""
+    with _noted(root) as store:
+        if store is None or not store.execute("SELECT 1 FROM copies").fetchone():
+            return []
+        keys = _keys(rows)
+        marks = dict(_of(store, "key, json_extract(facts, '$.fingerprint') FROM facts WHERE key", [key for key in keys if key]))
+    where: dict[str, list[int]] = {}
+    for i, key in enumerate(keys):
+        if key in marks:
+            where.setdefault(marks[key], []).append(i)
+    copies = copies_of(list(where), root)
+    return sorted((a, b) for one, others in copies.items() for a in where[one] for other in others for b in where.get(other, ()) if a < b)
+
+
+@contextmanager
+def _noted(root: Path | None) -> Iterator[sqlite3.Connection | None]:
+    """What audits have kept, to look at; None where there is nothing about copies yet."""
+    if not (path := cache_root(root) / "audit.sqlite").is_file():
+        yield None
+        return
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as store:
+        there = store.execute("SELECT 1 FROM sqlite_master WHERE name = 'copies'").fetchone()
+        yield store if there else None
+
+
+def _of(store: sqlite3.Connection, what: str, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query, `what`, that ends with the column in which the names are looked for."""
+    for start in range(0, len(names), 500):
+        some = names[start : start + 500]
+        yield from store.execute(f"SELECT {what} IN ({','.join('?' * len(some))})", some)
 
 
 def examine(wave: NDArray[np.float32]) -> Facts:
@@ -209,21 +238,23 @@ def _keys(rows: Sequence[Utterance]) -> list[str | None]:
 
 
 def _sha256(path: str) -> str | None:
+    """Of a file's content; None where it cannot be opened. As it stands, it is read once in a process."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        status = os.stat(path)
+        return _sha256_of(path, status.st_size, status.st_mtime_ns)
     except (OSError, ValueError):
         return None
 
 
+@lru_cache(maxsize=1 << 20)
+def _sha256_of(path: str, size: int, changed_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _load(store: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Facts]:
-    found: dict[str, Facts] = {}
-    for start in range(0, len(keys), 500):
-        some = keys[start : start + 500]
-        query = f"SELECT key, facts, bits, active FROM facts WHERE key IN ({','.join('?' * len(some))})"
-        for key, facts, bits, active in store.execute(query, some):
-            found[key] = _thaw(json.loads(facts), bits, active)
-    return found
+    found = _of(store, "key, facts, bits, active FROM facts WHERE key", keys)
+    return {key: _thaw(json.loads(facts), bits, active) for key, facts, bits, active in found}
 
 
 def _thaw(values: dict[str, Any], bits: bytes | None, active: bytes | None) -> Facts:

@@ -26,6 +26,7 @@ LENGTH_S = 0.1  # a length may differ from the table's by so much
 ZEROS_S = 0.5
 MOST_OF = 0.8  # of the shorter recording shared: near-identical; less: a shared stretch
 HALF_OF = 0.5  # of it shared: a leak where they stand on two sides; less may be a jingle
+ANOTHER_FORM = "in another form or by half, as moodcast audit found"
 
 
 Pair = tuple[int, int, Alike, float]  # two rows, what they share, and which part of the shorter one that is
@@ -219,6 +220,11 @@ def near_identical(rows: Sequence[Utterance], facts: Sequence[Facts], shared: It
         )
         found.append(_same(name, detail, [rows[first], rows[second]], leak=share >= HALF_OF))
     return found
+
+
+def noted(rows: Sequence[Utterance], pairs: Iterable[tuple[int, int]]) -> list[Finding]:
+    """Pairs of rows of which an earlier audit has heard what `near_identical` says of half of one and more."""
+    return [_same("near-identical", ANOTHER_FORM, [rows[first], rows[second]]) for first, second in pairs]
 
 
 def _same(name: str, detail: str, own: Sequence[Utterance], leak: bool = True) -> Finding:

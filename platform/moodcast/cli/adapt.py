@@ -43,6 +43,9 @@ def adapt(
         list[Path] | None, typer.Option(metavar="MANIFEST", help="Labelled rows of what it was trained on, which may not get worse.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write it although something speaks against it; its card says so.")] = False,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Adapt although train and test of the target leak; scores on that test then say so.")
+    ] = False,
 ) -> None:
     """Adapt a bundle to your recordings: another language, other voices, other microphones. No labels are needed.
 
@@ -55,7 +58,7 @@ def adapt(
     refuse_place(out)
     refuse_others(out)
     opened = load_listener(bundle)
-    rows = target_rows(target)
+    rows = target_rows(target, allow_leaks)
     chosen = way(opened, how)
     screen = console()
     screen.print(f"{opened.name}: {chosen}, {len(rows)} recordings. {EXPECT[chosen]} {MIXED} {KNOWN[chosen]}")
@@ -77,14 +80,14 @@ def adapt(
     screen.print(f"written: {save(done, opened, bundle, out)}")
 
 
-def target_rows(target: Path) -> list[Utterance]:
-    """What is heard of a manifest, or of a folder of recordings. Raises ValueError where there is nothing."""
+def target_rows(target: Path, allow_leaks: bool = False) -> list[Utterance]:
+    """What is heard of a manifest, or of a folder of recordings. Raises ValueError for nothing, and for leaks."""
     from moodcast.corpora import folder
     from moodcast.manifest import read_manifest
     from moodcast.transfer import TransferTask
 
     rows = folder.prepare(target) if target.is_dir() else read_manifest(target)
-    return list(TransferTask.of([], rows).adapt)
+    return list(TransferTask.of([], rows, allow_leaks=allow_leaks, how="--allow-leaks").adapt)
 
 
 def way(opened: Bundle, how: str | None) -> How:

@@ -25,7 +25,7 @@ from moodcast import evaluate as evaluation
 from moodcast.cache import open_waves
 from moodcast.cluster import folder as files
 from moodcast.cluster import local
-from moodcast.cluster.train import Failed, Interrupted, fit, method_of
+from moodcast.cluster.train import ALLOW, Failed, Interrupted, fit, method_of
 from moodcast.cluster.watch import counting
 from moodcast.manifest import Utterance, fold_splits, read_manifests
 from moodcast.method import method_name
@@ -86,7 +86,8 @@ def cross_validate(
     splits = list(fold_splits(rows, k, seed))
     refuse_heard(run, rows)
     home = (Path(out) / name).absolute()
-    leaks = () if all(_compared(home / f"fold{test}.npz") for test in range(k)) else leaks_of(run, rows, splits, cache, progress)
+    compared = all(_compared(home / f"fold{test}.npz") for test in range(k))
+    leaks = leaks_of(run, rows, splits, cache, progress, listen=not compared)
     other = None if against is None else pooled(rows, run, load(Path(against), rows, k, seed, run.labels.classes))
     _same(home, run, rows, k, seed)
     with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
@@ -97,15 +98,29 @@ def cross_validate(
 
 
 def leaks_of(
-    run: Run, rows: Sequence[Utterance], splits: Sequence[Sequence[Utterance]], cache: Path | None, progress: bool = True
+    run: Run,
+    rows: Sequence[Utterance],
+    splits: Sequence[Sequence[Utterance]],
+    cache: Path | None,
+    progress: bool = True,
+    listen: bool = True,
 ) -> tuple[str, ...]:
-    """The same sound in several folds, as sentences. Raises ValueError for it unless train.allow_leaks: some fold would hear it before."""
-    with counting("reading audio", Console(stderr=True, quiet=not progress)) as tell:
-        marks = open_waves(rows, run.audio.rate, cache, run.audio.max_hours, tell).fingerprints
+    """The same sound in several folds, as sentences. Raises ValueError for it unless train.allow_leaks: some fold would hear it before.
+
+    listen=False: only copies that audits have found, as where the same samples were looked for before.
+    """
     fold_of = {row.id: f"fold {test}" for test, split in enumerate(splits) for row in split if row.split == "test"}
     apart = [replace(row, split=fold_of[row.id]) for row in rows]
-    same = [found for found in audit.leaks_among(apart, marks) if found.kind == audit.SAME_SOUND]
-    return audit.guard(same, run.train.allow_leaks, "train.allow_leaks=true")
+
+    def refused(fingerprints: Sequence[str] | None) -> tuple[str, ...]:
+        same = [found for found in audit.leaks_among(apart, fingerprints, cache) if found.kind == audit.SAME_SOUND]
+        return audit.guard(same, run.train.allow_leaks, ALLOW)
+
+    noted = refused(None)
+    if not listen:
+        return noted
+    with counting("reading audio", Console(stderr=True, quiet=not progress)) as tell:
+        return refused(open_waves(rows, run.audio.rate, cache, run.audio.max_hours, tell).fingerprints)
 
 
 def refuse_heard(run: Run, rows: Sequence[Utterance]) -> None:

@@ -123,7 +123,7 @@ def train_one(given: Mapping[str, Any]) -> None:
     known, _ = evaluation.scorable(bundle, [replace(row, split="test") for row in read_manifest(folder / books.TEST_ROWS)], "test")
     if not bundle.run.train.allow_leaks:
         marks = open_waves(known, bundle.rate, root, bundle.run.audio.max_hours).fingerprints
-        evaluation.refuse_trained_recordings(bundle, known, marks, otherwise=LET)
+        evaluation.refuse_trained_recordings(bundle, known, marks, otherwise=LET, root=root)
     answers = evaluation.answer(bundle, known, allow_leaks=True, root=root)
     with whole(into) as half, half.open("wb") as file:
         np.savez(file, ids=np.array([row.id for row in known]), probabilities=answers.probabilities, allow_pickle=False)

@@ -96,7 +96,7 @@ def fit(
     """
     heard = heard_of(run, rows, target, transductive, unsealed)
     rows = heard.rows
-    check(run, rows, workers, heard.target)
+    check(run, rows, workers, heard.target, cache)
     console = Console(stderr=True, quiet=not progress)
     if resume is None:
         if run.start_from is not None:  # what does not fit is said before Ray starts
@@ -150,14 +150,20 @@ def heard_of(
     return Heard(rows, list(task.adapt), {"transductive": transductive, "unsealed": []})
 
 
-def check(run: Run, rows: Sequence[Utterance], workers: int | tuple[int, int], target: Sequence[Utterance] = ()) -> None:
-    """Refuse what cannot be trained on: no training rows, classes without any, speakers on two sides, an unequal share."""
+def check(
+    run: Run,
+    rows: Sequence[Utterance],
+    workers: int | tuple[int, int],
+    target: Sequence[Utterance] = (),
+    cache: Path | None = None,
+) -> None:
+    """Refuse what cannot be trained on: no training rows, classes without any, speakers or copies on two sides, an unequal share."""
     if method_of(run).streams == ("target",):
         _check_source_free(run, workers, target)
     else:
         _check_labelled(run, rows, workers)
     if run.labels.source != "speaker":  # speakers as classes must be on both sides
-        audit.guard(audit.leaks_among([*rows, *target]), run.train.allow_leaks, ALLOW)
+        audit.guard(audit.leaks_among([*rows, *target], root=cache), run.train.allow_leaks, ALLOW)
     augment.check(run.augment)
     attributes.check(method_of(run), run.spec, run.train.batch_size // run.train.accumulate)
     check_method(run)
@@ -226,13 +232,13 @@ def _fit(
 ) -> Fit:
     if fresh:
         with _undone(folder):
-            _read_audio(run, heard, cache, console)
+            leaks = _read_audio(run, heard, cache, console)
             for rows, name in ((heard.rows, files.MANIFEST), (heard.target, files.TARGET)):
                 if rows:
                     write_manifest(rows, folder / name)
             files.describe(folder, run, heard.rows, workers, heard.target, heard.notes)
     else:
-        _read_audio(run, heard, cache, console)
+        leaks = _read_audio(run, heard, cache, console)
     (folder / files.FAILURE).unlink(missing_ok=True)
     (folder / files.PROGRESS).unlink(missing_ok=True)
     for note in (folder / files.CHECKPOINTS).glob("*.json"):
@@ -241,7 +247,7 @@ def _fit(
     with local.cluster(num_cpus=max(local.usable_cpus(), fewest)):
         with _undone(folder) if fresh else nullcontext():
             with_gpu = _gpu_each(gpu, fewest)
-            trainer = _trainer(run, folder, workers, with_gpu, cache)
+            trainer = _trainer(run, folder, workers, with_gpu, cache, leaks)
             trackers = tracker.opened(folder, track, default=("tensorboard",))
         count = f"{fewest} to {most}" if most > fewest else str(most)
         console.print(f"run {folder}, on {count} {'GPU' if with_gpu else 'CPU'} worker{'s' * (most > 1)}", highlight=False)
@@ -260,8 +266,8 @@ def _fit(
     return _keep(run, folder, console)
 
 
-def _read_audio(run: Run, heard: Heard, cache: Path | None, console: Console) -> None:
-    """Decode everything once, here, so that the workers only map it."""
+def _read_audio(run: Run, heard: Heard, cache: Path | None, console: Console) -> tuple[str, ...]:
+    """Decode everything once, here, so that the workers only map it; the leaks that were let through, as sentences."""
     read: list[Utterance] = []
     fingerprints: list[str] = []
     train, dev = sides(heard.rows, run)
@@ -270,9 +276,13 @@ def _read_audio(run: Run, heard: Heard, cache: Path | None, console: Console) ->
             if side:
                 fingerprints += CachedStretches(side, run, cache, tell).store.fingerprints
                 read += side
-    same = [found for found in audit.leaks_among(read, fingerprints) if found.kind == audit.SAME_SOUND]
-    for leak in audit.guard(same, run.train.allow_leaks, ALLOW):
+    found = [] if run.labels.source == "speaker" else audit.leaks_among([*heard.rows, *heard.target], root=cache)
+    found += [one for one in audit.leaks_among(read, fingerprints, cache) if one.kind == audit.SAME_SOUND]
+    each = {(one.kind, frozenset(one.ids)): one for one in found}  # copies that an audit found are in both
+    leaks = audit.guard(list(each.values()), run.train.allow_leaks, ALLOW)
+    for leak in leaks:
         console.print(leak, style="bold red", highlight=False)
+    return leaks
 
 
 @contextmanager
@@ -285,13 +295,14 @@ def _undone(folder: Path) -> Iterator[None]:
         raise
 
 
-def _trainer(run: Run, folder: Path, workers: int | tuple[int, int], gpu: bool, cache: Path | None) -> TorchTrainer:
+def _trainer(run: Run, folder: Path, workers: int | tuple[int, int], gpu: bool, cache: Path | None, leaks: Sequence[str]) -> TorchTrainer:
     config = {
         "run": run_to_dict(run),
         "trust": trust_of(run),
         "folder": str(folder),
         "cache": str(Path(cache).absolute()) if cache else "",
         "start_from": _absolute(run.start_from),
+        "leaks": list(leaks),
         "cwd": os.getcwd(),  # where paths of the run begin: an encoder's folder, recordings of noise
     }
     return TorchTrainer(

@@ -20,7 +20,7 @@ import ray.train.torch
 import torch
 from torch import Tensor
 
-from moodcast import audit, bundle, metrics
+from moodcast import bundle, metrics
 from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches
 from moodcast.cluster.features import keep_features, kept
@@ -72,6 +72,7 @@ class Worker:
     def __init__(self, config: Mapping[str, Any], folder: Path, world: int, rank: int) -> None:
         self.run: Run = run_from_dict(config["run"], tuple(config["trust"]))
         self.folder, self.world, self.rank = folder, world, rank
+        self.leaks = tuple(config["leaks"])  # what train.allow_leaks let through, as sentences
         self._start_from, self._trust = str(config["start_from"]), tuple(config["trust"])
         set_up(self.run.train.threads)
         self.root = root = Path(config["cache"]) if config["cache"] else None
@@ -201,21 +202,10 @@ class Worker:
     def provenance(self) -> Provenance:
         """Who and what this run is trained on, and what the bundle was that it started from."""
         if not hasattr(self, "_provenance"):
-            own = provenance_of(self.labelled, self.run, self.leaks(), self.dev, self.target, files.read_json(self.folder / files.RUN))
+            own = provenance_of(self.labelled, self.run, self.leaks, self.dev, self.target, files.read_json(self.folder / files.RUN))
             before = max(files.checkpoints(self.folder).values(), default=None) or self._start_from
             self._provenance = inherited(own, bundle.load(before, self._trust, verify=False).provenance) if before else own
         return self._provenance
-
-    def leaks(self) -> tuple[str, ...]:
-        """What train.allow_leaks let through, as sentences."""
-        if not self.run.train.allow_leaks or self.run.labels.source == "speaker":
-            return ()
-        heard = [side for side in (self.labelled, self.dev, self.target) if side is not None]
-        rows = [row for side in heard for row in side.rows]
-        marks = [mark for side in heard for mark in side.store.fingerprints]
-        same = [found for found in audit.leaks_among(rows, marks) if found.kind == audit.SAME_SOUND]
-        known = [*self.rows_of(files.MANIFEST), *self.rows_of(files.TARGET)]
-        return audit.guard([*audit.leaks_among(known), *same], allow=True, how="")
 
 
 class Reporter:
