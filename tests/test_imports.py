@@ -34,7 +34,7 @@ FLOOR = {
 }
 TORCH = {"features", "cache", "augment", "batch", "nn", "objectives", "speech", "voices", "segmentation"}
 MODEL = FLOOR | TORCH | {"method", "run", "provenance"}
-BUNDLE = MODEL | {"answer", "bundle"}
+BUNDLE = MODEL | {"answer", "bundle", "weights"}
 TOOLS = {"audit", "corpora", "order", "passes", "step", "scores", "baselines", "evaluate", "report", "sweep_page", "study", "hub", "export"}
 TOOLS |= {"formats", "transfer", "diarize", "linking", "embedded", "timeline", "page", "pipelines", "status", "refine", "transcribe"}
 EVERYTHING = BUNDLE | TOOLS | {"podcast", "service"}
@@ -54,7 +54,8 @@ MAY: dict[str, set[str]] = {
     "provenance": set(),
     "run": {"method", "chunks", "audio", "augment", "config", "labels"},
     "answer": {"batch"},
-    "bundle": MODEL | {"answer"},
+    "weights": set(),
+    "bundle": MODEL | {"answer", "weights"},
     "audit": FLOOR | {"cache"},
     "corpora": FLOOR | {"cache"},
     "order": {"labels", "manifest"},

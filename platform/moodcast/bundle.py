@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 
-from moodcast import __version__, audio, config
+from moodcast import __version__, audio, config, weights
 from moodcast.answer import Answer, answer_of, merged, tempered
 from moodcast.batch import Prediction, collate
 from moodcast.carried import read_files, write_files
@@ -36,6 +34,7 @@ from moodcast.chunks import samples_of, split_evenly
 from moodcast.method import Method, device_of
 from moodcast.provenance import ChosenOn, Provenance
 from moodcast.run import Run, build, run_from_dict, run_to_dict
+from moodcast.weights import WEIGHTS
 
 if TYPE_CHECKING:
     from moodcast.study.speaker import Usual
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 FORMAT = 4
 READABLE = (1, 2, 3, 4)  # format 1 knew no calibration, format 2 none of turns, format 3 not on whom it was fitted
-SETTINGS, WEIGHTS, CARD = "bundle.json", "weights.safetensors", "README.md"
+SETTINGS, CARD = "bundle.json", "README.md"
 WITHIN = "bundle"  # the folder of a training run in which its bundle lies
 SHIPPED = Path(__file__).parent / "bundles"
 MAX_SETTINGS_BYTES = 64 * 2**20
@@ -227,14 +226,18 @@ def save(
     scores: Mapping[str, Any] | None = None,
     card: str = "",
     calibration: Calibration = AS_IT_IS,
+    apart: Collection[str] = (),
+    before: Path | None = None,
 ) -> Path:
-    """Write a bundle; the folder may exist and its bundle is replaced. Training goes on untouched (mode and random state are kept)."""
+    """Write a bundle; the folder may exist and its bundle is replaced. Training goes on untouched (mode and random state are kept).
+
+    apart, before: of a checkpoint, which weights lie in a file of their own, and with whom it may be shared (`weights.write`).
+    """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     if device_of(method).type != "cpu":
         method = copy.deepcopy(method).to("cpu")  # the probe is answered where every bundle can be opened
-    weights = {name: _smallest(value.detach().cpu().contiguous()) for name, value in method.state_dict().items()}
-    (path / WEIGHTS).write_bytes(to_bytes(weights))  # by the umask; the library's own writer makes files that only their owner reads
+    weights.write(path, method.state_dict(), apart, before)
     was_training = method.training
     probe = {"float32": _probe(Bundle(run, method, Provenance(), {}, "", path.name, calibration))}
     method.train(was_training)
@@ -249,9 +252,7 @@ def save(
         "provenance": {**asdict(known), "made_with": {**made_with, **known.made_with}},
         "probe": probe,
     }
-    settings = json.loads(json.dumps(settings))  # what is hashed is what will be read back
-    settings["sha256"] = digest(settings, path / WEIGHTS)
-    (path / SETTINGS).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _seal(path, json.loads(json.dumps(settings)))  # what is hashed is what will be read back
     plain = " ".join(["Nobody has written its model card yet.", method.terms()]).rstrip()
     (path / CARD).write_text(card or f"# A moodcast bundle\n\n{plain}\n", encoding="utf-8")  # half-made folders have other names
     return path
@@ -265,10 +266,18 @@ def round_to_half(method: Method) -> None:
             value.copy_(half)
 
 
-def _smallest(value: torch.Tensor) -> torch.Tensor:
-    """A matrix in float16 where that loses nothing: rounded ones, and those of encoders that came so. All else as it is."""
-    half = value.half() if value.dtype == torch.float32 and value.dim() > 1 else value
-    return half if torch.equal(half.to(value.dtype), value) else value
+def join(folder: Path) -> None:
+    """Put the weights of a copy of a checkpoint into one file, as every bundle has them that others open."""
+    if not (folder / weights.FROZEN).is_file():
+        return
+    weights.write(folder, weights.read(folder))
+    _seal(folder, _settings(folder))
+
+
+def _seal(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings with the SHA-256 over them and the weights that lie there."""
+    settings["sha256"] = digest(settings, *weights.files_of(folder))
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def refuse_others(folder: Path) -> None:
@@ -285,7 +294,7 @@ def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool
     """
     folder = folder_of(path)
     settings = _settings(folder)
-    if settings.get("sha256") != digest(settings, folder / WEIGHTS):
+    if settings.get("sha256") != digest(settings, *weights.files_of(folder)):
         raise ValueError(f"{folder}: settings or weights were changed after the bundle was saved (SHA-256 differs); take a fresh copy")
     try:
         run = run_from_dict(settings["run"], trust)
@@ -297,7 +306,7 @@ def load(path: str | Path = "default", trust: tuple[str, ...] = (), verify: bool
         raise ValueError(f"{folder / SETTINGS} lacks a part, or holds another thing there ({error}); take a fresh copy") from error
     method = build(run, trust, files)
     try:
-        method.load_state_dict(load_file(folder / WEIGHTS))
+        method.load_state_dict(weights.read(folder))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: the weights do not fit the method {settings['run']['method']['class']}: {error}") from error
     bundle = Bundle(run, method, provenance, scores, settings["sha256"], name_of(folder), calibration)
@@ -379,11 +388,12 @@ def _settings(folder: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-def digest(settings: Mapping[str, Any], weights: Path) -> str:
-    """SHA-256 over the canonical settings (without the digest itself) and the bytes of the weights."""
+def digest(settings: Mapping[str, Any], *files: Path) -> str:
+    """SHA-256 over the canonical settings (without the digest itself) and the bytes of the weights, file after file."""
     canonical = json.dumps({k: v for k, v in settings.items() if k != "sha256"}, sort_keys=True, ensure_ascii=False)
     digest = hashlib.sha256(canonical.encode())
-    with weights.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
     config.json                everything of bundle.json under "moodcast", beside what the hub reads: classes, rate, kind of model
     preprocessor_config.json   the rate and the plan that cuts chunks
-    model.safetensors          the weights, byte for byte
+    model.safetensors          the weights, byte for byte; those of a checkpoint in one file
     encoder/*.json             and other texts that travel with a bundle, where it has some
     README.md                  the model card
 
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from moodcast import bundle as bundles
+from moodcast import weights
 from moodcast.bundle import Bundle
 from moodcast.carried import read_files, write_files
 from moodcast.run import run_to_dict
@@ -119,13 +120,13 @@ def export(
     run, typed = without_paths(settings["run"])
     texts = {key: _of_names(value, key) for key, value in bundles.carried(home).items()}
     changed = {**settings, "run": run, "files": write_files(out, texts)}
-    if changed != settings:
-        changed["sha256"] = bundles.digest(changed, home / bundles.WEIGHTS)
+    weights.put_together(home, out / MODEL)
+    if changed != settings or weights.names_apart(home):
+        changed["sha256"] = bundles.digest(changed, out / MODEL)
     for path, last in sorted(typed.items(), key=lambda pair: -len(pair[0])):
         text = text.replace(path, last)
     _write_json(out / CONFIG, config(opened, changed))
     _write_json(out / PREPROCESSOR, preprocessor(opened))
-    shutil.copyfile(home / bundles.WEIGHTS, out / MODEL)
     (out / CARD).write_text(card(opened, text, name or opened.name, license_name), encoding="utf-8")
     return out
 
@@ -270,7 +271,7 @@ def _unpacked(source: Path, into: Path, sha256: str | None, trust: tuple[str, ..
         folder = Path(place) / into.absolute().name
         folder.mkdir()
         _write_json(folder / bundles.SETTINGS, settings)
-        shutil.copyfile(source / MODEL, folder / bundles.WEIGHTS)
+        shutil.copyfile(source / MODEL, folder / weights.WEIGHTS)
         if (source / CARD).is_file():
             shutil.copyfile(source / CARD, folder / bundles.CARD)
         write_files(folder, read_files(source, settings.get("files", {})))
@@ -311,7 +312,7 @@ def _others(target: Path, known: str) -> list[str]:
         texts = set((settings[KEY] if known == CONFIG else settings).get("files", {}))
     except (ValueError, TypeError, KeyError, AttributeError):
         return [known]
-    parts = {CONFIG, PREPROCESSOR, MODEL, CARD} if known == CONFIG else {bundles.SETTINGS, bundles.WEIGHTS, bundles.CARD}
+    parts = {CONFIG, PREPROCESSOR, MODEL, CARD} if known == CONFIG else {bundles.SETTINGS, weights.WEIGHTS, bundles.CARD}
     held = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir() or path.is_symlink()}
     return sorted(held - parts - texts)
 

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from moodcast import load
+from moodcast import load, weights
 from moodcast.bundle import save
 from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches
@@ -27,10 +28,10 @@ from moodcast.cluster.train import Fit, _keep, finished, fit
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance, write_manifest
 from moodcast.order import balance_weights, epoch_batches
-from moodcast.run import Run, build
+from moodcast.run import Audio, Run, build
 from moodcast.step import Trainer, weights_digest
 from tests.cluster import slow
-from tests.cluster.tiny import tiny_run
+from tests.cluster.tiny import Dozing, tiny_run
 from tests.cluster.told import board_of, history, runs_of
 
 RUN = tiny_run(epochs=4, batch_size=8, dropout=0.3, sleep_s=0.03)  # about half a second an epoch: time enough to be killed in one
@@ -92,6 +93,28 @@ def test_killed_workers_are_replaced_and_the_result_is_that_of_an_undisturbed_ru
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     lines, wanted = (files.read_lines(place.folder / files.METRICS) for place in (done, undisturbed))
     assert [{**line, "seconds": 0} for line in lines] == [{**line, "seconds": 0} for line in wanted]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize(("tune", "thaw"), [("none", 0), ("lora", 0), ("full", 1)])
+def test_after_a_kill_an_encoder_is_what_it_was_and_as_long_as_it_is_frozen_it_is_written_once(
+    tune: Literal["none", "lora", "full"], thaw: int, corpus: list[Utterance], tmp_path: Path, cache: Path
+) -> None:
+    method = Dozing.Config(encoder="random/wavlm", tune=tune, thaw_per_epoch=thaw, encoder_lr_scale=1.0, dropout=0.0)
+    run = replace(RUN, method=method, audio=Audio(rate=16_000), train=replace(RUN.train, keep="last", cache_features="off"))
+    killed: list[tuple[int, int]] = []
+    killer = threading.Thread(target=kill_worker, args=(tmp_path / "killed", 2, 0, killed))
+    killer.start()
+    done = fit(run, corpus, tmp_path, name="killed", cache=cache, progress=False)
+    killer.join()
+    again = files.read_lines(done.folder / files.ATTEMPTS)[1]
+    assert again["epoch"] == 2
+    assert digests(done.folder) == plain_digests(run, corpus, cache)
+    last = max(files.checkpoints(done.folder).values())
+    assert ((last / weights.FROZEN).stat().st_mtime < again["time"]) == (tune != "full")
+    assert weights.files_of(done.bundle) == [done.bundle / weights.WEIGHTS]
+    assert {weights_digest(load(place, trust=("tests",)).method) for place in (last, done.bundle)} == {digests(done.folder)[-1]}
 
 
 @pytest.mark.ray

@@ -18,6 +18,7 @@ from moodcast.chunks import ChunkPlan
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance
 from moodcast.method import Method, Spec
+from moodcast.methods.pretrained import Pretrained
 from moodcast.run import Audio, Run, Train
 
 RATE = 8_000
@@ -64,6 +65,18 @@ class Tiny(Method):
         if self.config.drift:
             with torch.no_grad():
                 self.net[0].bias += 1e-3 * torch.rand(())  # another number on every rank
+
+
+class Dozing(Pretrained):
+    """A small encoder with a head, so slow that it can be killed in an epoch."""
+
+    @dataclass(frozen=True)
+    class Config(Pretrained.Config):
+        sleep_s: float = 0.05
+
+    def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        time.sleep(self.config.sleep_s)
+        return super().losses(batches)
 
 
 def tiny_run(epochs: int = 3, batch_size: int = 8, seed: int = 0, **method: float) -> Run:

@@ -3,7 +3,7 @@
 run.json               the whole Run, the command, a digest of the manifest
 manifest.parquet       the rows it trains on
 target.parquet         the rows it adapts to, without labels; where there are such
-checkpoints/           the latest and the best: a bundle each, with training.pt beside it, which a resumed run needs
+checkpoints/           the latest and the best: a bundle each (what is frozen is one file for both), with training.pt for a resumed run
 metrics.jsonl          one line an epoch
 tensorboard/           the same for TensorBoard; track.json: what else is told (tracker.py)
 attempts.jsonl         one line each time the workers (re)started, with the epoch they started at

@@ -330,6 +330,7 @@ def _keep(run: Run, folder: Path, console: Console) -> Fit:
     target, half = folder / files.BUNDLE, folder / f".{files.BUNDLE}"
     shutil.rmtree(half, ignore_errors=True)
     shutil.copytree(files.checkpoint_path(folder, epoch), half, ignore=shutil.ignore_patterns(files.TRAINING))
+    bundles.join(half)
     shutil.rmtree(target, ignore_errors=True)
     half.rename(target)  # whole or not there: by it a run is known to be finished
     console.print(f"epoch {epoch + 1} is kept{dev_scores(lines[epoch], ', ')}: {target}", highlight=False)

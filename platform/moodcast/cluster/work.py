@@ -33,6 +33,7 @@ from moodcast.provenance import AdaptedTo, ChosenOn, Provenance, names_of
 from moodcast.run import Run, build, run_from_dict
 from moodcast.step import Stopped, Trainer, weights_digest
 from moodcast.study import calibrate
+from moodcast.weights import read as read_weights
 
 EVERY_S = 0.3  # how often a step is told to whoever watches
 
@@ -121,7 +122,7 @@ class Worker:
         )
         if latest is not None:
             state = torch.load(latest / files.TRAINING, weights_only=True, map_location="cpu")
-            trainer.load_state(state)
+            trainer.load_state({**state, "method": read_weights(latest)})
             self.history = list(state["history"])
         if name := kept(run, trainer.method):
             heard = [side for side in (self.labelled, self.target, self.dev) if side is not None]
@@ -177,12 +178,14 @@ class Worker:
         epoch = line["epoch"]
         place = files.checkpoint_path(self.folder, epoch)
         half = place.with_name(f".{place.name}")
+        before = max(files.checkpoints(self.folder).values(), default=None)
         shutil.rmtree(half, ignore_errors=True)
         scores = {"epoch": epoch, "dev": {name.removeprefix("dev_"): line[name] for name in line if name.startswith("dev_")}}
+        frozen = [name for name, value in self.trainer.method.named_parameters() if not value.requires_grad]
         state = io.BytesIO()  # torch's own writer hides a full disk behind another error
-        torch.save({**trained, "history": self.history}, state)
+        torch.save({**trained, "method": {}, "history": self.history}, state)  # the weights lie in the bundle
         try:
-            bundle.save(half, method, self.run, self.provenance(), scores, calibration=self.calibration)
+            bundle.save(half, method, self.run, self.provenance(), scores, calibration=self.calibration, apart=frozen, before=before)
             (half / files.TRAINING).write_bytes(state.getbuffer())
         except OSError:
             shutil.rmtree(half, ignore_errors=True)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
 from moodcast import bundle as bundles
+from moodcast import weights
 from moodcast.answer import Answer
 from moodcast.bundle import AS_IT_IS, Bundle, Calibration
 from moodcast.cache import open_waves
@@ -204,8 +205,9 @@ def store(folder: str | Path, calibration: Calibration, trust: tuple[str, ...] =
     bundle = bundles.load(folder, trust)
     card = (folder / bundles.CARD).read_text(encoding="utf-8") if (folder / bundles.CARD).is_file() else ""
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as place:
-        half = bundles.save(Path(place) / folder.name, bundle.method, bundle.run, bundle.provenance, bundle.scores, card, calibration)
-        if (half / bundles.WEIGHTS).read_bytes() != (folder / bundles.WEIGHTS).read_bytes():  # of another release of safetensors
-            os.replace(half / bundles.WEIGHTS, folder / bundles.WEIGHTS)
+        about = (bundle.run, bundle.provenance, bundle.scores, card, calibration)
+        half = bundles.save(Path(place) / folder.name, bundle.method, *about, apart=weights.names_apart(folder), before=folder)
+        if (half / weights.WEIGHTS).read_bytes() != (folder / weights.WEIGHTS).read_bytes():  # of another release of safetensors
+            os.replace(half / weights.WEIGHTS, folder / weights.WEIGHTS)
         os.replace(half / bundles.SETTINGS, folder / bundles.SETTINGS)
     return folder
