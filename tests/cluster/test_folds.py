@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
+from moodcast import evaluate
 from moodcast.audio import AudioError
 from moodcast.bundle import load, save
 from moodcast.cli import show
@@ -64,6 +66,13 @@ def test_every_utterance_is_answered_once_by_a_bundle_that_has_not_heard_its_spe
         assert not speakers & heard_by[i]
         seen += fold.ids
     assert sorted(seen) == sorted(row.id for row in rows)
+
+
+def test_a_ray_of_our_own_starts_no_process_that_asks_whether_its_machine_is_taken_away(report: Report) -> None:
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())  # each process says there what it is
+    actors = {line.partition(":actor_name:")[2] for file in logs.glob("worker-*.out") for line in file.read_text().splitlines()}
+    assert "RayTrainWorker" in actors
+    assert "PreemptionWatcher" not in actors
 
 
 def test_what_the_folds_answered_is_written_as_that_of_a_bundle(report: Report, rows: list[Utterance], tmp_path: Path) -> None:
@@ -236,16 +245,26 @@ def test_folds_that_would_start_from_a_bundle_that_was_adapted_to_their_speakers
 
 
 def test_folds_that_start_from_a_bundle_that_was_chosen_on_their_speakers_say_so(
-    rows: list[Utterance], home: Path, tmp_path: Path, local_ray: None
+    report: Report, rows: list[Utterance], home: Path, tmp_path: Path
 ) -> None:
+    """One fold is trained, that of the speaker; what the others answer is there already, and nothing was chosen on whom they score."""
     chosen = Provenance(speakers=("other/x",), chosen_on=ChosenOn(speakers=("tiny/s1",)))
-    begun = save(tmp_path / "begun", build(tiny_run(), ("tests",)), tiny_run(), chosen)
-    run = replace(tiny_run(epochs=1), start_from=str(begun))
+    begun = load(save(tmp_path / "begun", build(tiny_run(), ("tests",)), tiny_run(), chosen), trust=("tests",))
+    run = replace(tiny_run(epochs=1), start_from=str(tmp_path / "begun"))
+    folds._same(tmp_path / "runs" / "folds", run, folds._rows(run, rows), 3, 0)
+    for i, fold in enumerate(folds.load(home / "three", rows, 3, 0, CLASSES)):
+        scored = [row for row in rows if row.id in fold.ids]
+        if "s1" not in {row.speaker for row in scored}:
+            assert not evaluate.chosen_before(begun, scored, home / "given")
+            shutil.copy(home / "three" / f"fold{i}.npz", tmp_path / "runs" / "folds")
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
     said = cross_validate(run, rows, 3, out=tmp_path / "runs", progress=False, cache=home / "given", plain=False)
     (flag,) = said.flags
     assert "on 1 of these speakers" in flag
     assert "tiny/s1" in flag
     assert not [note for note in said.notes if "had not heard them" in note]
+    assert report.flags == ()
+    assert [note for note in report.notes if "had not heard them" in note]
 
 
 def test_two_folds_are_too_few(rows: list[Utterance], tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ SETTINGS = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # Serve's 5 s are too short on a busy machine: it kills its proxy and gives up
 }
+ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # a process for each group of workers that asks whether their machine is taken away
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def _theirs(quiet: bool) -> Iterator[None]:
 @contextmanager
 def _ours(num_cpus: int | None, dashboard: bool, quiet: bool) -> Iterator[None]:
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else Ray's own, in the home folder
-    with environment({**SETTINGS, **token}), _temp_dir() as temp:
+    with environment({**SETTINGS, **ALONE, **token}), _temp_dir() as temp:
         try:
             _start(temp, num_cpus or usable_cpus(), dashboard, quiet)
             yield
