@@ -28,7 +28,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from moodcast.answer import Answer
-from moodcast.cluster.serve import keep_replica_on_loopback, stay_on_loopback
+from moodcast.cluster.serve import set_up_replica, stay_on_loopback
 from moodcast.diarize import Diarizer as AnyDiarizer
 from moodcast.diarize import Turn
 from moodcast.pipelines import checked, open_diarizer
@@ -50,7 +50,7 @@ class Emotion:
     """The emotion model. Calls of all requests that come close in time are answered as one batch of at most `batch_s` seconds."""
 
     def __init__(self, settings: Settings) -> None:
-        keep_replica_on_loopback()
+        set_up_replica()
         torch.set_num_threads(settings.torch_threads)
         bundle = load_listener(settings.bundle)
         self.cooled, self.bundle = bundle.calibration.cooled, bundle.in_conversations
@@ -95,7 +95,7 @@ class Diarizer:
     """Who speaks when. One recording at a time; those whose client left while they waited are dropped."""
 
     def __init__(self, settings: Settings) -> None:
-        keep_replica_on_loopback()
+        set_up_replica()
         torch.set_num_threads(settings.torch_threads)
         self.diarizer = diarizer_of(settings)
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diarizer")
@@ -119,7 +119,7 @@ class Transcriber:
     """What was said. Only there where the settings name a recogniser."""
 
     def __init__(self, settings: Settings) -> None:
-        keep_replica_on_loopback()
+        set_up_replica()
         torch.set_num_threads(settings.torch_threads)
         self.transcriber = open_transcriber(settings.transcriber, settings.language or None)
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transcriber")
@@ -190,7 +190,7 @@ class Api:
     def __init__(
         self, settings: Settings, diarizer: DeploymentHandle, emotion: DeploymentHandle, transcriber: DeploymentHandle | None = None
     ) -> None:
-        keep_replica_on_loopback()
+        set_up_replica()
         self.settings = settings
         self.backend = Remote(diarizer, emotion, transcriber)
 

@@ -1,9 +1,10 @@
-"""How a process that trains is set up: where it stands, its threads, and the memory that it keeps from one step to the next."""
+"""How a process that Ray started is set up: where it stands, its threads, memory that it keeps, and who hears a SIGTERM."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 from contextlib import suppress
 
@@ -14,10 +15,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def set_up(threads: int | None) -> None:
-    """What this process trains with: so many threads (None: as torch finds them), and memory that is kept."""
+    """What this process trains with: so many threads (None: as torch finds them), memory that is kept, and children that can be ended."""
     if threads:
         torch.set_num_threads(threads)
     keep_memory()
+    let_children_end()
 
 
 def stand_in(folder: str) -> None:
@@ -37,3 +39,17 @@ def keep_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
+
+
+def let_children_end() -> None:
+    """What this thread starts from now on ends at a SIGTERM, where this process does not: in workers of a local Ray.
+
+    They have the signal blocked (`moodcast.cluster.local`), and whatever a process starts is born with what it blocks: a child that is
+    told to terminate never would. So here it comes through, to a handler that does nothing, which no program that is started inherits.
+    """
+    if signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        return
+    libc = ctypes.CDLL(None)
+    libc.signal(signal.SIGTERM, ctypes.cast(libc.abs, ctypes.c_void_p))  # not by Python, which lets the main thread alone set one
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -22,6 +22,7 @@ from rich.console import Console
 from moodcast import pipelines, podcast, transcribe
 from moodcast.bundle import load
 from moodcast.cluster import local
+from moodcast.cluster.process import let_children_end
 from moodcast.embedded import Embedded
 from moodcast.service.settings import from_environment
 
@@ -43,8 +44,14 @@ def stay_on_loopback() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False  # Ray's command line has imported Ray before it imports the application
 
 
-def keep_replica_on_loopback() -> None:
-    """In the constructor of a deployment: its replica's own listener stays on loopback where the whole Ray does.
+def set_up_replica() -> None:
+    """In the constructor of a deployment: what else its replica needs on a local Ray."""
+    _keep_on_loopback()
+    let_children_end()
+
+
+def _keep_on_loopback() -> None:
+    """The replica's own listener stays on loopback where the whole Ray does.
 
     Every replica of Ray Serve 2.60 opens a gRPC server for calls between deployments on all interfaces, whatever the node's address
     is, and that server unpickles what it is sent. It opens after the constructor, by a function that is narrowed here.
