@@ -136,7 +136,7 @@ def test_a_method_without_classes_or_with_what_onnx_has_not_is_refused(tmp_path:
     monkeypatch.setattr(
         Erm, "forward", lambda self, batch: Prediction(emotion=torch.fft.fft(batch.chunks[:, 0, :8]).real[:, :4].log_softmax(-1))
     )
-    with pytest.raises(ValueError, match="cannot be written as ONNX"):
+    with pytest.raises(ValueError, match=r"cannot be written as ONNX, which lacks something .*\(torch: .*\); a method that hears log-mel"):
         export.to_onnx(bundle, tmp_path / "b.onnx")
 
 
@@ -148,7 +148,7 @@ def test_features_that_leave_torch_are_refused_in_a_sentence_and_so_is_the_rest_
         with pytest.raises(ValueError, match="cannot be written as ONNX: its features are computed outside of torch"):
             export.to_onnx(Bundle(run, build(run), Provenance(), {}, "", "b"), tmp_path / "b.onnx")
     run = Run(method=WordChunks.Config(width=8, heads=1, layers=1))
-    with pytest.raises(ValueError, match="cannot be written as ONNX: "):
+    with pytest.raises(ValueError, match=r"^b \(WordChunks\) cannot be written as ONNX: it cuts the sound by .* such as erm, can be"):
         export.to_onnx(Bundle(run, build(run), Provenance(), {}, "", "b"), tmp_path / "b.onnx")
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
@@ -195,7 +195,7 @@ def test_a_file_that_does_not_run_is_not_kept(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Erm, "forward", traced)
     run = Run(method=Erm.Config(width=16, channels=4))
-    with pytest.raises(ValueError, match=r"b \(Erm\) cannot be written as ONNX, the file does not run: .*Reshape"):
+    with pytest.raises(ValueError, match=r"b \(Erm\) cannot be written as ONNX, the file does not run \(onnxruntime: .*Reshape"):
         export.to_onnx(Bundle(run, build(run), Provenance(), {}, "", "b"), tmp_path / "b.onnx")
     assert capfd.readouterr().err == ""
     assert not list(tmp_path.iterdir())

@@ -41,6 +41,7 @@ TOLERANCE = 1e-4  # of log-probabilities, and of attributes
 NOISE = np.float32(1e-3)  # deviation of samples: some 35 dB below the voice
 INPUTS = ("chunks", "lengths")
 BY_CHUNK = (*INPUTS, "chunk_log_probs")  # with an axis of chunks
+OTHERS = "a method that hears log-mel frames and nothing else, such as erm, can be written"
 
 
 def to_onnx(bundle: Bundle, path: str | Path) -> Path:
@@ -55,6 +56,9 @@ def to_onnx(bundle: Bundle, path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; wanted the name of a file in it, for example {path / 'model.onnx'}")
+    refused = f"{bundle.name} ({type(bundle.method).__name__}) cannot be written as ONNX"
+    if "text" in bundle.method.inputs:
+        raise ValueError(f"{refused}: it cuts the sound by the words that it reads, and the graph is fed with sound alone; {OTHERS}")
     graph = Graph(bundle).eval()  # else the exporter leaves the method in training mode
     length_s = bundle.run.chunks.length_s
     example = collate(_waves(bundle, (2.3 * length_s, 1.2 * length_s, 0.4 * length_s)), bundle.run.chunks, bundle.rate)
@@ -77,18 +81,16 @@ def to_onnx(bundle: Bundle, path: str | Path) -> Path:
                 )
             except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError) as error:
                 line = str(error).strip().splitlines()[0][:300]
-                raise ValueError(f"{bundle.name} ({type(bundle.method).__name__}) cannot be written as ONNX: {line}") from error
+                raise ValueError(f"{refused}, which lacks something that it computes with (torch: {line}); {OTHERS}") from error
         _describe(half, bundle)
-        _check_inputs(half, bundle)
+        _check_inputs(half, refused)
         try:
             difference = compare(bundle, half)
         except Exception as error:  # what the runtime raises has no common name
             if not type(error).__module__.startswith("onnxruntime"):
                 raise
             line = " ".join(str(error).split())[:300]
-            raise ValueError(
-                f"{bundle.name} ({type(bundle.method).__name__}) cannot be written as ONNX, the file does not run: {line}"
-            ) from error
+            raise ValueError(f"{refused}, the file does not run (onnxruntime: {line}); {OTHERS}") from error
         if not difference <= TOLERANCE:
             raise ValueError(f"the ONNX file answers otherwise than {bundle.name}, by {difference:.2g} (allowed {TOLERANCE:g}); not kept")
         os.replace(half, path)
@@ -197,15 +199,12 @@ def _exportable() -> Iterator[None]:
         yield
 
 
-def _check_inputs(path: Path, bundle: Bundle) -> None:
+def _check_inputs(path: Path, refused: str) -> None:
     """Raise ValueError where the graph does not hear what comes in: what was computed outside of torch stands in it as a constant."""
     import onnx
 
     if {given.name for given in onnx.load(str(path)).graph.input} != set(INPUTS):
-        raise ValueError(
-            f"{bundle.name} ({type(bundle.method).__name__}) cannot be written as ONNX: its features are computed outside of torch, where "
-            "no exporter can follow; a method that hears log-mel frames can be written"
-        )
+        raise ValueError(f"{refused}: its features are computed outside of torch, where no exporter can follow; {OTHERS}")
 
 
 def _waves(bundle: Bundle, seconds: Sequence[float]) -> list[NDArray[np.float32]]:
