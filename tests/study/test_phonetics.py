@@ -167,6 +167,19 @@ def test_the_command_writes_a_page_and_json(rows: list[Utterance], tmp_path: Pat
             verbs.app([*words, *wrong], standalone_mode=False)
 
 
+def test_no_page_is_written_that_nobody_named(
+    rows: list[Utterance], found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hearing, "hear", lambda *_, **__: None)
+    monkeypatch.setattr(phonetics, "examine", lambda *_: dict(found))
+    write_manifest(rows, "m.csv")
+    Path("units.html").write_text("an older study")
+    verbs.app(["units", "m.csv", "--emotions", "angry,sad"], standalone_mode=False)
+    assert Path("units.html").read_text() == "an older study"
+    assert {path.name for path in tmp_path.iterdir()} == {"m.csv", "units.html"}
+
+
 def test_a_page_loads_nothing_runs_nothing_and_escapes_names(found: dict[str, Any]) -> None:
     page = units_page.render(found)
     assert "<script" not in page

@@ -30,7 +30,7 @@ def units(
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other utterances and starts k-means elsewhere.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Cluster on Ray, in so many shares; 0 clusters here.")] = 0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, too.")] = None,
-    html: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("units.html"),
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots here, too.")] = None,
 ) -> None:
     """Cluster frames of speech into units and compare vowels across corpora, languages and emotions, with what chance would give."""
     from contextlib import nullcontext
@@ -67,7 +67,7 @@ def units(
     with where, progress("comparing", total=None):
         found = phonetics.examine(heard, names, number, seed, cluster)
     found["frames"] = what
-    written = [show.save(html, units_page.render(found))]
+    written = [] if html is None else [show.save(html, units_page.render(found))]
     if json is not None:
         written.append(show.save(json, dumps(found, indent=1, ensure_ascii=False) + "\n"))
     for said in units_page.verdicts(found):
