@@ -3,7 +3,7 @@
     python benchmarks/default_bundle.py plain                          # the baseline: plain statistics, logistic regression
     python benchmarks/default_bundle.py run --seeds 0 1 2 --jobs 2     # trains; appends JSON lines to results/, answers to --answers
     python benchmarks/default_bundle.py report                         # the tables from them
-    python benchmarks/default_bundle.py run --tasks refit --seeds 0 --set method.networks=1 ... --out results/default_bundle_trials.jsonl
+    python benchmarks/default_bundle.py run --tasks refit --seeds 0 --set method.networks=1 --out results/default_bundle_trials.jsonl
     python benchmarks/default_bundle.py trials                         # what such changes do on corpora that are never heard
     python benchmarks/default_bundle.py speed                          # of the shipped bundle, against real time
 
@@ -12,6 +12,12 @@ task named by one of the three leaves that corpus out and answers it, for choosi
 Folds are by speaker, by dialogue for resd, and never choose anything: no dev split, the last epoch counts. Runs are processes of their
 own, `--jobs` at once, on the GPU where there is one; a second call makes only what is missing. The audio is not part of this repository:
 MOODCAST_CORPORA, or shared/corpora beside the repository, holds it. ship_default_bundle.py makes the bundle that ships.
+
+Figures of `report`, UAR in percent: default_bundle_cremad_uar_percent, goal 74; default_bundle_emodb_uar_percent, goal 87;
+default_bundle_unheard_uar_percent, the mean of the three that are never heard, goal 46. Of `speed`, the median of five passes over 100
+recordings: default_bundle_times_real_time, goal 100. Of `trials`: default_bundle_trial_NUMBER_minus_first_points, goal 0.
+
+Takes: 17 to 26 minutes a run of six a seed on one core; `speed` half a minute.
 """
 
 from __future__ import annotations
@@ -20,8 +26,6 @@ import argparse
 import hashlib
 import json
 import os
-import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -34,8 +38,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.default_bundle_tables import FOLDS, HEARD, REFIT, UNHEARD, compared, gathered, mean_uar, members, records, stacked, table
-from moodcast import baselines, config, corpora, manifest, metrics
+from benchmarks.default_bundle_tables import FOLDS, HEARD, REFIT, UNHEARD, gathered, mean_uar, members, stacked, table, tell_goals
+from benchmarks.shared import (
+    RESULTS,
+    begin,
+    command,
+    corpora_folder,
+    figure,
+    figures,
+    in_processes,
+    options_of,
+    prepared,
+    refuse_others,
+    some,
+)
+from moodcast import baselines, config, lines, manifest, metrics
 from moodcast import bundle as bundles
 from moodcast.batch import Batch
 from moodcast.cache import open_waves
@@ -49,7 +66,7 @@ from moodcast.passes import gather
 from moodcast.run import Run, build
 from moodcast.step import Trainer
 
-ROOT = Path(__file__).resolve().parents[1]
+OUT, TRIALS = RESULTS / "default_bundle.jsonl", RESULTS / "default_bundle_trials.jsonl"
 WITHOUT = "without Fisher vectors"
 Indices = NDArray[np.int64]
 Counts = dict[str, dict[str, list[list[int]]]]  # by corpus and speaker, how often each class was answered as which
@@ -82,8 +99,7 @@ def predicted(method: Method, batch: Batch) -> Tensor:
 
 
 def rows_of(names: Sequence[str], run: Run) -> list[Utterance]:
-    root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
-    rows = [row for name in names for row in corpora.prepare(name, root / name)]
+    rows = [row for name in names for row in prepared(name)]
     return [row for row in rows if run.labels.name(row) is not None and run.labels.target(row) is not None]  # votes may all be elsewhere
 
 
@@ -171,8 +187,7 @@ def recipe_of(run: Run) -> str:
 
 def available(run: Run) -> list[Utterance]:
     """The rows of the corpora that are never trained on, where they lie beside the others."""
-    root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
-    return rows_of([name for name in UNHEARD if (root / name).is_dir()], run)
+    return rows_of([name for name in UNHEARD if (corpora_folder() / name).is_dir()], run)
 
 
 def scored(run: Run, method: Committee, test: Part, task: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -205,7 +220,7 @@ def plain(options: argparse.Namespace) -> None:
     rows, asked = rows_of(HEARD, run), available(run)
     found, far = (baselines.statistics_of(CachedStretches(part, run).store) for part in (rows, asked))
     truth = np.array([run.labels.classes.index(str(run.labels.name(row))) for row in rows])
-    folds, home = np.array(manifest.folds(rows, FOLDS, seed=0)), np.array([row.corpus for row in rows])
+    folds, home = np.array(manifest.folds(rows, FOLDS, seed=options.split_seed)), np.array([row.corpus for row in rows])
     guess = at_home(found, truth, home, folds)
     for fold in range(FOLDS):
         here = np.flatnonzero(folds == fold)
@@ -226,31 +241,20 @@ def at_home(found: NDArray[np.float64], truth: Indices, home: NDArray[np.str_], 
 
 def run_all(options: argparse.Namespace) -> None:
     """Each run in a process of its own, --jobs at once."""
-    made = records(options.out) if options.out.is_file() else []
-    ours = (command_of(options), recipe_of(settings(options)))
-    if other := sorted({(str(r["command"]), str(r.get("recipe"))) for r in made if r["seed"] is not None} - {ours}):
-        raise SystemExit(f"{options.out} holds runs of another recipe ({', '.join(other[0])}); name another file with --out")
-    done = {(r["task"], r["seed"]) for r in made}
+    ours = f"{command_of(options)}, recipe {recipe_of(settings(options))}"
+    made = [(f"{r['command']}, recipe {r.get('recipe')}", r["task"], r["seed"]) for r in lines.read(options.out) if r["seed"] is not None]
+    if options.out.resolve() != TRIALS:  # where recipes stand beside each other
+        refuse_others(options.out, (told for told, _, _ in made), ours)
+    done = {(task, seed) for told, task, seed in made if told == ours}
     wanted = [(task, seed) for seed in options.seeds for task in options.tasks if (task, seed) not in done]
     run = settings(options)
     heard = CachedStretches(rows_of(HEARD, run), run)  # decoded once, before many want it
     print(f"{len(heard)} stretches, {len(wanted)} runs to make, {len(done)} made", flush=True)
-    running: list[subprocess.Popen[bytes]] = []
-    failed = 0
-    for task, seed in wanted:
-        while len(running) >= options.jobs:
-            time.sleep(0.5)
-            failed += sum(bool(p.returncode) for p in running if p.poll() is not None)
-            running = [p for p in running if p.poll() is None]
-        command = [sys.executable, __file__, "one", "--task", task, "--seeds", str(seed), "--out", str(options.out)]
-        command += [
-            word for name in ("answers", "bundles", "teacher") if (path := getattr(options, name)) for word in (f"--{name}", str(path))
-        ]
-        running.append(
-            subprocess.Popen([*command, *(["--set", *options.set] if options.set else [])], env={**os.environ, "OMP_NUM_THREADS": "1"})
-        )
-    failed += sum(bool(p.wait()) for p in running)
-    if failed:
+    always = ["--out", str(options.out), "--split-seed", str(options.split_seed)]
+    always += [word for name in ("answers", "bundles", "teacher") if (path := getattr(options, name)) for word in (f"--{name}", str(path))]
+    always += ["--set", *options.set] if options.set else []
+    commands = [[sys.executable, __file__, "one", "--task", task, "--seeds", str(seed), *always] for task, seed in wanted]
+    if failed := in_processes(commands, options.jobs)[1]:
         raise SystemExit(f"{failed} runs failed; the same command tries them again")
 
 
@@ -266,44 +270,41 @@ def run_one(options: argparse.Namespace) -> None:
 
 
 def write(options: argparse.Namespace, record: dict[str, Any]) -> None:
-    append(options.out, {**record, "command": command_of(options, "plain" if record["seed"] is None else "run")})
-
-
-def append(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    lines.add(options.out, {**record, "command": command_of(options, "plain" if record["seed"] is None else "run")})
 
 
 def command_of(options: argparse.Namespace, do: str = "run") -> str:
     """What makes such a record: the recipe's changes belong to it."""
     changes = [*options.set, *(["teacher"] if options.teacher else [])]
-    return shlex.join(["python", "benchmarks/default_bundle.py", do, *(["--set", *changes] if changes else [])])
+    split = ["--split-seed", str(options.split_seed)] if options.split_seed else []
+    return command(__file__, [do, *split, *(["--set", *changes] if changes else [])])
 
 
 def report(options: argparse.Namespace) -> None:
     """The tables, and how far the goals are."""
-    known = records(options.out)
+    if not (known := lines.read(options.out)):
+        raise ValueError(f"{options.out} holds no rows; `plain` and `run` make them")
     print("\n".join([*table(known), "", *members(known), ""]))
-    means = {corpus: interval for corpus in (*HEARD, *UNHEARD) if (interval := compared(known, [corpus])[0]) is not None}
-    for corpus, goal in (("cremad", 74), ("emodb", 87)):
-        if corpus in means:
-            print(f"figure default_bundle_{corpus}_uar_percent {100 * means[corpus].value:.1f} goal {goal}")
-    if all(corpus in means for corpus in UNHEARD):
-        print(f"figure default_bundle_unheard_uar_percent {100 * np.mean([means[corpus].value for corpus in UNHEARD]):.1f} goal 46")
+    tell_goals(known)
 
 
 def trials(options: argparse.Namespace) -> None:
     """Runs with changes to the recipe, each on its own, against the first of the file: mean UAR of the corpora that are never heard."""
-    known = records(options.out.with_name("default_bundle_trials.jsonl"))
+    out = TRIALS if options.out == OUT else options.out
+    if not (known := lines.read(out)):
+        raise ValueError(f"{out} holds no rows; `run --tasks {REFIT} --set FIELD=VALUE --out {out}` makes them")
     first = stacked({name: gathered(known[:1], name, known[0]["seed"]) for name in UNHEARD})
     print(f"| change | {' | '.join(UNHEARD)} | mean of the three | difference to the first |\n|---|---|---|---|---|---|")
-    for record in known:
+    gains = {}
+    for number, record in enumerate(known):
         found = {name: gathered([record], name, record["seed"]) for name in UNHEARD}
         cells = [f"{100 * float(metrics.uar(np.sum(list(counts.values()), axis=0))):.1f}" for counts in found.values()]
         ours = stacked(found)
-        cells += [str(metrics.speaker_bootstrap(mean_uar, ours)), str(metrics.paired_bootstrap(mean_uar, ours, first))]
+        above = metrics.paired_bootstrap(mean_uar, ours, first)
+        cells += [str(metrics.speaker_bootstrap(mean_uar, ours)), str(above)]
+        gains[f"default_bundle_trial_{number}_minus_first_points"] = 100 * above.value
         print(f"| {record['command'].partition('--set ')[2]} | {' | '.join(cells)} |")
+    figures({name: gain for number, (name, gain) in enumerate(gains.items()) if number}, 0)
 
 
 def speed(options: argparse.Namespace) -> None:
@@ -319,26 +320,27 @@ def speed(options: argparse.Namespace) -> None:
         for wave in waves:
             bundle.answer([wave])
         took.append(time.monotonic() - started)
-    print(f"figure default_bundle_times_real_time {sum(map(len, waves)) / bundle.rate / float(np.median(took)):.0f} goal 100")
+    print(f"{len(waves)} recordings of {HEARD[0]}, passes of {min(took):.1f} to {max(took):.1f} s")
+    figure("default_bundle_times_real_time", f"{sum(map(len, waves)) / bundle.rate / float(np.median(took)):.0f}", 100)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("do", choices=("plain", "run", "one", "report", "speed", "trials"))
+    parser = options_of(__doc__)
+    parser.add_argument("do", choices=("plain", "run", "one", "report", "speed", "trials"), help="one: what `run` calls for each run")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=[REFIT, *map(str, range(FOLDS))])
     parser.add_argument("--task", default=REFIT, help=argparse.SUPPRESS)
     parser.add_argument("--split-seed", type=int, default=0, help="of the folds: 0 is reported, others are for choosing")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=some, default=1, help="runs at once")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
     parser.add_argument("--answers", type=Path, help="a folder for the probabilities of every utterance")
     parser.add_argument("--bundles", type=Path, help="a folder for the refitted bundles")
     parser.add_argument("--teacher", type=Path, help="a bundle whose answers are half of the refit's targets")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "default_bundle.jsonl")
+    parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     torch.set_num_threads(1)
     {"plain": plain, "run": run_all, "one": run_one, "report": report, "speed": speed, "trials": trials}[options.do](options)
 
 
 if __name__ == "__main__":
-    main()
+    begin(main)

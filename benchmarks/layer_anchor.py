@@ -1,23 +1,26 @@
 """Do layers that are chosen without labels of the target carry over better than the last one, or than some at random?
 
-    python benchmarks/layer_anchor.py run --pairs ravdess:emodb emodb:ravdess --seeds 0 1 2   # a JSON line a cell, only what is missing
-    python benchmarks/layer_anchor.py run --encoder FOLDER --pairs cremad:emodb               # the layers of a frozen encoder
-    python benchmarks/layer_anchor.py report
+    python benchmarks/layer_anchor.py run --seeds 0 1 2 --out CELLS                           # a JSON line a cell, only what is missing
+    python benchmarks/layer_anchor.py run --encoder FOLDER --pairs cremad:emodb --out CELLS   # the layers of a frozen encoder
+    python benchmarks/layer_anchor.py report                                                  # the table of results/layer_anchor.jsonl
+    python benchmarks/layer_anchor.py run --pairs urdu:emodb --arms none last --epochs 1 --width 16 --halves 1 --out TRY
 
 Four classes. A cell trains on a source with labels and half of the target's speakers without, and answers the other half; then the halves
 change places (`--halves 1` leaves that out). The last epoch counts, nothing is chosen on the target. Arms: nothing anchored ("none": the
 same network with the target's own statistics), the last layer, all, the chosen group, the best single layer, random groups. Beside
 each row stand the two measures that the choice rests on, by the method's own halves of stretches; `likeness_of_speakers` and
-`probe_of_speakers` are the same with halves and folds of speakers, after training. The audio is not part of this repository.
+`probe_of_speakers` are the same with halves and folds of speakers, after training. The audio is not part of this repository:
+MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
+
+Figures, the mean over the cells of the file that both have, goal 0: layer_anchor_group_minus_last_points and
+layer_anchor_group_minus_random_points. Below 0 the choice is worth nothing.
+
+Takes: 3 to 10 minutes a cell on one core.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +30,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from moodcast import corpora, manifest, metrics
+from benchmarks.shared import RESULTS, begin, command, figures, mean_difference, options_of, percent, prepared, refuse_others, signed, some
+from moodcast import lines, manifest, metrics
 from moodcast.adapting import SOURCE, TARGET, Front
 from moodcast.batch import Batch
 from moodcast.chunks import ChunkPlan
@@ -44,8 +48,8 @@ from moodcast.step import Trainer
 from moodcast.study.phonetics import few
 from moodcast.transfer import TransferTask
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "results" / "layer_anchor.jsonl"
+OUT = RESULTS / "layer_anchor.jsonl"
+SETTINGS = ("epochs", "width", "channels", "group", "most", "halves")  # that all rows of a file share
 LABELS = Labels(("angry", "happy", "neutral", "sad"))
 ARMS: dict[str, dict[str, Any]] = {
     "none": {"anchors": "none"},
@@ -60,8 +64,7 @@ ARMS: dict[str, dict[str, Any]] = {
 
 
 def rows_of(name: str, most: int) -> list[Utterance]:
-    root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
-    return few(corpora.prepare(name, root / name), LABELS.classes, most)
+    return few(prepared(name), LABELS.classes, most)
 
 
 def run_of(arm: str, seed: int, options: argparse.Namespace) -> Run:
@@ -89,13 +92,12 @@ def cell(source: str, target: str, arm: str, seed: int, options: argparse.Namesp
         counts |= dict(zip(sorted(set(answers.speakers)), found.astype(int).tolist(), strict=True))
     uar = metrics.speaker_bootstrap(metrics.uar, np.array([counts[name] for name in sorted(counts)], dtype=float))
     return {
-        **{"source": source, "target": target, "arm": arm, "seed": seed, "encoder": Path(options.encoder).name, "epochs": options.epochs},
-        **{"uar": [round(100 * value, 2) for value in (uar.value, uar.low, uar.high)], "layers": layers, "counts": counts},
+        **{"source": source, "target": target, "arm": arm, "seed": seed, "encoder": Path(options.encoder).name},
+        **{name: getattr(options, name) for name in SETTINGS},
+        **{"uar": percent(uar), "layers": layers, "counts": counts},
         "uses": {"target_audio": True, "target_labels": False, "transductive": False},
         "seconds": round(time.monotonic() - started, 1),
-        "command": shlex.join(
-            ["python", "benchmarks/layer_anchor.py", *(Path(word).name if "/" in word else word for word in sys.argv[1:])]
-        ),
+        "command": command(__file__),
     }
 
 
@@ -139,30 +141,33 @@ def measured(method: LayerAnchor, source: CachedStretches, target: CachedStretch
     }
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+def settings_of(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {row.get(name, 'not noted')}" for name in SETTINGS)
 
 
 def measure(options: argparse.Namespace) -> None:
-    names = ("source", "target", "arm", "seed", "encoder", "epochs")
-    done = {tuple(row[name] for name in names) for row in read(options.out)}
+    names = ("source", "target", "arm", "seed", "encoder")
+    made = lines.read(options.out)
+    refuse_others(options.out, map(settings_of, made), settings_of(vars(options)))
+    done = {tuple(row[name] for name in names) for row in made}
     for seed in options.seeds:
         for pair in options.pairs:
-            source, target = pair.split(":")
+            source, _, target = pair.partition(":")
             for arm in options.arms:
-                if (source, target, arm, seed, Path(options.encoder).name, options.epochs) in done:
+                if (source, target, arm, seed, Path(options.encoder).name) in done:
                     continue
                 row = cell(source, target, arm, seed, options)
-                options.out.parent.mkdir(parents=True, exist_ok=True)
-                with open(options.out, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                lines.add(options.out, row)
                 anchored = [found["anchored"] for found in row["layers"]]
                 print(f"{pair} {arm} seed {seed}: UAR {row['uar']}, anchored {anchored}, {row['seconds']:.0f} s", flush=True)
+    report(options)
 
 
 def report(options: argparse.Namespace) -> None:
     """UAR of each arm, mean over seeds, and its paired difference from nothing anchored; random groups together."""
-    rows = read(options.out)
+    rows = lines.read(options.out)
+    if not rows:
+        raise ValueError(f"{options.out} holds no rows; `run` makes them")
     print("| pair | encoder | arm | seeds | UAR % | above nothing anchored |\n|---|---|---|---|---|---|")
     for key in sorted({(row["source"], row["target"], row["encoder"]) for row in rows}):
         own = [row for row in rows if (row["source"], row["target"], row["encoder"]) == key]
@@ -173,8 +178,19 @@ def report(options: argparse.Namespace) -> None:
             if mine and base:
                 ours, theirs = summed(mine), summed(base) * len(mine) / len(base)
                 uar, above = metrics.speaker_bootstrap(metrics.uar, ours), metrics.paired_bootstrap(metrics.uar, ours, theirs)
-                words = f"{100 * above.value:+.1f} [{100 * above.low:+.1f}, {100 * above.high:+.1f}]"
-                print(f"| {key[0]} to {key[1]} | {key[2] or 'small, trained'} | {arm} | {len(seeds)} | {uar} | {words} |")
+                print(f"| {key[0]} to {key[1]} | {key[2] or 'small, trained'} | {arm} | {len(seeds)} | {uar} | {signed(above)} |")
+    scores = {arm: means(rows, arm) for arm in ("group", "last", "random")}
+    told = {arm: mean_difference(scores["group"], scores[arm]) for arm in ("last", "random")}
+    figures({f"layer_anchor_group_minus_{arm}_points": found[0] for arm, found in told.items() if found}, 0)
+
+
+def means(rows: Sequence[dict[str, Any]], arm: str) -> dict[tuple[Any, ...], float]:
+    """The UAR in % of an arm by source, target, encoder and seed; of several draws their mean."""
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        if row["arm"].split(" ")[0] == arm:
+            found.setdefault(tuple(row[name] for name in ("source", "target", "encoder", "seed")), []).append(row["uar"][0])
+    return {key: float(np.mean(each)) for key, each in found.items()}
 
 
 def summed(rows: Sequence[dict[str, Any]]) -> Any:
@@ -182,24 +198,30 @@ def summed(rows: Sequence[dict[str, Any]]) -> Any:
     return np.sum([[row["counts"][who] for who in sorted(row["counts"])] for row in rows], axis=0).astype(float)
 
 
+def known_pair(text: str) -> str:
+    if not all(text.partition(":")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no pair SOURCE:TARGET such as ravdess:emodb")
+    return text
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("what", choices=["run", "report"])
-    parser.add_argument("--pairs", nargs="+", default=["ravdess:emodb", "emodb:ravdess"])
+    parser.add_argument("--pairs", nargs="+", type=known_pair, metavar="SOURCE:TARGET", default=["ravdess:emodb", "emodb:ravdess"])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--encoder", default="", help="a Hugging Face encoder instead of the small one")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--channels", type=int, default=16)
-    parser.add_argument("--group", type=int, default=2)
-    parser.add_argument("--most", type=int, default=600, help="utterances of a corpus")
+    parser.add_argument("--epochs", type=some, default=20)
+    parser.add_argument("--width", type=some, default=64)
+    parser.add_argument("--channels", type=some, default=16)
+    parser.add_argument("--group", type=some, default=2)
+    parser.add_argument("--most", type=some, default=600, help="utterances of a corpus")
     parser.add_argument("--halves", type=int, default=2, choices=[1, 2])
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     torch.set_num_threads(1)
     {"run": measure, "report": report}[options.what](options)
 
 
 if __name__ == "__main__":
-    main()
+    begin(main)

@@ -2,7 +2,7 @@
 
     python benchmarks/multi_loss.py run --corpora emodb --minutes 30     # trains what is missing; appends JSON lines to results/
     python benchmarks/multi_loss.py plain --corpora emodb                # the baseline: plain statistics, logistic regression
-    python benchmarks/multi_loss.py report                               # the tables from them
+    python benchmarks/multi_loss.py report                               # the tables from them, and scripts/multi_loss_table.py the page
     python benchmarks/multi_loss.py run --smoke --corpora emodb --out TRY   # whether all of it works, not how well
 
 Three one-factor comparisons around the settings of jobs/multi_loss.py, not a grid: six mixups (all losses, attention), losses added one
@@ -11,15 +11,15 @@ halves of twelve actors (six folds would be three times the runs, each longer), 
 out. All classes of a corpus. Folds never choose anything: no dev split, the last epoch counts. A run is a process of its own, `--jobs` at
 once, on the GPU where there is one; a call makes only what is missing and starts nothing new after `--minutes`. The audio is not part of
 this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
+
+Figures of `report`, a corpus each: multi_loss_CORPUS_energy_minus_length_points, energy-adaptive mixup above length-aware mixup, goal 0.
+
+Takes: 1 to 30 minutes a run on one core, by corpus and recipe; 418 runs are behind docs/multi_loss.md, 12.5 hours.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -31,7 +31,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from moodcast import baselines, config, corpora, manifest, metrics
+from benchmarks.shared import RESULTS, begin, command, figures, in_processes, options_of, prepared, refuse_others, some
+from moodcast import baselines, config, lines, manifest, metrics
 from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.process import set_up
 from moodcast.labels import CLASSES, Labels
@@ -41,7 +42,6 @@ from moodcast.passes import predict
 from moodcast.run import Run, build
 from moodcast.step import Trainer
 
-ROOT = Path(__file__).resolve().parents[1]
 Indices = NDArray[np.int64]
 Counts = dict[str, NDArray[np.float64]]  # by speaker
 
@@ -74,6 +74,11 @@ LOSSES = {
 }
 POOLINGS = {f"{name} pooling": [f"method.pool={name}"] for name in ("mean", "max")} | {FULL: []}
 ARMS: dict[str, list[str]] = {**MIXUPS, **LOSSES, **POOLINGS, FULL: []}
+COMPARISONS = (  # title, what the arm with everything is called in it, its arms, and those that every arm is compared with
+    ("mixup (all losses, attention)", FULL, list(MIXUPS), ["none", "length"]),
+    ("losses (energy mixup, attention)", "kl + focal + centre + contrast", list(LOSSES), ["kl", "kl + focal", "kl + focal + centre"]),
+    ("pooling (energy mixup, all losses)", "attention", list(POOLINGS), ["mean pooling", "max pooling"]),
+)
 
 
 def card_of(corpus: str, options: argparse.Namespace) -> Card:
@@ -82,8 +87,7 @@ def card_of(corpus: str, options: argparse.Namespace) -> Card:
 
 def rows_of(corpus: str, card: Card) -> list[Utterance]:
     """The clips of a corpus; the same ones always, where there are more than the card wants."""
-    root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
-    rows = [row for row in corpora.prepare(corpus, root / corpus) if row.emotion in CLASSES]
+    rows = [row for row in prepared(corpus) if row.emotion in CLASSES]
     if not card.clips or len(rows) <= card.clips:
         return rows
     kept = np.sort(np.random.default_rng(0).choice(len(rows), card.clips, replace=False))
@@ -132,9 +136,8 @@ def counted(classes: Sequence[str], rows: Sequence[Utterance], guess: Indices) -
 
 def run_all(options: argparse.Namespace) -> None:
     """Each run in a process of its own, --jobs at once; what is there already is not made again."""
-    made = records(options.out)
-    if other := sorted({str(r["command"]) for r in made if r["arm"] in ARMS and r["command"] != command_of(options, "run")}):
-        raise SystemExit(f"{options.out} holds runs of another recipe ({other[0]}); name another file with --out")
+    made = lines.read(options.out)
+    refuse_others(options.out, (r["command"] for r in made if r["arm"] in ARMS), command_of(options, "run"))
     done = {(r["seed"], r["corpus"], r["fold"], r["arm"]) for r in made}
     wanted = [
         (seed, corpus, fold, arm)
@@ -149,29 +152,20 @@ def run_all(options: argparse.Namespace) -> None:
         rows = rows_of(corpus, card_of(corpus, options))
         CachedStretches(rows, settings(rows, options, FULL, 0))
     print(f"{len(missing)} runs to make, {len(wanted) - len(missing)} of {len(wanted)} made", flush=True)
-    stop = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
-    running: list[subprocess.Popen[bytes]] = []
-    failed = started = 0
-    for seed, corpus, fold, arm in missing:
-        while len(running) >= options.jobs:
-            time.sleep(0.2)
-            failed += sum(bool(p.returncode) for p in running if p.poll() is not None)
-            running = [p for p in running if p.poll() is None]
-        if time.monotonic() > stop:
-            break
-        command = [sys.executable, __file__, "one", "--corpora", corpus, "--arms", arm, "--fold", str(fold), "--seeds", str(seed)]
-        command += ["--out", str(options.out), *changes_of(options)]
-        running.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}))
-        started += 1
-    failed += sum(bool(p.wait()) for p in running)
-    print(f"{started - failed} runs made, {len(missing) - started + failed} to go", flush=True)
+    always = ["--out", str(options.out), *changes_of(options)]
+    commands = [
+        [sys.executable, __file__, "one", "--corpora", corpus, "--arms", arm, "--fold", str(fold), "--seeds", str(seed), *always]
+        for seed, corpus, fold, arm in missing
+    ]
+    well, failed = in_processes(commands, options.jobs, options.minutes)
+    print(f"{well} runs made, {len(missing) - well} to go", flush=True)
     if failed:
         raise SystemExit(f"{failed} runs failed; the same command tries them again")
 
 
 def plain(options: argparse.Namespace) -> None:
     """The baseline on the same clips and folds."""
-    done = {(r["corpus"], r["fold"]) for r in records(options.out) if r["arm"] == "plain statistics"}
+    done = {(r["corpus"], r["fold"]) for r in lines.read(options.out) if r["arm"] == "plain statistics"}
     for corpus in options.corpora:
         card = card_of(corpus, options)
         rows = rows_of(corpus, card)
@@ -187,22 +181,16 @@ def plain(options: argparse.Namespace) -> None:
 
 
 def write(options: argparse.Namespace, record: dict[str, Any], do: str = "run") -> None:
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(options.out, "a", encoding="utf-8") as file:
-        file.write(json.dumps({**record, "command": command_of(options, do)}) + "\n")
+    lines.add(options.out, {**record, "command": command_of(options, do)})
 
 
 def command_of(options: argparse.Namespace, do: str) -> str:
     """What makes such a record: the recipe's changes belong to it."""
-    return shlex.join(["python", "benchmarks/multi_loss.py", do, *changes_of(options)])
+    return command(__file__, [do, *changes_of(options)])
 
 
 def changes_of(options: argparse.Namespace) -> list[str]:
     return [*(["--smoke"] if options.smoke else []), *(["--set", *options.set] if options.set else [])]
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 # ------------------------------------------------------------------------------------------------------ report
@@ -259,19 +247,12 @@ def known_of(corpus: str, every: list[dict[str, Any]], arms: Sequence[str], fold
 
 def report(options: argparse.Namespace) -> None:
     """Three tables a corpus, and the card's rule; an arm that is not finished leaves its table out."""
-    every = records(options.out)
+    every = lines.read(options.out)
+    if not every:
+        raise ValueError(f"{options.out} holds no rows; `run` makes them")
     verdicts = []
     for corpus in options.corpora:
-        for title, full, arms, others in (
-            ("mixup (all losses, attention)", FULL, list(MIXUPS), ["none", "length"]),
-            (
-                "losses (energy mixup, attention)",
-                "kl + focal + centre + contrast",
-                list(LOSSES),
-                ["kl", "kl + focal", "kl + focal + centre"],
-            ),
-            ("pooling (energy mixup, all losses)", "attention", list(POOLINGS), ["mean pooling", "max pooling"]),
-        ):
+        for title, full, arms, others in COMPARISONS:
             known = known_of(corpus, every, arms, card_of(corpus, options).asked)
             if known is None:
                 print(f"{corpus}, {title}: not finished\n")
@@ -279,18 +260,17 @@ def report(options: argparse.Namespace) -> None:
             print("\n".join([*table(known, title, full, arms, others), ""]))
             if "length" in others:
                 verdicts.append((corpus, known.minus(FULL, "length")))
-    for corpus, gain in verdicts:
-        print(f"figure multi_loss_{corpus}_energy_minus_length_points {100 * gain.value:.1f} goal 0.0")
     if verdicts:
         passed = any(gain.low > 0 for _, gain in verdicts) and not any(gain.high < 0 for _, gain in verdicts)
         print(f"energy-adaptive over length-aware: {'holds' if passed else 'does not hold'} on {', '.join(name for name, _ in verdicts)}")
+    figures({f"multi_loss_{corpus}_energy_minus_length_points": 100 * gain.value for corpus, gain in verdicts}, 0)
 
 
 def table(known: Known, title: str, full: str, arms: Sequence[str], others: Sequence[str]) -> list[str]:
     """One comparison; `full` is what the arm with everything is called in it."""
     speakers, num_classes, _ = known.stacked(arms[0]).shape
     utterances, seeds = int(known.stacked(arms[0]).sum()) // len(known.seeds), list(known.seeds)
-    lines = [
+    told = [
         f"{known.corpus}, {title}: {utterances} utterances of {speakers} unheard speakers, {num_classes} classes, seeds {seeds}.",
         f"UAR in %, majority {100 / num_classes:.1f}, 95 % by bootstrap over speakers, all seeds of a speaker together.",
         "",
@@ -299,30 +279,30 @@ def table(known: Known, title: str, full: str, arms: Sequence[str], others: Sequ
     ]
     for arm in arms:
         gains = [str(known.minus(arm, other)) if arm != other else "-" for other in others]
-        lines.append(f"| {full if arm == FULL else arm} | {known.uar(arm)} | {' | '.join(gains)} | {known.by_seed(arm)} |")
+        told.append(f"| {full if arm == FULL else arm} | {known.uar(arm)} | {' | '.join(gains)} | {known.by_seed(arm)} |")
     if known.counts("plain statistics", (None,)):
         gains = [str(known.minus("plain statistics", other)) for other in others]
-        lines.append(f"| plain statistics | {known.uar('plain statistics')} | {' | '.join(gains)} | |")
-    return lines
+        told.append(f"| plain statistics | {known.uar('plain statistics')} | {' | '.join(gains)} | |")
+    return told
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("do", choices=("run", "one", "plain", "report"))
+    parser = options_of(__doc__)
+    parser.add_argument("do", choices=("run", "one", "plain", "report"), help="one: what `run` calls for each run")
     parser.add_argument("--corpora", nargs="+", choices=sorted(CARDS), default=sorted(CARDS))
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, help="those of the card unless given")
     parser.add_argument("--folds", nargs="+", type=int, help="those of the card unless given")
     parser.add_argument("--fold", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=some, default=1, help="runs at once")
     parser.add_argument("--minutes", type=float, default=0, help="start nothing new after so many; 0 for no limit")
     parser.add_argument("--smoke", action="store_true", help="200 clips, two folds, one seed, two epochs of a small encoder")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "multi_loss.jsonl")
+    parser.add_argument("--out", type=Path, default=RESULTS / "multi_loss.jsonl")
     options = parser.parse_args()
     set_up(threads=1)
     {"run": run_all, "one": run_one, "plain": plain, "report": report}[options.do](options)
 
 
 if __name__ == "__main__":
-    main()
+    begin(main)

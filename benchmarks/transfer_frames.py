@@ -10,13 +10,17 @@ seed) and goes on for STEPS with its own objective, in windows of 1.5 s; whole u
 as long with the source alone, so that they differ from the others in nothing else, and need not be trained for each target anew. The arms
 of layer_anchor begin with its own network, nothing anchored. Nothing is chosen on a target, the last step counts; a second call makes
 only what is missing. The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
+
+Figures, the mean over the pairs and seeds that both have, goal 0: transfer_frames_METHOD_minus_target_norm_points, and of the arms of
+layer_anchor transfer_frames_METHOD_minus_anchor_none_points.
+
+Takes: an hour of one core for each of the three seeds, all pairs and arms; a cell 10 to 60 s.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,24 +30,24 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from transfer_grid import (
+
+from benchmarks.shared import RESULTS, begin, command, options_of
+from benchmarks.transfer_grid import (
+    BASE,
     CLASSES,
     LABELS,
     LANGUAGES,
     PAIRS,
-    ROOT,
     Counts,
     beside,
     known_pair,
-    read,
     rows_of,
     scored,
     tasks,
+    tell_gains,
     tell_known,
-    write,
 )
-
-from moodcast import metrics
+from moodcast import lines, metrics
 from moodcast.adapting import Front
 from moodcast.augment import Augment, Crop
 from moodcast.chunks import ChunkPlan
@@ -64,13 +68,14 @@ from moodcast.run import Run, Train, build
 from moodcast.step import Trainer
 from moodcast.transfer import TransferTask
 
-RESULTS = ROOT / "results" / "transfer_frames.jsonl"
+OUT = RESULTS / "transfer_frames.jsonl"
 MOST = 100  # utterances of a class that are taken of a corpus, drawn once
 FRONT = Front(num_mels=40, width=48, channels=8, layers=2, dropout=0.2, hide_bands=6)
 WINDOW_S = 1.5
 BEGIN_STEPS, STEPS = 300, 80
 BEGIN = Train(batch_size=32, lr=2e-3, weight_decay=1e-2, balance="class", keep="last", threads=1)
 ON = replace(BEGIN, lr=1e-3)
+LAYERED_BASE = "anchor_none"
 SHOWN = 8  # of the ten pairs; the last two of transfer_grid.py are left out
 
 Weights = Mapping[str, Tensor]
@@ -202,9 +207,7 @@ def cell(source: str, target: str, name: str, seed: int) -> dict[str, Any]:
 
 def run_grid(options: argparse.Namespace) -> None:
     """Every cell that is missing, seed after seed and source after source, so that what is there is balanced at any time."""
-    methods = options.methods if len(options.methods) < len(ARMS) else []
-    command = f"python benchmarks/transfer_frames.py run{' --methods ' * bool(methods)}{shlex.join(methods)}"
-    rows = {(row["task"], row["method"], row["seed"]): row for row in read(options.out)}
+    rows = {(row["task"], row["method"], row["seed"]): row for row in lines.read(options.out)}
     asked = {(pair, name, seed) for seed, pair, name in wanted(options)}
     tell_known(len(asked & rows.keys()), len(asked), options.out)
     stop = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
@@ -212,15 +215,18 @@ def run_grid(options: argparse.Namespace) -> None:
         if (pair, name, seed) in rows:
             continue
         if time.monotonic() > stop:
-            return
+            break
         source, _, target = pair.partition("->")
         row = cell(source, target, name, seed)
         rows[pair, name, seed] = row
-        for base in ("source_only", "target_norm", "anchor_none"):
+        for base in ("source_only", BASE, LAYERED_BASE):
             if (pair, base, seed) in rows and base != name:
                 row[f"above_{base}"] = beside(row, rows[pair, base, seed])
-        write(options.out, {**row, "command": command})
+        lines.add(options.out, {**row, "command": command(__file__)})
         print(f"{pair} {name} {seed}: {row['uar'][0]:.1f} ({row['seconds']:.0f} s)", flush=True)
+    for base in (BASE, LAYERED_BASE):
+        alike = [row for row in rows.values() if row["method"] in ARMS and ARMS[row["method"]].layered == ARMS[base].layered]
+        tell_gains("transfer_frames", alike, asked, base)
 
 
 def wanted(options: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
@@ -229,13 +235,18 @@ def wanted(options: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
     return ((seed, pair, name) for seed in options.seeds for pair in pairs for name in options.methods)
 
 
-if __name__ == "__main__":
-    set_up(threads=1)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = options_of(__doc__)
     parser.add_argument("what", choices=["run"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--pairs", nargs="+", type=known_pair, metavar="SOURCE->TARGET")
     parser.add_argument("--minutes", type=float, default=0, help="start nothing new after so many; 0 for no limit")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    run_grid(parser.parse_args())
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    set_up(threads=1)
+    run_grid(options)
+
+
+if __name__ == "__main__":
+    begin(main)

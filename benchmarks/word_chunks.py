@@ -12,14 +12,16 @@ sentences, which are the same for every emotion. Arms: each modality alone; fixe
 pieces with plain modality dropout; both; and, where words have times, exact and centred pieces. Every arm is asked with all shares of
 words and of frames missing; what counts is the mean over the shares. Folds by speaker (resd: by dialogue), never used to choose anything:
 the last epoch counts. The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
+
+Figures of `report`, a corpus each, goal 0: word_chunks_CORPUS_random_minus_OTHER_missing_words_points and the same of frames, the mean over
+the shares that are missing; OTHER is exact, or fixed_dropout: fixed pieces with plain modality dropout.
+
+Takes: 1 minute a run of the smaller recipe on one core; 104 such runs are behind docs/word_chunks.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -30,8 +32,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.shared import RESULTS, begin, command, figures, options_of, prepared, refuse_others, some
 from jobs.word_chunks import RUN
-from moodcast import config, corpora, manifest, metrics
+from moodcast import config, lines, manifest, metrics
 from moodcast.batch import Batch, collate
 from moodcast.cluster.data import CachedStretches, Part
 from moodcast.cluster.process import set_up
@@ -42,8 +45,8 @@ from moodcast.order import balance_weights
 from moodcast.run import Run, build
 from moodcast.step import Trainer
 from moodcast.study.phonetics import few
+from moodcast.whole import write_whole
 
-ROOT = Path(__file__).resolve().parents[1]
 TELLING = 0.33  # how often a word of the synthetic text names the emotion
 PHONES_A_WORD = 4
 LEXICON = 12  # words that name each emotion
@@ -70,8 +73,7 @@ SMOKE = ["train.epochs=2", "method.width=16", "method.layers=1"]
 
 def rows_of(corpus: str, most: int, smoke: bool) -> list[Utterance]:
     """The clips of a corpus, `most` at most; of the synthetic one with words and texts made for them."""
-    root = Path(os.environ.get("MOODCAST_CORPORA") or ROOT.parent / "shared" / "corpora")
-    rows = [row for row in corpora.prepare(CORPORA[corpus], root / CORPORA[corpus]) if row.emotion in CLASSES and row.text]
+    rows = [row for row in prepared(CORPORA[corpus]) if row.emotion in CLASSES and row.text]
     rows = few(rows, CLASSES, most) if most else rows
     if corpus == "synthetic":
         rows = [spoken(row, number) for number, row in enumerate(rows) if row.phones]
@@ -125,9 +127,7 @@ def run_one(options: argparse.Namespace, corpus: str, arm: str, seed: int, fold:
             counts = metrics.by_speaker(truth, guess.tolist(), [row.corpus_speaker for row in owners], len(run.labels.classes))
             found[f"{kind} {share:g}"] = dict(zip(sorted({row.corpus_speaker for row in owners}), counts.astype(int).tolist(), strict=True))
     record = {"corpus": corpus, "arm": arm, "fold": fold, "seed": seed, "minutes": minutes, "counts": found}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({**record, "command": command_of(options)}) + "\n")
+    lines.add(options.out, {**record, "command": command_of(options)})
     scores = [100 * float(metrics.uar(np.sum(list(part.values()), axis=0, dtype=float))) for part in found.values()]
     print(f"{corpus}, {arm}, fold {fold}, seed {seed} ({minutes} min): {' '.join(f'{score:.0f}' for score in scores)}", flush=True)
 
@@ -163,9 +163,8 @@ def missing(whole: CachedStretches, asked: NDArray[np.int64], kind: str, share: 
 
 def run_all(options: argparse.Namespace) -> None:
     """One after the other; what is there already is not made again."""
-    made = records(options.out)
-    if other := sorted({str(record["command"]) for record in made if record["command"] != command_of(options)}):
-        raise SystemExit(f"{options.out} holds runs of another recipe ({other[0]}); name another file with --out")
+    made = lines.read(options.out)
+    refuse_others(options.out, (record["command"] for record in made), command_of(options))
     done = {(record["corpus"], record["arm"], record["seed"], record["fold"]) for record in made}
     stop = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     wanted = [
@@ -188,11 +187,7 @@ def command_of(options: argparse.Namespace) -> str:
     """What makes such a record: the recipe's changes belong to it."""
     sizes = [*(["--folds", str(options.folds)] if options.folds != 5 else []), *(["--most", str(options.most)] if options.most else [])]
     changes = [*(["--smoke"] if options.smoke else []), *sizes, *(["--set", *options.set] if options.set else [])]
-    return shlex.join(["python", "benchmarks/word_chunks.py", "run", *changes])
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return command(__file__, ["run", *changes])
 
 
 # ------------------------------------------------------------------------------------------------------ report
@@ -217,27 +212,39 @@ def mean_uar(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(metrics.uar(counts)).mean(-1)
 
 
-def tables(options: argparse.Namespace) -> str:
+Arms = dict[str, tuple[list[int], list[dict[str, Any]]]]  # the seeds of an arm of which every fold is there, and their records
+
+
+def whole_arms(every: Sequence[dict[str, Any]], corpus: str, folds: int) -> Arms:
+    arms = {}
+    for arm in ARMS:
+        mine = {(r["seed"], r["fold"]): r for r in every if r["corpus"] == corpus and r["arm"] == arm}
+        seeds = [seed for seed in sorted({seed for seed, _ in mine}) if all((seed, fold) in mine for fold in range(folds))]
+        if seeds:
+            arms[arm] = (seeds, [mine[seed, fold] for seed in seeds for fold in range(folds)])
+    return arms
+
+
+def tables(known: dict[str, Arms]) -> str:
     """A table a corpus: UAR with everything there and with something missing; means over missing shares; paired differences."""
-    every, found = records(options.out), []
-    for corpus in options.corpora:
-        arms = {}
-        for arm in ARMS:
-            mine = {(r["seed"], r["fold"]): r for r in every if r["corpus"] == corpus and r["arm"] == arm}
-            seeds = [seed for seed in sorted({seed for seed, _ in mine}) if all((seed, fold) in mine for fold in range(options.folds))]
-            if seeds:
-                arms[arm] = (seeds, [mine[seed, fold] for seed in seeds for fold in range(options.folds)])
-        found.append(table(corpus, arms) if arms else f"{corpus}: not finished")
-    return "\n\n".join(found)
+    return "\n\n".join(table(corpus, arms) if arms else f"{corpus}: not finished" for corpus, arms in known.items())
 
 
-def table(corpus: str, arms: dict[str, tuple[list[int], list[dict[str, Any]]]]) -> str:
-    """The table of one corpus; an arm has its seeds and its records."""
+def minus(arms: Arms, arm: str, other: str, kind: str) -> metrics.Interval | None:
+    """How far an arm is above another one in the mean over missing shares, on the seeds that both have; None where there are none."""
+    if arm == other or not {arm, other} <= arms.keys() or not (both := set(arms[arm][0]) & set(arms[other][0])):
+        return None
+    ours, base = (over_shares([r for r in arms[name][1] if r["seed"] in both], kind) for name in (arm, other))
+    return metrics.paired_bootstrap(mean_uar, ours, base)
+
+
+def table(corpus: str, arms: Arms) -> str:
+    """The table of one corpus."""
     first = stacked(next(iter(arms.values()))[1], "words 0")
     size = f"{first.shape[0]} speakers, {int(first.sum()) // len(next(iter(arms.values()))[0])} clips, {first.shape[1]} classes"
     means = [f"mean over missing {kind}" for kind in KINDS]
     head = ["arm", "seeds", *CONDITIONS, *means, *(f"{name}, minus fixed" for name in means)]
-    lines = [f"{corpus}: {size}, chance and majority {100 / first.shape[1]:.1f}", "", f"| {' | '.join(head)} |", "|" + len(head) * "---|"]
+    told = [f"{corpus}: {size}, chance and majority {100 / first.shape[1]:.1f}", "", f"| {' | '.join(head)} |", "|" + len(head) * "---|"]
     for arm, (seeds, found) in arms.items():
         knows = all("text 1" in record["counts"] for record in found)
         plain = [
@@ -245,39 +252,49 @@ def table(corpus: str, arms: dict[str, tuple[list[int], list[dict[str, Any]]]]) 
             for name in CONDITIONS.values()
         ]
         areas = [str(metrics.speaker_bootstrap(mean_uar, over_shares(found, kind))) for kind in KINDS]
-        gains = ["", ""]
-        if "fixed" in arms and arm != "fixed" and (both := sorted(set(seeds) & set(arms["fixed"][0]))):
-            ours, base = ([r for r in records if r["seed"] in both] for records in (found, arms["fixed"][1]))
-            gains = [str(metrics.paired_bootstrap(mean_uar, over_shares(ours, kind), over_shares(base, kind))) for kind in KINDS]
-        lines.append(f"| {arm} | {len(seeds)} | {' | '.join([*plain, *areas, *gains])} |")
-    return "\n".join(lines)
+        gains = [str(minus(arms, arm, "fixed", kind) or "") for kind in KINDS]
+        told.append(f"| {arm} | {len(seeds)} | {' | '.join([*plain, *areas, *gains])} |")
+    return "\n".join(told)
 
 
 def report(options: argparse.Namespace) -> None:
-    """Print the tables, or put them where a page has them, or (check) only say whether they are up to date."""
+    """Print the tables and the figures, or put the tables where a page has them, or (check) only say whether they are up to date."""
+    every = lines.read(options.out)
+    if not every:
+        raise ValueError(f"{options.out} holds no rows; `run` makes them")
+    known = {corpus: whole_arms(every, corpus, options.folds) for corpus in options.corpora}
     if options.page is None:
-        print(tables(options))
+        print(tables(known))
+        for corpus, arms in known.items():
+            gains = {(other, kind): minus(arms, "random", other, kind) for other in ("exact", "fixed, dropout") for kind in KINDS}
+            found = {(other.replace(", ", "_"), kind): 100 * gain.value for (other, kind), gain in gains.items() if gain}
+            figures(
+                {f"word_chunks_{corpus}_random_minus_{other}_missing_{kind}_points": value for (other, kind), value in found.items()}, 0
+            )
         return
     text = options.page.read_text(encoding="utf-8")
+    if not (MARKS[0] in text and MARKS[1] in text):
+        raise ValueError(f"{options.page} lacks the markers {MARKS[0]} and {MARKS[1]}")
     before, _, rest = text.partition(MARKS[0])
-    wanted = f"{before}{MARKS[0]}\n{tables(options)}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+    wanted = f"{before}{MARKS[0]}\n{tables(known)}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
     if options.check and wanted != text:
         raise SystemExit(f"{options.page} is out of date: run the same without --check")
-    options.page.write_text(wanted, encoding="utf-8")
+    if wanted != text:
+        write_whole(options.page, wanted)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = options_of(__doc__)
     parser.add_argument("do", choices=("run", "report"))
     parser.add_argument("--corpora", nargs="+", choices=sorted(CORPORA), default=["synthetic", "resd", "emodb", "nemo"])
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--minutes", type=float, default=0, help="start nothing new after so many; 0 for no limit")
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folds", type=some, default=5)
     parser.add_argument("--most", type=int, default=0, help="clips of a corpus; 0 for all")
     parser.add_argument("--smoke", action="store_true", help="150 clips, two epochs of a small network")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the recipe, for a try")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "word_chunks.jsonl")
+    parser.add_argument("--out", type=Path, default=RESULTS / "word_chunks.jsonl")
     parser.add_argument("--page", type=Path, help="report: put the tables there instead of printing them")
     parser.add_argument("--check", action="store_true", help="report: only say whether the page is up to date")
     options = parser.parse_args()
@@ -286,4 +303,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    begin(main)

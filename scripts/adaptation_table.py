@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moodcast import metrics
+from moodcast.lines import read
 from scripts.pages import ROOT, filled, settle
 
 PAGE = ROOT / "docs" / "adaptation.md"
@@ -223,11 +222,6 @@ def bundle_table(rows: list[dict[str, Any]]) -> str:
         above = "-" if row["way"] == "as it was" else f"{'+' if row['above'][0] > 0 else ''}{above}"
         lines.append(f"| {row['corpus']} | {row['way']} | {uar} | {above} | {'yes' if row['refused'] else 'no'} |")
     return "\n".join(lines)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """JSON lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def wanted() -> str:

@@ -14,23 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import multi_loss as card
-from moodcast import sweep_page
+from moodcast import lines, sweep_page
+from moodcast.whole import write_whole
 from scripts.pages import ROOT, filled, settle
 
 PAGE = ROOT / "docs" / "multi_loss.md"
 SWEEP, ROWS = ROOT / "results" / "multi_loss_sweep.json", ROOT / "results" / "multi_loss.jsonl"
 KEPT = ("sweep", "folder", "winner", "classes", "test", "optimism", "rival", "common_epoch", "importance", "notes", "run")
 NAMES = {"winner": "the winner", "published": "published settings", "rival": "winner of the rival sweep"}
-COMPARISONS = (
-    ("mixup (all losses, attention)", card.FULL, list(card.MIXUPS), ["none", "length"]),
-    (
-        "losses (energy mixup, attention)",
-        "kl + focal + centre + contrast",
-        list(card.LOSSES),
-        ["kl", "kl + focal", "kl + focal + centre"],
-    ),
-    ("pooling (energy mixup, all losses)", "attention", list(card.POOLINGS), ["mean pooling", "max pooling"]),
-)
 
 
 def short(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +86,7 @@ def ablation_tables(rows: list[dict[str, Any]], corpora: Sequence[str] = tuple(c
     without = [corpus for corpus in corpora if not any(r["corpus"] == corpus for r in rows)]
     for corpus in (corpus for corpus in corpora if corpus not in without):
         wanted = card.CARDS[corpus]
-        for title, full, arms, others in COMPARISONS:
+        for title, full, arms, others in card.COMPARISONS:
             made = {(r["arm"], r["seed"], r["fold"]) for r in rows if r["corpus"] == corpus and r["arm"] in arms}
             total = len(arms) * len(wanted.asked) * len(wanted.seeds)
             known = card.known_of(corpus, rows, arms, wanted.asked)
@@ -114,7 +105,7 @@ def ablation_tables(rows: list[dict[str, Any]], corpora: Sequence[str] = tuple(c
 def wanted() -> str:
     """What the page should hold."""
     sweep = "\n".join(sweep_tables(json.loads(SWEEP.read_text(encoding="utf-8")))) if SWEEP.is_file() else "Not measured yet."
-    ablations = "\n".join(ablation_tables(card.records(ROWS))).strip()
+    ablations = "\n".join(ablation_tables(lines.read(ROWS))).strip()
     return filled(PAGE, "multi_loss_table", {"sweep": sweep, "ablations": ablations})
 
 
@@ -122,7 +113,7 @@ def main(words: Sequence[str]) -> int:
     """Keep a report, write the page, or only compare."""
     if "--take" in words:
         taken = json.loads(Path(words[list(words).index("--take") + 1]).read_text(encoding="utf-8"))
-        SWEEP.write_text(json.dumps(short(taken), indent=1) + "\n", encoding="utf-8")
+        write_whole(SWEEP, json.dumps(short(taken), indent=1) + "\n")
         print(f"written: {SWEEP.relative_to(ROOT)}")
     return settle({PAGE: wanted()}, "multi_loss_table", words)
 
