@@ -30,7 +30,8 @@ FIELDS = [*SMALL, *STILL, "train.batch_size=8", "train.threads=1", f"train.epoch
 def test_a_run_that_loses_one_of_two_nodes_goes_on_with_one_worker_to_the_same_weights(corpus: list[Utterance], tmp_path: Path) -> None:
     manifest, cache, folder = tmp_path / "tiny.parquet", tmp_path / "cache", tmp_path / "elastic"
     write_manifest(corpus, manifest)
-    with machines((1, 1), MOODCAST_CACHE=str(cache), RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="20") as nodes:  # else a minute of waiting
+    again = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5"}  # after which it asks anew who is there, as often as it takes; else a minute
+    with machines((1, 1), MOODCAST_CACHE=str(cache), **again) as nodes:
         words = ["submit", "erm", manifest, "-a", nodes.address, "--out", tmp_path, "--name", "elastic", "--workers", "1-2", *FIELDS]
         process = begin(*words)
         wait_for(lambda: process.poll() is not None or len(files.read_lines(folder / files.METRICS)) > 1)

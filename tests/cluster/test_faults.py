@@ -250,14 +250,12 @@ FULL_DISK = """
 import json, os, sys, threading, time
 from pathlib import Path
 from moodcast.cluster import folder as files
-from moodcast.cluster import local
 from moodcast.cluster.train import fit
 from moodcast.manifest import read_manifest
-from tests.cluster import slow
-from tests.cluster.tiny import tiny_run
+from tests.cluster.slow import WIDE
 
 out, manifest, cache = map(Path, sys.argv[1:])
-rows, run = read_manifest(manifest), tiny_run(epochs=6, sleep_s=0.02, width=256)
+rows, run = read_manifest(manifest), WIDE
 
 def fill():
     while not files.read_lines(out / "full" / files.METRICS):
@@ -276,11 +274,8 @@ except ValueError as error:
     told = str(error)
 kept = len(files.checkpoints(out / "full"))
 (out / "filler").unlink()
-with local.cluster(num_cpus=1):
-    done = fit(run, rows, out, resume=out / "full", cache=cache, progress=False)
-    undisturbed = fit(run, rows, cache, name="undisturbed", cache=cache, progress=False)
-weights = [[line["weights"] for line in files.read_lines(run.folder / files.METRICS)] for run in (done, undisturbed)]
-print(json.dumps({"told": told, "kept": kept, "same": weights[0] == weights[1], "epochs": len(weights[0])}))
+done = fit(run, rows, out, resume=out / "full", cache=cache, progress=False)
+print(json.dumps({"told": told, "kept": kept, "weights": [line["weights"] for line in files.read_lines(done.folder / files.METRICS)]}))
 """
 
 
@@ -301,8 +296,9 @@ def test_a_full_disk_stops_with_one_message_and_room_made_the_run_goes_on(corpus
     assert re.search(
         r"^no space left in .*/full; [1-5] epochs? (is|are) done, the last is in .*epoch_000\d\. Make room there", found["told"]
     )
-    assert found == {"told": found["told"], "kept": found["kept"], "same": True, "epochs": 6}
     assert found["kept"] >= 1
+    assert found["weights"] == plain_digests(slow.WIDE, corpus, cache)
+    assert len(found["weights"]) == 6
 
 
 def test_damaged_recordings_are_all_named_before_anything_begins(corpus: list[Utterance], tmp_path: Path) -> None:
