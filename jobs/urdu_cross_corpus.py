@@ -17,15 +17,17 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from moodcast import config
+from moodcast import config, lines
 from moodcast.cluster.folder import rows_digest
 from moodcast.labels import Labels
 from moodcast.manifest import Utterance, read_manifests
@@ -36,14 +38,6 @@ from moodcast.study.sets import Features, statistics_of
 from moodcast.whole import write_whole
 
 DATA = ("urdu", "emodb", "cremad", "ravdess", "nemo", "resd")
-HEAD = """# Cross-corpus validation
-
-The rows in results/urdu_cross_corpus.jsonl were made by `python -m jobs.urdu_cross_corpus urdu.parquet emodb.parquet cremad.parquet
-ravdess.parquet nemo.parquet resd.parquet --into results/urdu_cross_corpus.jsonl` (each names its own command), the tables by the same job
-with `--into results/urdu_cross_corpus.jsonl --page docs/cross_corpus.md`. Four classes (angry, happy, neutral, sad);
-intervals are 95 % over speakers of the answered corpus (dialogues for resd); nothing was chosen on an answered corpus, and nothing
-of it was used but, where said, the mean and deviation of features of its other folds. At most 600 utterances of a corpus.
-"""
 
 
 @dataclass(frozen=True)
@@ -68,14 +62,14 @@ def command(
 ) -> None:
     """Measure what is missing, then write the tables."""
     run = config.replace_at(RUN, config.parse_overrides(changes or []))
-    rows = read(into)
+    rows = lines.read(into)
     if manifests:
         study(run, read_manifests(manifests), into, rows)
     if page is not None:
         if not rows:
             raise ValueError(f"{into} holds no rows to write {page} from; name the file that does, or manifests to measure")
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(page, cross_corpus.page(rows, HEAD))
+        write_whole(page, cross_corpus.page(rows, head(rows, into)))
         typer.echo(f"written: {page}")
 
 
@@ -129,15 +123,37 @@ def keep(row: dict[str, Any], recipe: dict[str, Any], into: Path, done: list[dic
     """Add a row with its recipe and the command that made it."""
     words = shlex.join(["python", "-m", "jobs.urdu_cross_corpus", *(Path(word).name for word in sys.argv[1:])])
     row = {**row, "recipe": recipe, "command": words}
-    into.parent.mkdir(parents=True, exist_ok=True)
-    with open(into, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    lines.add(into, row)
     done.append(row)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+def head(rows: Sequence[dict[str, Any]], into: Path) -> str:
+    """The words above the tables of a file's rows: of what these rows are, and of nothing else."""
+    recipes = [recipe for row in rows if (recipe := shown(row))]
+    name = into.name if into.is_absolute() else into.as_posix()
+    dialogues = " (dialogues for resd)" if any(row["answered"] == "resd" for row in rows) else ""
+    commands = " and ".join(f"`{told}`" for told in sorted({str(row["command"]) for row in rows if "command" in row}))
+    sentences = [
+        f"The rows in {name} were made by {commands or 'commands that they do not note'}, the tables by `python -m jobs.urdu_cross_corpus "
+        f"--into {name} --page PAGE`.",
+        *sorted({f"{len(told['classes'])} classes ({', '.join(told['classes'])})." for told in recipes}),
+        f"Intervals are 95 % over speakers of the answered corpus{dialogues}; "
+        "nothing was chosen on an answered corpus, and nothing of it was used but, where said, the mean and deviation of features of its "
+        "other folds.",
+        *sorted({f"At most {told['most']} utterances of a corpus." for told in recipes}),
+    ]
+    return "# Cross-corpus validation\n\n" + textwrap.fill(" ".join(sentences), 140, break_long_words=False, break_on_hyphens=False)
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Classes and most utterances of a row: by the recipe that it notes, else by the command that made it; empty where it has neither."""
+    if "recipe" in row:
+        return {"classes": row["recipe"]["labels"]["classes"], "most": row["recipe"]["most"]}
+    if "command" not in row:
+        return {}
+    words = shlex.split(str(row["command"]))
+    run = config.replace_at(RUN, config.parse_overrides([change for word, change in pairwise(words) if word == "--set"]))
+    return {"classes": list(run.labels.classes), "most": run.most}
 
 
 def key_of(row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jobs import urdu_cross_corpus as job
+from moodcast import lines
 from moodcast.manifest import Utterance
 from moodcast.study import cross_corpus
 from moodcast.study.cross_corpus import Cell, Table, answers, cells, folds, measure
@@ -130,25 +131,31 @@ def test_a_study_goes_on_where_it_stopped_and_writes_its_tables(tmp_path: Path, 
     monkeypatch.setattr(job, "statistics_of", features)
     run, into = job.Run(features=("plain",), classifiers=("logistic",), seeds=1), tmp_path / "rows.jsonl"
     job.study(run, rows, into, [])
-    whole = job.read(into)
+    whole = lines.read(into)
     assert len(whole) == 2 + 2 * (2 + 2)
     assert all("urdu_cross_corpus" in row["command"] for row in whole)
     into.write_text("\n".join(into.read_text().splitlines()[:5]) + "\n")
-    job.study(run, rows, into, job.read(into))
-    assert [row["uar"] for row in job.read(into)] == [row["uar"] for row in whole]
+    job.study(run, rows, into, lines.read(into))
+    assert [row["uar"] for row in lines.read(into)] == [row["uar"] for row in whole]
     asked.clear()
-    job.study(run, rows, into, job.read(into))
+    job.study(run, rows, into, lines.read(into))
     assert asked == []
     for other, theirs, differs in ((replace(run, most=700), rows, "most"), (run, [replace(row, text="x") for row in rows], "rows_sha256")):
         with pytest.raises(ValueError, match=rf"rows of another recipe \({differs} differ.*choose another --into"):
-            job.study(other, theirs, into, job.read(into))
+            job.study(other, theirs, into, lines.read(into))
     with pytest.raises(ValueError, match="labels, most, rows_sha256, seeds differ, or are not noted there"):
         job.study(run, rows, into, [{key: value for key, value in row.items() if key != "recipe"} for row in whole])
-    job.study(run, [replace(row, split="test") for row in rows], into, job.read(into))
+    job.study(run, [replace(row, split="test") for row in rows], into, lines.read(into))
     assert asked == []
-    page = cross_corpus.page(whole, job.HEAD)
+    page = cross_corpus.page(whole, job.head(whole, into))
     assert "| a | 8 | plain | logistic |" in page
     assert page.count("| itself, whole speakers |") == 1
+    assert "The rows in rows.jsonl were made by" in page
+    assert str(tmp_path) not in page
+    assert "4 classes (angry, happy, neutral, sad)." in " ".join(page.split())
+    assert "At most 600 utterances of a corpus." in " ".join(page.split())
+    assert page.endswith("Chance is 25.\n")
+    assert "resd" not in page
     with pytest.raises(ValueError, match="two corpora or more, got a"):
         job.study(run, rows[:96], into, [])
 
@@ -161,6 +168,36 @@ def test_a_file_without_rows_replaces_no_page(tmp_path: Path) -> None:
 
 
 def test_the_tables_of_the_docs_are_those_of_the_rows(root: Path) -> None:
-    rows = job.read(root / "results" / "urdu_cross_corpus.jsonl")
+    rows = lines.read(root / "results" / "urdu_cross_corpus.jsonl")
     assert len(rows) > 100
-    assert (root / "docs" / "cross_corpus.md").read_text(encoding="utf-8") == cross_corpus.page(rows, job.HEAD)
+    head = job.head(rows, Path("results/urdu_cross_corpus.jsonl"))
+    assert (root / "docs" / "cross_corpus.md").read_text(encoding="utf-8") == cross_corpus.page(rows, head)
+
+
+def test_the_words_of_a_page_are_those_of_its_rows() -> None:
+    two = {"labels": {"classes": ["calm", "loud"]}, "most": 90, "seeds": 1, "rows_sha256": "x"}
+    rows = [
+        measure(cell, {"a": made("a"), "b": made("b", seed=1)}, 4, range(1))
+        for cell in [Cell("group", "a", "a", "plain", "logistic", "source")]
+    ]
+    noted = [{**row, "counts": np.array(row["counts"])[:, :2, :2].tolist(), "recipe": two, "command": "python -m x"} for row in rows]
+    noted += [{"protocol": "name", "answered": name, "uar": 0.5, "recipe": two, "command": "python -m x"} for name in ("a", "resd")]
+    page = " ".join(cross_corpus.page(noted, job.head(noted, Path("cells.jsonl"))).split())
+    for words in (
+        "made by `python -m x`, the",
+        "2 classes (calm, loud).",
+        "(dialogues for resd)",
+        "At most 90 utterances",
+        "Chance is 50.",
+    ):
+        assert words in page
+    assert "What the gap is made of" not in page  # nothing was asked across corpora
+    assert "a 50.0, resd 50.0" in page
+    by_command = [{**rows[0], "command": "python -m jobs.urdu_cross_corpus a.parquet --set most=7 --set labels.classes=a,b,c"}]
+    page = job.head(by_command, Path("cells.jsonl"))
+    assert "3 classes (a, b, c)." in page
+    assert "At most 7 utterances" in page
+    page = job.head(rows, Path("cells.jsonl"))  # neither recipe nor command
+    assert "commands that they do not note" in page
+    assert "classes" not in page
+    assert "At most" not in page
