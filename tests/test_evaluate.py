@@ -85,6 +85,14 @@ def test_a_split_that_leaks_a_speaker_is_refused_with_the_speaker_named(rows: li
         evaluate(bundle_of(), leaking)
 
 
+def test_a_bundle_that_tells_voices_apart_has_no_emotions_to_score(rows: list[Utterance]) -> None:
+    plain = bundle_of()
+    speakers = replace(plain.run, labels=Labels(("toy/s0", "toy/s1"), source="speaker"))
+    voices = Bundle(speakers, plain.method, plain.provenance, {}, "", "voices")
+    with pytest.raises(ValueError, match="tells voices apart, for the diarizer; it knows no emotions"):
+        evaluate(voices, rows)
+
+
 def test_a_bundle_is_not_scored_on_speakers_it_was_trained_on(rows: list[Utterance]) -> None:
     with pytest.raises(ValueError, match="trained on 1 of the speakers.*toy/s5"):
         evaluate(bundle_of(Provenance(speakers=("toy/s5", "toy/s0"))), rows)

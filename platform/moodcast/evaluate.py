@@ -79,8 +79,10 @@ def evaluate(
 def scorable(bundle: Bundle, rows: Sequence[Utterance], split: str) -> tuple[list[Utterance], dict[str, int]]:
     """The utterances of `split` that have one of the bundle's classes, and how many were left out by label.
 
-    Raises ValueError for a split that is not there, or holds none.
+    Raises ValueError for a split that is not there, or holds none, and for a bundle that tells voices apart.
     """
+    if bundle.run.labels.source == "speaker":
+        raise ValueError(f"{bundle.name} tells voices apart, for the diarizer; it knows no emotions, so there are none to score")
     chosen = [row for row in rows if row.split == split]
     if not chosen:
         have = sorted({row.split for row in rows if row.split})

@@ -308,6 +308,19 @@ def test_the_same_sound_in_two_folds_is_refused_before_anything_is_trained(rows:
     assert said.startswith("leak let through: same sound")
 
 
+def test_folds_that_could_not_begin_leave_their_name_free(rows: list[Utterance], tmp_path: Path) -> None:
+    rated = replace_at(tiny_run(), {"labels.attributes": ("valence",)})
+    with pytest.raises(ValueError, match="no training utterance has valence"):
+        cross_validate(rated, rows, 3, out=tmp_path, name="tried", progress=False, cache=tmp_path / "cache")
+    assert not (tmp_path / "tried").exists()
+
+
+def test_a_job_that_learns_speakers_has_no_speaker_folds(rows: list[Utterance], tmp_path: Path) -> None:
+    voices = replace_at(tiny_run(), {"labels.source": "speaker"})
+    with pytest.raises(ValueError, match="speakers are what this job learns"):
+        cross_validate(voices, rows, 3, out=tmp_path, progress=False)
+
+
 def test_a_copy_that_an_audit_found_in_another_fold_is_refused_and_said_also_where_all_folds_are_done(
     report: Report, rows: list[Utterance], home: Path, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -73,14 +74,16 @@ def cross_validate(
     manifests: their rows, or rows; splits in them are not used. seed: of the folds (the run's own is train.seed). out/name: where the
     folds are kept, and gone on with. against: the folder of other folds of the same rows, k and seed, for paired differences.
 
-    Raises ValueError for k below 3, a method that adapts, a folder of another recipe, a full disk, or what `fit` and `evaluate` refuse;
-    Interrupted at Ctrl-C; Failed.
+    Raises ValueError for k below 3, a method that adapts or learns speakers, a folder of another recipe, a full disk, or what `fit` and
+    `evaluate` refuse; Interrupted at Ctrl-C; Failed. Where not even the first could begin, no folder is left.
     """
     if "target" in method_of(run).streams:
         raise ValueError(
             f"{method_name(run.method).rpartition(':')[2]} adapts to a target, and folds are of methods that learn from labels alone: "
             "train it with --target FILE (fit: target=rows) and score its bundle"
         )
+    if run.labels.source == "speaker":
+        raise ValueError("speakers are what this job learns, so it cannot answer those of a fold that it has not heard")
     came = read_manifests(manifests)
     rows = _rows(run, came)
     splits = list(fold_splits(rows, k, seed))
@@ -90,8 +93,13 @@ def cross_validate(
     leaks = leaks_of(run, rows, splits, cache, progress, listen=not compared)
     other = None if against is None else pooled(rows, run, load(Path(against), rows, k, seed, run.labels.classes))
     _same(home, run, rows, k, seed)
-    with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
-        done = [_fold(run, split, home, test, workers, plain, progress, cache, leaks) for test, split in enumerate(splits)]
+    try:
+        with local.cluster(num_cpus=max(local.usable_cpus(), workers)):
+            done = [_fold(run, split, home, test, workers, plain, progress, cache, leaks) for test, split in enumerate(splits)]
+    except BaseException:
+        if [path.name for path in home.iterdir()] == [ABOUT]:  # nothing could begin: the name is free again
+            shutil.rmtree(home)
+        raise
     done = [replace(one, leaks=(*leaks, *one.leaks)) for one in done]  # folds of before did not note what they share with others
     report = report_of(run, rows, done, name, other, None if against is None else Path(against).name, plain)
     return replace(report, skipped=dict(Counter(str(row.emotion) for row in came if run.labels.name(row) is None)))
