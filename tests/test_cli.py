@@ -214,7 +214,7 @@ def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_predict_reads_the_texts_of_a_manifest_and_each_answer_says_what_it_rests_on(
-    moodcast: Command, reading: Path, write_wav: Callable[..., Path], speechlike: Callable
+    moodcast: Command, reading: Path, bundle: Path, write_wav: Callable[..., Path], speechlike: Callable
 ) -> None:
     from moodcast import audio, load
 
@@ -233,7 +233,8 @@ def test_predict_reads_the_texts_of_a_manifest_and_each_answer_says_what_it_rest
     table = moodcast("predict", "--bundle", reading, manifest).out
     assert "audio and text" in table
     assert "so good" in table
-    assert "rests on" not in moodcast("predict", "--bundle", reading, file).out
+    for deaf_to_words in (("--bundle", reading, file), ("--bundle", bundle, manifest)):
+        assert "rests on" not in moodcast("predict", *deaf_to_words).out
 
 
 def test_predict_writes_down_what_is_said_where_that_is_not_known(

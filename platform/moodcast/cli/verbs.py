@@ -147,7 +147,7 @@ def predict(
         raise ValueError("the manifest has the text of every utterance, so that there is nothing to write down; leave --transcriber out")
     writer = talks.opened_transcriber(transcriber, language)
     opened = load_listener(bundle)
-    texts = writer is not None or any(row.text for row in rows)
+    texts = writer is not None or (opened.reads and any(row.text for row in rows))
     table = show.Answers(opened.classes, opened.run.labels.attributes, as_json=json, texts=texts)
     failed = 0
     answered: list[tuple[Utterance, Answer]] = []
