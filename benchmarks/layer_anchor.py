@@ -15,7 +15,7 @@ MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
 Figures, the mean over the cells of the file that both have, goal 0: layer_anchor_group_minus_last_points and
 layer_anchor_group_minus_random_points. Below 0 the choice is worth nothing.
 
-Takes: 3 to 10 minutes a cell on one core.
+Takes: 2 to 8 minutes a cell of the small encoder on one core.
 """
 
 from __future__ import annotations

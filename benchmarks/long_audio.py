@@ -98,7 +98,7 @@ def measured(diarizer: Diarizer, piece: Wave, minutes: float) -> tuple[float, fl
     speakers = len({turn.speaker for turn in turns})
     speed = 60 * minutes / spent
     print(
-        f"{minutes:6.0f} min: {memory[0]:7.0f} MB, {speed:5.0f} times faster than real time, {len(turns)} turns, {speakers} speakers",
+        f"{minutes:6g} min: {memory[0]:7.0f} MB, {speed:5.0f} times faster than real time, {len(turns)} turns, {speakers} speakers",
         flush=True,
     )
     return memory[0], speed

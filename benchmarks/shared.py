@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,3 +122,21 @@ def mean_difference(rows: Mapping[tuple[Any, ...], float], others: Mapping[tuple
     """The mean of what `rows` are above `others`, over the keys that both have, and how many those are; None where none are."""
     both = sorted(rows.keys() & others.keys(), key=str)
     return (sum(rows[key] - others[key] for key in both) / len(both), len(both)) if both else None
+
+
+def tell_gains(title: str, rows: Iterable[dict[str, Any]], asked: set[tuple[str, str, int]], base: str) -> None:
+    """The figures of what was asked for: how far each method is above the baseline, in the mean over the cells that both have."""
+    scores: dict[str, dict[tuple[Any, ...], float]] = defaultdict(dict)
+    for row in rows:
+        if "uar" in row:
+            scores[row["method"]][row["task"], row["seed"]] = row["uar"][0]
+    names = list(dict.fromkeys(name for name in scores if name != base and any(method == name for _, method, _ in asked)))
+    gains = {}
+    for name in names:
+        mine = {key: value for key, value in scores[name].items() if (key[0], name, key[1]) in asked}
+        if found := mean_difference(mine, scores[base]):
+            gains[f"{title}_{name}_minus_{base}_points"], cells = found
+            print(f"{name}: {cells} of {len(mine)} cells have {base} beside them")
+    if names and not gains:
+        print(f"no cell has {base} beside it; run it, too, to know what a method is worth")
+    figures(gains, 0)

@@ -2,6 +2,7 @@
 
     python benchmarks/transfer_frames.py run --seeds 0 1 2         # appends a JSON line a cell to results/transfer_frames.jsonl
     python benchmarks/transfer_frames.py run --pairs "emodb->ravdess" --methods target_norm --out TRY
+    python benchmarks/transfer_frames.py report                    # the figures of what is there
     python scripts/adaptation_table.py                             # the tables of docs/adaptation.md from them
 
 Classes, halves of a target and scores are those of transfer_grid.py; of a corpus 100 utterances of a class at most. To fit an hour of
@@ -14,7 +15,7 @@ only what is missing. The audio is not part of this repository: MOODCAST_CORPORA
 Figures, the mean over the pairs and seeds that both have, goal 0: transfer_frames_METHOD_minus_target_norm_points, and of the arms of
 layer_anchor transfer_frames_METHOD_minus_anchor_none_points.
 
-Takes: an hour of one core for each of the three seeds, all pairs and arms; a cell 10 to 60 s.
+Takes: 2 hours for the 312 cells in results/ on one core, 1 to 120 s each.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from benchmarks.shared import RESULTS, begin, command, options_of
+from benchmarks.shared import RESULTS, begin, command, options_of, tell_gains
 from benchmarks.transfer_grid import (
     BASE,
     CLASSES,
@@ -44,7 +45,6 @@ from benchmarks.transfer_grid import (
     rows_of,
     scored,
     tasks,
-    tell_gains,
     tell_known,
 )
 from moodcast import lines, metrics
@@ -224,8 +224,21 @@ def run_grid(options: argparse.Namespace) -> None:
                 row[f"above_{base}"] = beside(row, rows[pair, base, seed])
         lines.add(options.out, {**row, "command": command(__file__)})
         print(f"{pair} {name} {seed}: {row['uar'][0]:.1f} ({row['seconds']:.0f} s)", flush=True)
+    tell(rows.values(), asked)
+
+
+def report(options: argparse.Namespace) -> None:
+    """The figures of the cells that are there; nothing is made."""
+    if not (rows := lines.read(options.out)):
+        raise ValueError(f"{options.out} holds no rows; `run` makes them")
+    tell(rows, {(pair, name, seed) for seed, pair, name in wanted(options)})
+
+
+def tell(rows: Iterable[dict[str, Any]], asked: set[tuple[str, str, int]]) -> None:
+    """The figures, arms beside the baseline that has their network."""
+    rows = list(rows)
     for base in (BASE, LAYERED_BASE):
-        alike = [row for row in rows.values() if row["method"] in ARMS and ARMS[row["method"]].layered == ARMS[base].layered]
+        alike = [row for row in rows if row["method"] in ARMS and ARMS[row["method"]].layered == ARMS[base].layered]
         tell_gains("transfer_frames", alike, asked, base)
 
 
@@ -237,7 +250,7 @@ def wanted(options: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
 
 def main() -> None:
     parser = options_of(__doc__)
-    parser.add_argument("what", choices=["run"])
+    parser.add_argument("what", choices=["run", "report"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--pairs", nargs="+", type=known_pair, metavar="SOURCE->TARGET")
@@ -245,7 +258,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     set_up(threads=1)
-    run_grid(options)
+    {"run": run_grid, "report": report}[options.what](options)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python benchmarks/transfer_grid.py choose --seeds 0 1 2        # weights of the objectives, on development pairs alone
     python benchmarks/transfer_grid.py run --seeds 0 1 2 3 4       # appends a JSON line a cell to results/transfer_grid.jsonl
+    python benchmarks/transfer_grid.py report --methods mcc dann   # the figures of what is there
     python scripts/adaptation_table.py                             # the tables of docs/adaptation.md from them
 
 Four classes (angry, happy, neutral, sad). A cell trains on a source corpus with labels and on half of a target's speakers (of resd:
@@ -9,18 +10,17 @@ dialogues) without, and answers the other half; then the halves change places, a
 is chosen on the target, the last epoch counts. A second call makes only what is missing. Of large corpora a part is taken, the same number
 of each class. The audio is not part of this repository: MOODCAST_CORPORA, or shared/corpora beside the repository, holds it.
 
-Figures of `run`, the mean over the pairs and seeds that both have: transfer_grid_METHOD_minus_target_norm_points, goal 0. Of `choose`, the
-mean over seeds and development pairs: transfer_choice_METHOD_SETTING_uar_percent, no goal.
+Figures of `run` and `report`, the mean over the pairs and seeds that both have: transfer_grid_METHOD_minus_target_norm_points, goal 0. Of
+`choose`, the mean over seeds and development pairs: transfer_choice_METHOD_SETTING_uar_percent, no goal.
 
-Takes: an hour for all pairs, methods and five seeds on two cores; a cell 2 to 20 s.
+Takes: 1.3 hours for the 650 cells in results/ on one core, 2 to 50 s each.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.shared import RESULTS, begin, command, figures, mean_difference, options_of, percent, prepared
+from benchmarks.shared import RESULTS, begin, command, figures, options_of, percent, prepared, tell_gains
 from moodcast import config, lines, manifest, metrics
 from moodcast.adapting import Front
 from moodcast.batch import Batch
@@ -303,24 +303,6 @@ def beside(row: dict[str, Any], other: dict[str, Any]) -> list[float]:
     return percent(metrics.paired_bootstrap(metrics.uar, ours, theirs))
 
 
-def tell_gains(title: str, rows: Iterable[dict[str, Any]], asked: set[tuple[str, str, int]], base: str) -> None:
-    """The figures of what was asked for: how far each method is above the baseline, in the mean over the cells that both have."""
-    scores: dict[str, dict[tuple[Any, ...], float]] = defaultdict(dict)
-    for row in rows:
-        if "uar" in row:
-            scores[row["method"]][row["task"], row["seed"]] = row["uar"][0]
-    names = list(dict.fromkeys(name for name in scores if name != base and any(method == name for _, method, _ in asked)))
-    gains = {}
-    for name in names:
-        mine = {key: value for key, value in scores[name].items() if (key[0], name, key[1]) in asked}
-        if found := mean_difference(mine, scores[base]):
-            gains[f"{title}_{name}_minus_{base}_points"], cells = found
-            print(f"{name}: {cells} of {len(mine)} cells have {base} beside them")
-    if names and not gains:
-        print(f"no cell has {base} beside it; run it, too, to know what a method is worth")
-    figures(gains, 0)
-
-
 def known_pair(text: str) -> str:
     """A pair of corpora as the command line takes it."""
     source, arrow, target = text.partition("->")
@@ -336,11 +318,22 @@ def tell_known(made: int, asked: int, out: Path) -> None:
     )
 
 
+def asked_of(options: argparse.Namespace) -> set[tuple[str, str, int]]:
+    """Pair, method and seed of every cell that the options name."""
+    return {(pair, name, seed) for pair in options.pairs for name in options.methods for seed in options.seeds}
+
+
+def report(options: argparse.Namespace) -> None:
+    """The figures of the cells that are there; nothing is made."""
+    if not (rows := lines.read(options.out)):
+        raise ValueError(f"{options.out} holds no rows; `run` makes them")
+    tell_gains("transfer_grid", rows, asked_of(options), BASE)
+
+
 def run_grid(options: argparse.Namespace) -> None:
     """Every cell that is missing, seed after seed, so that what is there is balanced at any time."""
     have = {(row["task"], row["method"], row["seed"]) for row in lines.read(options.out)}
-    pairs = [pair.split("->") for pair in options.pairs] if options.pairs else PAIRS
-    asked = {("->".join(pair), name, seed) for pair in pairs for name in options.methods for seed in options.seeds}
+    pairs, asked = [pair.split("->") for pair in options.pairs], asked_of(options)
     tell_known(len(asked & have), len(asked), options.out)
     for seed in options.seeds:
         for source, target in pairs:
@@ -360,7 +353,7 @@ def run_grid(options: argparse.Namespace) -> None:
 
 def choose(options: argparse.Namespace) -> None:
     """Each method with several settings on the development pairs, whose target is none of the grid's."""
-    pairs = [pair.split("->") for pair in options.pairs] if options.pairs else DEVELOPMENT
+    pairs = [pair.split("->") for pair in options.pairs]
     found: dict[str, float] = {}
     for name in options.methods:
         for changes in SETTINGS[name]:
@@ -379,11 +372,15 @@ def choose(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = options_of(__doc__)
     verbs = parser.add_subparsers(required=True)
-    for verb, act, out, arms in (("run", run_grid, GRID, list(ARMS)), ("choose", choose, CHOICES, list(SETTINGS))):
+    for verb, act, out, arms, pairs in (
+        ("run", run_grid, GRID, list(ARMS), PAIRS),
+        ("report", report, GRID, list(ARMS), PAIRS),
+        ("choose", choose, CHOICES, list(SETTINGS), DEVELOPMENT),
+    ):
         one = verbs.add_parser(verb, description=act.__doc__)
         one.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
         one.add_argument("--methods", nargs="+", default=arms, choices=arms)
-        one.add_argument("--pairs", nargs="+", type=known_pair, metavar="SOURCE->TARGET")
+        one.add_argument("--pairs", nargs="+", type=known_pair, default=["->".join(pair) for pair in pairs], metavar="SOURCE->TARGET")
         one.add_argument("--out", type=Path, default=out)
         one.set_defaults(act=act)
     given = parser.parse_args()
