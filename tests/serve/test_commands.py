@@ -65,6 +65,10 @@ def test_a_serving_command_answers_on_loopback_alone_and_stops_cleanly(
                 if process.poll() is None:
                     process.kill()
         assert process.returncode == 0, log.read_text()[-3000:]
+        if command == "moodcast serve":
+            said = log.read_text().splitlines()
+            assert "stopping; what is under way has 20 s to end" in said
+            assert said[-1] == "stopped"
         assert ours.left() == []
         assert not list(ours.temp.glob("moodcast-*"))
 
@@ -107,6 +111,13 @@ def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path, word: 
         except httpx.HTTPError:
             pass
         time.sleep(0.5)
+
+
+def test_the_time_to_end_that_is_told_is_what_ray_serve_gives_every_part() -> None:
+    from serve_apps.podcast import Api, Diarizer, Emotion, Transcriber
+
+    for part in (Api, Diarizer, Emotion, Transcriber):
+        assert part._deployment_config.graceful_shutdown_timeout_s == serving.GRACE_S
 
 
 def test_a_segmentation_of_one_s_own_is_served_with_the_voiceprint_that_was_asked_for(bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from moodcast.service.settings import from_environment
 
 APP = "serve_apps.podcast:build"
 NAME = "moodcast"
+GRACE_S = 20  # Ray Serve's own, for a replica that is to end
 LOOPBACK = local.LOOPBACK
 OPENER = "add_port_to_grpc_server"  # by which a replica of Ray Serve opens its listener
 
@@ -121,8 +122,12 @@ def run_forever(host: str = LOOPBACK, port: int = 8000, settings: Mapping[str, s
         with local.interruptible(), running(host, port, quiet=False, settings=settings) as url, local.interruptible():
             screen.print(f"[bold]moodcast listens on {url}[/bold] ({time.monotonic() - started:.0f} s); stop it with Ctrl-C")
             screen.print(f"  curl -F file=@talk.mp3 {url}/v1/timeline\n  the interface: {url}/docs")
-            while True:
-                signal.pause()
+            try:
+                while True:
+                    signal.pause()
+            except KeyboardInterrupt:
+                screen.print(f"stopping; what is under way has {GRACE_S} s to end")
+                raise
     except KeyboardInterrupt:
         screen.print("stopped")
 
