@@ -81,6 +81,11 @@ def test_one_utterance_is_not_called_utterances() -> None:
     assert "1 utterance, 1 speaker<" in page
 
 
+def test_a_page_of_folds_claims_no_temperature_that_is_not_theirs() -> None:
+    assert "temperature" not in pages.render(made_report())
+    assert "<span>temperature 1.37</span>" in pages.render(replace(made_report(), temperature=1.37))
+
+
 def test_a_page_without_a_rival_shows_no_difference() -> None:
     assert '<section id="difference">' not in pages.render(made_report(against=False))
 

@@ -148,8 +148,9 @@ class Scores:
 class Report:
     """What `evaluate` found: the pool first, then each corpus, language and gender. `to_dict` is ready for JSON.
 
-    flags are what makes the scores doubtful (a leak that was overridden); they stand in every guard line. answers: what was scored,
-    utterance by utterance, where it is at hand; `to_dict` leaves it out.
+    flags are what makes the scores doubtful (a leak that was overridden); they stand in every guard line. temperature: of the bundle;
+    None where several answered, such as those of folds, each at its own. answers: what was scored, utterance by utterance, where it is
+    at hand; `to_dict` leaves it out.
     """
 
     bundle: str
@@ -161,7 +162,7 @@ class Report:
     notes: tuple[str, ...]
     flags: tuple[str, ...] = ()
     against: str | None = None
-    temperature: float = 1.0
+    temperature: float | None = None
     answers: Answers | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

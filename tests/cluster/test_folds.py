@@ -283,6 +283,7 @@ def test_training_leaves_a_temperature_of_the_dev_speakers(report: Report, home:
         found = load(home / "three" / f"fold{i}" / "bundle", trust=("tests",)).calibration
         assert (found.num_utterances, found.num_speakers) == (32, 2)
         assert found.temperature != 1.0
+    assert report.temperature is None, "each fold answered at its own"
 
 
 def test_what_raters_say_is_learned_where_no_class_is_named_and_what_has_none_is_counted(rows: list[Utterance], tmp_path: Path) -> None:
