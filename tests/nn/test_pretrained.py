@@ -314,7 +314,7 @@ def test_an_extractor_that_lies_in_the_file_of_a_processor_is_heeded(saved: dict
         (CONFIG, b'{"model_type": ', r"config\.json of the encoder is not JSON \(.*\); take a fresh copy"),
         (CONFIG, b'{"model_type": "\xff"}', r"config\.json cannot be read \(.*\); take a fresh copy"),
         (EXTRACTOR, b"<html>", r"preprocessor_config\.json of the encoder is not JSON"),
-        ("model.safetensors", b"", r"weights in .* cannot be read: .*; take a whole copy"),
+        ("model.safetensors", b"", r"encoder in .* cannot be opened: .*; take a whole copy"),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", r"git lfs pull"),
     ],
 )
@@ -401,11 +401,17 @@ def test_a_copy_answers_as_the_original(name: str, saved: dict[str, Path]):
     torch.testing.assert_close(copy.deepcopy(encoder)(sounds, lengths)[0], wanted)
 
 
-@pytest.mark.parametrize("wrong", [{"num_hidden_layers": "2"}, {"hidden_act": "os.system"}, {"conv_dim": [32, 32]}])
-def test_settings_that_describe_no_network_are_one_sentence(wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"num_hidden_layers": "2"}, {"hidden_act": "os.system"}, {"conv_dim": [32, 32]}, {"num_attention_heads": 5}]
+)
+def test_settings_that_describe_no_network_are_one_sentence(wrong: dict[str, Any], saved: dict[str, Path], tmp_path: Path) -> None:
     files = small("wav2vec2")
     with pytest.raises(ValueError, match="of the encoder"):
         SpeechEncoder({**files, CONFIG: json.dumps({**json.loads(files[CONFIG]), **wrong})}, 16_000)
+    folder = copied(saved["wav2vec2"], tmp_path / "wrong")
+    (folder / CONFIG).write_text(json.dumps({**json.loads((folder / CONFIG).read_text()), **wrong}))
+    with pytest.raises(ValueError, match="of the encoder|the encoder in .* cannot be opened"):
+        opened(folder)
     with pytest.raises(ValueError, match="holds no settings"):
         SpeechEncoder({**files, EXTRACTOR: "[]"}, 16_000)
 

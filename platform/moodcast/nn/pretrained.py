@@ -341,8 +341,8 @@ def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
                 if whisper
                 else hf.AutoModel.from_config(config)
             )
-        except KeyError as error:
-            raise ValueError(f"{CONFIG} of the encoder names {error}, which the library does not know") from error
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{CONFIG} of the encoder describes no {family} that the library knows: {error}") from error
     logging = hf.utils.logging
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # a head of the checkpoint that is not used is no news
@@ -359,10 +359,10 @@ def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are told below, those of a head that is not used are not
         )
-    except (OSError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ValueError(
-            f"the weights in {weights} cannot be read: {reason}; take a whole copy (a clone by git wants git lfs pull)"
+            f"the encoder in {weights} cannot be opened: {reason}; take a whole copy (a clone by git wants git lfs pull)"
         ) from error
     finally:
         logging.set_verbosity(level)
