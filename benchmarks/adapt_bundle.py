@@ -61,6 +61,7 @@ def answered(bundle: Bundle, rows: Sequence[Utterance], seed: int, settings: dic
 
 def measure(options: argparse.Namespace) -> None:
     bundle = moodcast.load(options.bundle)
+    print(f"bundle {bundle.name} {bundle.sha256[:12]}, seeds {options.seeds}, classes {', '.join(bundle.classes)}", flush=True)
     scores: dict[str, dict[tuple[str, int], float]] = {way: {} for way in WAYS}
     for name in options.corpora:
         rows = [row for row in prepared(name) if row.emotion in bundle.classes]

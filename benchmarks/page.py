@@ -13,8 +13,8 @@ Figures:
 - page_load_s: from opening the file until lanes and table stand; page_sound_ready_s: until the sound inside can play.
 - page_zoom, page_pan, page_table, page_table_dragged, page_play: frame times while the wheel zooms from the whole to two seconds and
   back, while the wheel pans at three depths, while the table scrolls by 150 pixels a frame, while its bar is dragged from end to end in
-  300 frames (more than a screen each), and while the sound plays fourfold and the lanes follow. Of --rounds rounds the one with the least
-  95th percentile counts: other programs on the machine only add. The figure main_thread_ms is the processor time of the page's own
+  300 frames (more than a screen each), and while the sound plays fourfold and the lanes follow. Of --rounds rounds the one with the median
+  95th percentile counts. The figure main_thread_ms is the processor time of the page's own
   thread a frame.
 
 Takes: 5 minutes on two cores, with Chromium; `--hours 0.5 --turns 600 --rounds 1` one minute.
@@ -162,7 +162,7 @@ def main() -> None:
                 began = busy_s(metrics)
                 times = np.array(tab.evaluate(gesture))
                 rounds.append((float(np.percentile(times, 95)), 1000 * (busy_s(metrics) - began) / len(times), times))
-            p95, own_ms, frames = min(rounds, key=lambda row: row[0])
+            p95, own_ms, frames = sorted(rounds, key=lambda row: row[0])[(len(rounds) - 1) // 2]
             print(f"{name}: {len(frames)} frames, longest {frames.max():.0f} ms, 95th percentile {p95 / least:.2f} times the empty page's")
             found += [(f"{name}_median_ms", f"{np.median(frames):.1f}", "< 33"), (f"{name}_p95_ms", f"{p95:.1f}", "< 33")]
             found.append((f"{name}_main_thread_ms", f"{own_ms:.1f}", "< 16.7"))

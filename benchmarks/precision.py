@@ -129,7 +129,7 @@ def learn(manifest: Path, seeds: int, epochs: int) -> None:
                 found[precision] += [(row, k) for row, k in zip(test, guess.tolist(), strict=True)]
         counts = {precision: counted(answers, classes) for precision, answers in found.items()}
         told = ", ".join(f"{precision} {metrics.speaker_bootstrap(metrics.uar, each)}" for precision, each in counts.items())
-        print(f"UAR of {len(speakers)} speakers, {seed + 1} seeds: {told}; chance {100 / len(classes):.1f}", flush=True)
+        print(f"UAR of {len(speakers)} speakers of {manifest.stem}, seeds 0 to {seed}: {told}; chance {100 / len(classes):.1f}", flush=True)
     difference = metrics.paired_bootstrap(metrics.uar, counts["bfloat16"], counts["float32"])
     same = [one[1] == other[1] for one, other in zip(*found.values(), strict=True)]
     print(f"bfloat16 less float32: {difference}; {100 * sum(same) / len(same):.1f} % of the answers are the same")

@@ -103,10 +103,10 @@ def bare_loop(manifest: Path, cache: Path, times: Path, steps: int, batch: int) 
     method: Method = build(run, ("benchmarks",)).train()
     module, optimizer = LossModule(method), make_optimizer(method, run.train)
     plan = epoch_batches(len(data), batch, run.train.seed, 0)[:steps]
-    for step, batch in enumerate(data.batches(plan)):
+    for step, labelled in enumerate(data.batches(plan)):
         for group in optimizer.param_groups:
             group["lr"] = run.train.lr * lr_factor(step, len(plan), run.train.warmup_share)
-        train_step(module, method, optimizer, {"labelled": batch}, run.train.clip_norm)
+        train_step(module, method, optimizer, {"labelled": labelled}, run.train.clip_norm)
         method.after_step((step + 1) / len(plan))
 
 
