@@ -315,12 +315,12 @@ def speed(options: argparse.Namespace) -> None:
     store = open_waves(rows, bundle.rate)
     waves = [np.array(store[i]) for i in range(len(store))]
     took = []
-    for _ in range(5):
+    for number in range(5):
         started = time.monotonic()
         for wave in waves:
             bundle.answer([wave])
         took.append(time.monotonic() - started)
-    print(f"{len(waves)} recordings of {HEARD[0]}, passes of {min(took):.1f} to {max(took):.1f} s")
+        print(f"pass {number + 1}: {len(waves)} recordings of {HEARD[0]} in {took[-1]:.1f} s", flush=True)
     figure("default_bundle_times_real_time", f"{sum(map(len, waves)) / bundle.rate / float(np.median(took)):.0f}", 100)
 
 

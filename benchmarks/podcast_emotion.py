@@ -1,7 +1,7 @@
 """Emotion in simulated conversations: what centring on speakers, smoothing and a temperature of conversations change.
 
-    python benchmarks/podcast_emotion.py default cremad.parquet ravdess.parquet resd.parquet
-    python benchmarks/podcast_emotion.py default cremad.parquet ravdess.parquet --one-emotion
+    python benchmarks/podcast_emotion.py default ravdess.parquet nemo.parquet urdu.parquet
+    python benchmarks/podcast_emotion.py default ravdess.parquet nemo.parquet --one-emotion
     python benchmarks/podcast_emotion.py default urdu.parquet --num 3 --seconds 30           # whether all of it works
 
 Each manifest by itself: conversations of speakers of its split, as `moodcast evaluate-podcast --simulate` makes them, answered on the turns

@@ -1,6 +1,7 @@
 """Speaker-adaptive answers against the raw ones: how much do 2, 4, 8, 16 or all other recordings of the same speaker help?
 
-    python benchmarks/speaker_adaptive.py default cremad.parquet emodb.parquet resd.parquet ravdess.parquet nemo.parquet urdu.parquet
+    python benchmarks/speaker_adaptive.py default ravdess.parquet nemo.parquet urdu.parquet      # which the shipped bundle never heard
+    python benchmarks/speaker_adaptive.py default cremad.parquet emodb.parquet resd.parquet --folds ANSWERS
 
 Each recording of the split is answered once with so many other recordings of its speaker given, drawn at random (without the recording
 itself), for each of several draws; a speaker with fewer gives all. UAR in %, counts of all draws together, 95 % intervals by bootstrap over
