@@ -12,21 +12,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
+from moodcast import bundle
 from moodcast.augment import Augment, Crop, Gain, Hide
 from moodcast.batch import Batch, Prediction
 from moodcast.chunks import ChunkPlan
+from moodcast.cluster import folder as files
 from moodcast.cluster.data import CachedStretches, padded
 from moodcast.cluster.features import check_method, keep_features, kept
+from moodcast.cluster.train import fit
 from moodcast.cluster.work import sides
 from moodcast.config import replace_at
 from moodcast.manifest import Utterance
 from moodcast.methods.fisher import Fisher
 from moodcast.methods.functionals import Functionals
 from moodcast.methods.pretrained import Pretrained
+from moodcast.nn.pretrained import small
 from moodcast.order import Indices, epoch_batches
-from moodcast.run import Run, build
+from moodcast.run import Audio, Run, build
 from moodcast.step import Trainer, weights_digest
 from tests.cluster.tiny import CLASSES, RATE, Tiny, tiny_run
 
@@ -261,3 +266,20 @@ def test_a_method_that_torch_cannot_build_is_refused_in_a_sentence() -> None:
 def test_settings_that_fit_are_let_through_and_no_weight_is_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pretrained, "frozen_name", lambda self: pytest.fail("a digest of all weights"))
     check_method(replace_at(WHISPER, {"chunks.length_s": 5.0}))
+
+
+def test_a_run_that_goes_on_needs_no_encoder_but_that_of_its_checkpoint(corpus: list[Utterance], tmp_path: Path, cache: Path) -> None:
+    for name, text in small("hubert").items():
+        (tmp_path / name).write_text(text)
+    transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(tmp_path)).save_pretrained(tmp_path)
+    run = replace(tiny_run(epochs=1), method=Pretrained.Config(encoder=str(tmp_path)), audio=Audio(rate=16_000))
+    rows = [replace(row, path=str(Path(row.path).absolute())) for row in corpus]
+    (folder := tmp_path / "begun").mkdir()
+    files.describe(folder, run, rows, 1)
+    files.append_line(folder / files.METRICS, {"epoch": 0, "dev_uar": 0.5})
+    for place in (files.checkpoint_path(folder, 0), folder / files.BUNDLE):
+        bundle.save(place, build(run), run)
+    (tmp_path / "model.safetensors").unlink()
+    assert fit(run, corpus, tmp_path, resume=folder, cache=cache, progress=False).bundle == folder / files.BUNDLE
+    with pytest.raises(ValueError, match="has no model.safetensors"):
+        fit(run, corpus, tmp_path, cache=cache, progress=False)

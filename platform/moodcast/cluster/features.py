@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,16 @@ from moodcast.run import Run, build, trust_of
 from moodcast.step import check_precision
 
 
-def check_method(run: Run) -> None:
-    """Refuse before any worker starts what one would: settings that do not fit the method or its encoder, and what `kept` refuses."""
+def check_method(run: Run, carried: Mapping[str, str] | None = None) -> None:
+    """Refuse before any worker starts what one would: settings that do not fit the method or its encoder, and what `kept` refuses.
+
+    carried: the texts of a checkpoint that a run goes on from, which holds the encoder, too.
+    """
     trust = trust_of(run)
-    find_method(method_name(run.method), trust).make_ready(run.method, run.spec)
+    if carried is None:
+        find_method(method_name(run.method), trust).make_ready(run.method, run.spec)
     try:
-        method = build(run, trust)
+        method = build(run, trust, carried)
     except RuntimeError as error:  # torch's
         raise ValueError(f"{method_name(run.method)} cannot be built with these settings: {str(error).splitlines()[0]}") from error
     check_precision(method, run.train)

@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +96,11 @@ def fit(
     """
     heard = heard_of(run, rows, target, transductive, unsealed)
     rows = heard.rows
-    check(run, rows, workers, heard.target, cache)
+    last = None
+    if resume is not None:
+        files.check_same(Path(resume).absolute(), run, rows, heard.target)
+        last = max(files.checkpoints(Path(resume)).values(), default=None)
+    check(run, rows, workers, heard.target, cache, None if last is None else bundles.carried(last))
     console = Console(stderr=True, quiet=not progress)
     if resume is None:
         if run.start_from is not None:  # what does not fit is said before Ray starts
@@ -104,7 +108,6 @@ def fit(
         folder = files.new_folder(Path(out), name, run)
     else:
         folder = Path(resume).absolute()
-        files.check_same(folder, run, rows, heard.target)
         if (done := finished(folder, run)) is not None:
             console.print(f"this run is finished: {done.bundle}", highlight=False)
             return done
@@ -156,8 +159,12 @@ def check(
     workers: int | tuple[int, int],
     target: Sequence[Utterance] = (),
     cache: Path | None = None,
+    carried: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse what cannot be trained on: no training rows, classes without any, speakers or copies on two sides, an unequal share."""
+    """Refuse what cannot be trained on: no training rows, classes without any, speakers or copies on two sides, an unequal share.
+
+    carried: as in `check_method`.
+    """
     if method_of(run).streams == ("target",):
         _check_source_free(run, workers, target)
     else:
@@ -166,7 +173,7 @@ def check(
         audit.guard(audit.leaks_among([*rows, *target], root=cache), run.train.allow_leaks, ALLOW)
     augment.check(run.augment)
     attributes.check(method_of(run), run.spec, run.train.batch_size // run.train.accumulate)
-    check_method(run)
+    check_method(run, carried)
 
 
 def _check_source_free(run: Run, workers: int | tuple[int, int], target: Sequence[Utterance]) -> None:
