@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from moodcast.manifest import leaks, read_manifest
+from moodcast.manifest import Utterance, leaks, read_manifest
+from tests.audit.planted import note_copies, with_wave
 from tests.corpora.made import touch
 from tests.typed import Command
 
@@ -40,6 +42,20 @@ def test_the_owner_s_split_is_kept_with_a_warning_where_it_leaks_and_made_anew_w
     said = moodcast(*words, "--resplit")
     assert (said.code, said.err) == (0, "")
     assert leaks(read_manifest(tmp_path / "m.csv")) == {}
+
+
+def test_copies_that_an_audit_found_on_two_sides_are_named_with_what_helps(
+    moodcast: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOODCAST_CACHE", str(tmp_path / "cache"))
+    blank = Utterance(id="", path=str(tmp_path / "x"))
+    rows = [with_wave(blank, f"{n}.wav", np.full(4_000, 0.1 + 0.1 * n, dtype=np.float32)) for n in range(2)]
+    note_copies(*rows)
+    (tmp_path / "mine.csv").write_text("path,emotion,speaker,split\n0.wav,sad,s0,train\n1.wav,sad,s1,test\n")
+    said = moodcast("prepare", "csv", tmp_path / "mine.csv", "--out", tmp_path / "m.csv")
+    assert said.code == 0, said.err
+    assert "the same sound stands on two sides of the split: mine/0.wav and mine/1.wav. train and evaluate will refuse it" in said.err
+    assert "--resplit" not in said.err
 
 
 def test_a_split_of_one_s_own_manifest_is_not_replaced_without_a_word(moodcast: Command, tmp_path: Path) -> None:

@@ -85,14 +85,17 @@ def say_rules(corpus: str, rules: Sequence[Rule]) -> None:
 
 
 def say_leaks(rows: Sequence[Utterance]) -> None:
-    """A line on standard error where the owner's split leaks: training on it will be refused."""
-    from moodcast.audit import leaks_among
+    """A line on standard error where the owner's split leaks, and one for copies that audits have found: training will be refused."""
+    from moodcast.audit import SAME_SOUND, leaks_among
     from moodcast.audit.finding import some
     from moodcast.cli.words import fail
 
-    if found := leaks_among(rows):
-        named = some([item.detail for item in found])
-        fail(f"the owner's split leaks: {named}. train and evaluate will refuse it; --resplit makes one that does not", "warning")
+    found = leaks_among(rows)
+    if people := [item.detail for item in found if item.kind != SAME_SOUND]:
+        fail(f"the owner's split leaks: {some(people)}. train and evaluate will refuse it; --resplit makes one that does not", "warning")
+    if copies := [" and ".join(item.ids) for item in found if item.kind == SAME_SOUND]:
+        mend = "keep one of each, or give both one group"
+        fail(f"the same sound stands on two sides of the split: {some(copies)}. train and evaluate will refuse it; {mend}", "warning")
 
 
 def say_gaps(rows: Sequence[Utterance]) -> None:
