@@ -6,9 +6,11 @@ import io
 import time
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from moodcast.cluster import folder as files
+from moodcast.cluster import nodes, watch
 from moodcast.cluster.watch import watching
 
 
@@ -49,3 +51,37 @@ def test_workers_that_begin_again_are_told_with_their_number_and_epochs_come_onc
         "all workers began again with epoch 4: 1 worker",
         "epoch 4/9  classes 0.5000  1.0 s",
     ]
+
+
+class Controller:
+    """Asks for workers in another process than the driver, as that of Ray Train does."""
+
+    def ask(self) -> None:
+        import ray
+
+        self.group = ray.util.placement_group([{"CPU": 1.0}] * 3)
+
+    def leave(self) -> None:
+        import ray
+
+        ray.util.remove_placement_group(self.group)
+
+
+@pytest.mark.ray
+def test_workers_for_which_there_is_no_room_are_told_once_when_nothing_comes(
+    tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr(watch, "QUIET_S", 0.5)
+    files.write_json(tmp_path / files.RUN, {"run": {"train": {"epochs": 9}}})
+    said = io.StringIO()
+    with watching(tmp_path, Console(file=said, width=200)):
+        assert nodes.waited_for() == ""
+        time.sleep(1.5)
+        assert said.getvalue() == ""  # there is room, as far as anybody asks
+        controller = ray.remote(num_cpus=0)(Controller).remote()
+        ray.get(controller.ask.remote())
+        time.sleep(4.0)
+    ray.get(controller.leave.remote())
+    assert said.getvalue().splitlines() == ["waiting for room: 3 workers of 1 CPU asked for, and Ray has 2 CPU free"]

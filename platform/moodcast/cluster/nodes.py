@@ -1,4 +1,4 @@
-"""Do all nodes of a cluster see what a run needs: the recordings of its manifest, the folder it writes to? Asked before it begins."""
+"""What a run needs of a cluster's nodes: that all see its recordings and its folder, asked before it begins; and room for its workers."""
 
 from __future__ import annotations
 
@@ -44,6 +44,21 @@ def check(rows: Sequence[Utterance], out: Path, why: tuple[str, str] = RUN) -> N
             _tell(node, absent, len(paths))
     finally:
         mark.unlink(missing_ok=True)
+
+
+def waited_for() -> str:
+    """In words, the workers of this job that Ray has no room for now; "" where there are none, or no Ray."""
+    if not ray.is_initialized():
+        return ""
+    job = ray.get_runtime_context().get_job_id()  # with which the id of everything ends that a job makes
+    groups = [one for one in ray.util.placement_group_table().values() if one["placement_group_id"].endswith(job)]
+    asked = next((list(group["bundles"].values()) for group in groups if group["state"] == "PENDING"), [])
+    if not asked:
+        return ""
+    free = ray.available_resources()  # type: ignore[no-untyped-call]
+    each = ", ".join(f"{amount:g} {kind}" for kind, amount in asked[0].items())
+    left = ", ".join(f"{free.get(kind, 0):g} {kind}" for kind in asked[0])
+    return f"waiting for room: {len(asked)} worker{'s' * (len(asked) > 1)} of {each} asked for, and Ray has {left} free"
 
 
 def _absent(paths: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from moodcast.cluster import folder as files
+from moodcast.cluster import nodes
 
 EVERY_S = 0.2
+QUIET_S = 20.0  # how long workers may bring nothing before Ray is asked whether it has room for them
 PROGRESS_EVERY = "MOODCAST_PROGRESS_S"  # environment variable: outside a terminal, also a plain line of progress every so many seconds
 
 
@@ -91,12 +93,15 @@ class _Watch:
         self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.every_s = 0.0 if console.is_terminal else float(os.environ.get(PROGRESS_EVERY) or 0)
         self.said, self.said_at = "", time.monotonic() - self.every_s
+        self.heard: object = None
+        self.heard_at, self.waited = time.monotonic(), ""
 
     def follow(self, stop: threading.Event) -> None:
         with self.bar:
             task = self.bar.add_task("starting workers", total=None, now="")
             while not stop.wait(EVERY_S):
                 self._look(task)
+                self._ask()
             self._look(task)
 
     def _look(self, task: Any) -> None:
@@ -122,6 +127,18 @@ class _Watch:
         self.bar.update(
             task, description=f"epoch {now['epoch'] + 1}/{now['epochs']}", completed=done, total=now["epochs"] * now["steps"], now=words
         )
+
+    def _ask(self) -> None:
+        """Where nothing has come for a while: what is waited for, once."""
+        now = (self.told, self.attempts, files.read_json(self.folder / files.PROGRESS))
+        if now != self.heard:
+            self.heard, self.heard_at, self.waited = now, time.monotonic(), ""
+        elif time.monotonic() >= self.heard_at + QUIET_S:
+            self.heard_at = time.monotonic()
+            with suppress(Exception):  # a head that is away says nothing
+                if (wanted := nodes.waited_for()) and wanted != self.waited:
+                    self.waited = wanted
+                    self.console.print(wanted, highlight=False)
 
     def _say(self, line: str) -> None:
         """A line for whoever follows a log, when there is something new and it is time."""
