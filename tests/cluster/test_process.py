@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from moodcast.cluster.local import usable_cpus
 from moodcast.cluster.process import stand_in
 from moodcast.cluster.retrain import train_one
 
@@ -32,6 +33,12 @@ def asked(how: str) -> list[int]:
     """Pages fetched by ten steps that ask for 128 MB each, threads."""
     ran = subprocess.run([sys.executable, "-c", ASKS, how], capture_output=True, text=True, check=True)
     return [int(word) for word in ran.stdout.split()]
+
+
+def test_cores_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = usable_cpus()
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # what counts them heeds this, as it heeds affinity and a container's quota
+    assert (before >= 1, usable_cpus()) == (True, 1)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone can be told")

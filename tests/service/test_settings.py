@@ -14,6 +14,11 @@ def test_settings_come_from_the_environment_and_named_ones_win() -> None:
     assert found.torch_threads == 3
 
 
+def test_threads_are_no_more_than_the_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # what counts them heeds this, as it heeds affinity and a container's quota
+    assert Settings().torch_threads == 1
+
+
 def test_an_empty_variable_counts_as_unset() -> None:
     assert from_environment({}, {"MOODCAST_MAX_MB": ""}) == Settings()
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from moodcast import audio
@@ -85,7 +86,7 @@ def facts_of(
         known = _load(store, [key for key in keys if key])
         todo = {key: row for key, row in zip(keys, rows, strict=True) if key and key not in known}
         done = len(rows) - len(todo)
-        found = _all(list(todo.values()), processes or _cores())
+        found = _all(list(todo.values()), processes or cpu_count())
         for count, (key, (facts, lasting)) in enumerate(zip(todo, found, strict=True), start=1):
             known[key] = facts
             if lasting:
@@ -217,11 +218,6 @@ def _decode(row: Utterance) -> tuple[Facts, bool]:
     except (audio.AudioError, OSError) as error:
         refused = any(isinstance(each, OSError) for each in (error, error.__context__))  # the decoder's become an AudioError
         return Facts(error=" ".join(str(error).split())), not refused
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _keys(rows: Sequence[Utterance]) -> list[str | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from joblib import cpu_count  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from moodcast.augment import Augmenter, Wave
@@ -28,7 +28,7 @@ from moodcast.order import Indices, Plan
 from moodcast.run import Run
 
 T = TypeVar("T")
-AUGMENTING = min(4, os.cpu_count() or 1)  # threads that change the sound of training utterances
+AUGMENTING = 4  # threads, at most, that change the sound of training utterances
 AHEAD = 2  # batches that wait ready: enough to hide collating, little memory
 
 
@@ -132,7 +132,7 @@ class CachedStretches:
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         """Threads that augment: most of the work is done by code that lets others run."""
-        return ThreadPoolExecutor(AUGMENTING, thread_name_prefix="augment")
+        return ThreadPoolExecutor(min(AUGMENTING, cpu_count()), thread_name_prefix="augment")
 
 
 @dataclass(frozen=True)

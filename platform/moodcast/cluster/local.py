@@ -21,6 +21,7 @@ from types import FrameType
 
 import psutil  # type: ignore[import-untyped]
 import ray
+from joblib import cpu_count  # type: ignore[import-untyped]
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
@@ -111,8 +112,8 @@ def on_loopback() -> bool:
 
 
 def usable_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, by its affinity and by the quota of its container."""
+    return int(cpu_count())
 
 
 def _start(temp: Path, num_cpus: int, dashboard: bool, quiet: bool) -> None:

@@ -81,8 +81,10 @@ class Settings:
 
     @property
     def torch_threads(self) -> int:
-        """`threads`, with 0 resolved for this machine."""
-        return self.threads or max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+        """`threads`, with 0 resolved for this machine, or for the quota of its container."""
+        from joblib import cpu_count  # type: ignore[import-untyped]
+
+        return self.threads or int(min(8, cpu_count()))
 
 
 def from_environment(changes: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
