@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -332,6 +333,18 @@ def test_weights_of_another_size_than_the_config_says_are_named(name: str, saved
     (folder / CONFIG).write_text(json.dumps(settings | ({"num_mel_bins": 128} if name == "whisper" else {"intermediate_size": 32})))
     shapes = r"conv1\.weight has the shape \(16, 80, 3\), .* \(16, 128, 3\)" if name == "whisper" else r"has the shape .*24.* says .*32"
     with pytest.raises(ValueError, match=shapes):
+        opened(folder)
+
+
+def test_a_weight_that_is_no_number_is_named_before_anything_is_trained(saved: dict[str, Path], tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    folder = copied(saved["hubert"], tmp_path / "broken")
+    weights = load_file(folder / "model.safetensors")
+    name = sorted(name for name in weights if name.endswith("k_proj.weight"))[0]
+    weights[name][0, 0] = float("nan")
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=rf"broken: {re.escape(name)} holds values that are infinite or no numbers; take a fresh copy"):
         opened(folder)
 
 

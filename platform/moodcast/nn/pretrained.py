@@ -375,7 +375,14 @@ def _model(family: str, settings: dict[str, Any], weights: Path | None) -> Any:
         raise ValueError(f"{weights}: {name} has the shape {came}, and {CONFIG} says {wanted}; they are of two models, take a whole copy")
     if missing:
         raise ValueError(f"{weights} lacks {len(missing)} weights of its encoder, the first is {sorted(missing)[0]}; take a whole copy")
+    refuse_broken(used, weights)
     return used
+
+
+def refuse_broken(model: nn.Module, weights: Path) -> None:
+    """Raise ValueError where a weight is infinite or no number: whatever is heard would be, and recordings would be blamed for it."""
+    if broken := [name for name, value in model.named_parameters() if not bool(value.isfinite().all())]:
+        raise ValueError(f"{weights}: {broken[0]} holds values that are infinite or no numbers; take a fresh copy")
 
 
 def _frontend(family: str, config: Any) -> Any:

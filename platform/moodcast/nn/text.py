@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from moodcast.extras import library
-from moodcast.nn.pretrained import CONFIG, INDEX, NOT_KEPT, WEIGHTS, _object, has_weights, refuse_part
+from moodcast.nn.pretrained import CONFIG, INDEX, NOT_KEPT, WEIGHTS, _object, has_weights, refuse_broken, refuse_part
 
 TOKENIZER = "tokenizer.json"
 FOLDER = "text/"  # where the files travel in a bundle
@@ -126,6 +126,7 @@ def _model(found: Mapping[str, Any], weights: Path | None) -> Any:
             )
             if missing := sorted(name for name in told["missing_keys"] if "pooler" not in name):
                 raise ValueError(f"{weights} lacks {len(missing)} weights, the first is {missing[0]}; take a whole copy")
+            refuse_broken(model, weights)
     except (TypeError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"the text encoder cannot be built: {' '.join(str(error).split())[:200]}") from error
     return model.requires_grad_(False).eval()
