@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -128,6 +130,27 @@ def test_facts_are_kept_by_content_and_not_by_name(rows: list[Utterance], tmp_pa
     Path(moved[1].path).write_bytes(Path(rows[3].path).read_bytes())
     with pytest.raises(RuntimeError, match="m1 was decoded again"):
         facts_of(moved, tmp_path / "kept")
+
+
+def test_an_audit_that_listens_keeps_nobody_waiting_and_one_that_is_stopped_keeps_what_it_heard(
+    rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = facts._decode
+
+    def listen(row: Utterance) -> tuple[facts.Facts, bool]:
+        with closing(sqlite3.connect(tmp_path / "audit.sqlite", timeout=0)) as other:
+            other.execute("BEGIN EXCLUSIVE")  # refused at once where the audit holds the store
+        if row is rows[2]:
+            raise KeyboardInterrupt
+        return decode(row)
+
+    monkeypatch.setattr(facts, "_decode", listen)
+    with pytest.raises(KeyboardInterrupt):
+        facts_of(rows[:3], tmp_path)
+    asked: list[str] = []
+    monkeypatch.setattr(facts, "_decode", lambda row: (asked.append(row.id), decode(row))[1])
+    facts_of(rows[:3], tmp_path)
+    assert asked == [rows[2].id]
 
 
 def test_what_the_system_refused_is_asked_again_and_what_a_file_lacks_is_not(

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
@@ -38,6 +39,7 @@ LOWEST_HZ, HIGHEST_HZ = 60.0, 450.0  # of pitch
 PITCHED = 4_000  # frames that are asked for their pitch
 MISSING = "the file is missing or cannot be opened"
 COPIES = "CREATE TABLE IF NOT EXISTS copies (one TEXT, other TEXT, PRIMARY KEY (one, other))"
+KEEP_S = 1.0  # so often what was found is kept
 ALONE = 64  # so many recordings are decoded here; for more, processes are worth their start
 
 
@@ -87,15 +89,20 @@ def facts_of(
         todo = {key: row for key, row in zip(keys, rows, strict=True) if key and key not in known}
         done = len(rows) - len(todo)
         found = _all(list(todo.values()), processes or cpu_count())
-        for count, (key, (facts, lasting)) in enumerate(zip(todo, found, strict=True), start=1):
-            known[key] = facts
-            if lasting:
-                _keep(store, key, facts)
-            if count % 500 == 0:
-                store.commit()
-            if progress:
-                progress(done + count, len(rows))
-        store.commit()
+        waiting: list[tuple[str, Facts]] = []
+        kept = time.monotonic()
+        try:
+            for count, (key, (facts, lasting)) in enumerate(zip(todo, found, strict=True), start=1):
+                known[key] = facts
+                if lasting:
+                    waiting.append((key, facts))
+                if time.monotonic() - kept > KEEP_S:
+                    _keep(store, waiting)
+                    waiting, kept = [], time.monotonic()
+                if progress:
+                    progress(done + count, len(rows))
+        finally:
+            _keep(store, waiting)
     missing = Facts(error=MISSING)
     return [known[key] if key else missing for key in keys]
 
@@ -259,7 +266,10 @@ def _thaw(values: dict[str, Any], bits: bytes | None, active: bytes | None) -> F
     return Facts(**values, sound=Print(np.frombuffer(bits, dtype="<u4"), np.frombuffer(active, dtype=np.bool_)))
 
 
-def _keep(store: sqlite3.Connection, key: str, facts: Facts) -> None:
-    values = {name: value for name, value in asdict(facts).items() if name != "sound"}
-    sound = (None, None) if facts.sound is None else (facts.sound.bits.astype("<u4").tobytes(), facts.sound.active.tobytes())
-    store.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?)", (key, json.dumps(values), *sound))
+def _keep(store: sqlite3.Connection, found: Iterable[tuple[str, Facts]]) -> None:
+    """All at once: while nothing is written, nobody who reads or writes there has to wait."""
+    with store:
+        for key, facts in found:
+            values = {name: value for name, value in asdict(facts).items() if name != "sound"}
+            sound = (None, None) if facts.sound is None else (facts.sound.bits.astype("<u4").tobytes(), facts.sound.active.tobytes())
+            store.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?)", (key, json.dumps(values), *sound))
