@@ -158,3 +158,18 @@ def test_an_audit_without_a_manifest_says_how_to_make_one(moodcast: Command) -> 
     said = moodcast("audit", "gone.parquet")
     assert said.code == 2
     assert "moodcast prepare" in said.err
+
+
+@pytest.mark.parametrize("store", [b"no database at all " * 60, b""], ids=["another file", "an empty one"])
+def test_a_store_of_audits_that_is_damaged_is_named_and_an_empty_one_is_no_hindrance(
+    store: bytes, rows: list[Utterance], tmp_path: Path
+) -> None:
+    (tmp_path / "audit.sqlite").write_bytes(store)
+    for use in (leaks_among, audit):
+        if store:
+            with pytest.raises(ValueError, match=r"audit.sqlite, where audits keep .* cannot be used \(file is not a database\); .*remove"):
+                use(rows, root=tmp_path)
+        else:
+            use(rows, root=tmp_path)
+    (tmp_path / "audit.sqlite").unlink()
+    assert leaks_among(rows, root=tmp_path) == []

@@ -38,6 +38,7 @@ VOICED = 0.5  # of a frame's energy repeats after a period
 LOWEST_HZ, HIGHEST_HZ = 60.0, 450.0  # of pitch
 PITCHED = 4_000  # frames that are asked for their pitch
 MISSING = "the file is missing or cannot be opened"
+STORE = "audit.sqlite"  # in the cache
 COPIES = "CREATE TABLE IF NOT EXISTS copies (one TEXT, other TEXT, PRIMARY KEY (one, other))"
 KEEP_S = 1.0  # so often what was found is kept
 ALONE = 64  # so many recordings are decoded here; for more, processes are worth their start
@@ -78,12 +79,12 @@ def facts_of(
     """The facts of every row, in their order; files that cannot be read have facts that say why.
 
     root: where they are kept; default the environment variable MOODCAST_CACHE, or ~/.cache/moodcast. processes: default one a core that
-    may be used. progress(done, total) is told as they come.
+    may be used. progress(done, total) is told as they come. Raises ValueError where what was kept cannot be used.
     """
     root = cache_root(root)
     root.mkdir(parents=True, exist_ok=True)
     keys = _keys(rows)
-    with closing(sqlite3.connect(root / "audit.sqlite", timeout=60)) as store:
+    with _store(root) as store:
         store.execute("CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, facts TEXT NOT NULL, bits BLOB, active BLOB)")
         known = _load(store, [key for key in keys if key])
         todo = {key: row for key, row in zip(keys, rows, strict=True) if key and key not in known}
@@ -109,7 +110,7 @@ def facts_of(
 
 def keep_copies(pairs: Iterable[tuple[str, str]], root: Path | None = None) -> None:
     """Note which sounds hold each other in another form, by fingerprint: whoever meets one of them later need not listen again."""
-    with closing(sqlite3.connect(cache_root(root) / "audit.sqlite", timeout=60)) as store, store:
+    with _store(cache_root(root)) as store, store:
         store.execute(COPIES)
         store.executemany("INSERT OR IGNORE INTO copies VALUES (?, ?)", (pair for a, b in pairs for pair in ((a, b), (b, a))))
 
@@ -140,12 +141,25 @@ def copies_among(rows: Sequence[Utterance], root: Path | None = None) -> list[tu
 
 
 @contextmanager
+def _store(root: Path, mode: str = "rwc") -> Iterator[sqlite3.Connection]:
+    """The file of what audits keep; mode: of an SQLite URI. Raises ValueError where it cannot be used."""
+    path = root / STORE
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60)) as store:
+            yield store
+    except sqlite3.Error as error:
+        mend = "if it is damaged, remove it: the next audit hears all anew"
+        raise ValueError(f"{path}, where audits keep what they heard, cannot be used ({error}); {mend}") from error
+
+
+@contextmanager
 def _noted(root: Path | None) -> Iterator[sqlite3.Connection | None]:
     """What audits have kept, to look at; None where there is nothing about copies yet."""
-    if not (path := cache_root(root) / "audit.sqlite").is_file():
+    root = cache_root(root)
+    if not (root / STORE).is_file():
         yield None
         return
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as store:
+    with _store(root, mode="ro") as store:
         there = store.execute("SELECT 1 FROM sqlite_master WHERE name = 'copies'").fetchone()
         yield store if there else None
 
