@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from moodcast import bundle, hub
@@ -32,6 +35,16 @@ def state() -> dict[str, Tensor]:
 
 
 APART = ["encoder.matrix", "encoder.rounded", "encoder.bias"]
+
+
+@pytest.fixture
+def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system on which no file can have two names."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -80,13 +93,8 @@ def test_what_is_another_number_or_another_part_is_written_anew(change: str, sta
     assert torch.signbit(stored.read(second)["encoder.bias"][0]) == torch.signbit(state["encoder.bias"][0])
 
 
-def test_where_no_file_can_have_two_names_each_has_its_own(
-    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(os, "link", refuse)
+@pytest.mark.usefixtures("without_links")
+def test_where_no_file_can_have_two_names_each_has_its_own(state: dict[str, Tensor], tmp_path: Path) -> None:
     first, second = folders(tmp_path, 2)
     stored.write(first, state, APART)
     stored.write(second, state, APART, before=first)
@@ -165,3 +173,14 @@ def test_a_checkpoint_that_is_calibrated_stays_one(checkpoint: Path) -> None:
     calibrate.store(checkpoint, bundle.Calibration(temperature=2.0))
     assert bundle.load(checkpoint).calibration.temperature == 2.0
     assert before == {name: (checkpoint / name).read_bytes() for name in before}
+
+
+@pytest.mark.usefixtures("without_links")
+def test_a_checkpoint_of_another_release_of_safetensors_is_calibrated_where_no_file_can_have_two_names(checkpoint: Path) -> None:
+    (checkpoint / stored.FROZEN).write_bytes(to_bytes(load_file(checkpoint / stored.FROZEN), {"format": "pt"}))  # the same, in other bytes
+    settings = json.loads((checkpoint / bundle.SETTINGS).read_text())
+    settings["sha256"] = bundle.digest(settings, *stored.files_of(checkpoint))
+    (checkpoint / bundle.SETTINGS).write_text(json.dumps(settings))
+    bundle.load(checkpoint)
+    calibrate.store(checkpoint, bundle.Calibration(temperature=2.0))
+    assert bundle.load(checkpoint).calibration.temperature == 2.0

@@ -207,7 +207,8 @@ def store(folder: str | Path, calibration: Calibration, trust: tuple[str, ...] =
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as place:
         about = (bundle.run, bundle.provenance, bundle.scores, card, calibration)
         half = bundles.save(Path(place) / folder.name, bundle.method, *about, apart=weights.names_apart(folder), before=folder)
-        if (half / weights.WEIGHTS).read_bytes() != (folder / weights.WEIGHTS).read_bytes():  # of another release of safetensors
-            os.replace(half / weights.WEIGHTS, folder / weights.WEIGHTS)
+        for made in weights.files_of(half):
+            if made.read_bytes() != (folder / made.name).read_bytes():  # of another release of safetensors
+                os.replace(made, folder / made.name)
         os.replace(half / bundles.SETTINGS, folder / bundles.SETTINGS)
     return folder
