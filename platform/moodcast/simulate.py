@@ -17,8 +17,8 @@ from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import numpy as np
+import scipy  # type: ignore[import-untyped]  # scipy.signal is loaded where it is first used: whoever trains imports this, and makes no talks
 from numpy.typing import NDArray
-from scipy.signal import butter, fftconvolve, sosfilt  # type: ignore[import-untyped]
 
 from moodcast import audio
 from moodcast.chunks import samples_of
@@ -218,7 +218,7 @@ def synthetic_room(t60_s: float, distance_m: float, volume_m3: float, rate: int,
     """An impulse response that begins with the direct sound: power falls by 60 dB in t60_s, high bands faster."""
     size = max(1, samples_of(t60_s, rate))
     time_s = np.arange(1, size) / rate
-    low = sosfilt(butter(1, 1500, fs=rate, output="sos"), draw.standard_normal(size - 1))
+    low = scipy.signal.sosfilt(scipy.signal.butter(1, 1500, fs=rate, output="sos"), draw.standard_normal(size - 1))
     high = draw.standard_normal(size - 1)
     tail = low * np.exp(-6.91 * time_s / t60_s) + 0.5 * high * np.exp(-6.91 * time_s / (0.6 * t60_s))
     tail[: samples_of(0.002, rate)] = 0.0  # nothing is nearer than two thirds of a metre
@@ -304,7 +304,7 @@ def _recorded(tracks: NDArray[np.float32], scene: Scene, draw: Draw, rooms: Sequ
                 if measured is None
                 else moved(measured, 2.0 / max(distance_m, 0.05), rate)
             )
-            tracks[k] = fftconvolve(track, heard)[:total]
+            tracks[k] = scipy.signal.fftconvolve(track, heard)[:total]
     wave: NDArray[np.float64] = tracks.sum(axis=0, dtype=np.float64)
     level = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) or 1e-9
     wave = wave + level * 10 ** (-draw.uniform(*scene.hiss_db) / 20) * draw.standard_normal(total)
@@ -312,7 +312,7 @@ def _recorded(tracks: NDArray[np.float32], scene: Scene, draw: Draw, rooms: Sequ
         noise = _noise(total, noises, draw)
         wave = wave + level * 10 ** (-draw.uniform(*scene.snr_db) / 20) * noise
     if draw.random() < scene.line_share:
-        wave = sosfilt(butter(4, [300, 3400], "bandpass", fs=rate, output="sos"), wave)
+        wave = scipy.signal.sosfilt(scipy.signal.butter(4, [300, 3400], "bandpass", fs=rate, output="sos"), wave)
     wanted = 10 ** (draw.uniform(*scene.loudness_dbfs) / 20)
     now = max(float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))), 1e-12)
     return np.asarray(np.clip(wave * (wanted / now), -1.0, 1.0), dtype=np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,3 +54,9 @@ def test_nor_for_attributes_in_another_order(tmp_path: Path) -> None:
     plain = Run(config, LABELS, chunks=PLAN)
     bundle.save(tmp_path / "plain", build(plain), plain)
     assert take_weights(rating, str(tmp_path / "plain"), ("",), ())
+
+
+def test_what_makes_rooms_and_lines_is_not_loaded_by_who_trains() -> None:
+    code = "import sys, moodcast.cluster.work; print('moodcast.simulate' in sys.modules, 'scipy.signal' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
