@@ -174,6 +174,11 @@ def test_recordings_of_one_speaker_are_answered_together(
     refused = moodcast("predict", "--known-mixed", "--bundle", bundles[0], *files)
     assert refused.code == 2
     assert "give --same-speaker with it" in refused.err
+    manifest = files[0].with_name("mine.csv")
+    for second, code in (("s1", 2), ("s0", 0)):
+        manifest.write_text(f"id,path,corpus,speaker\na,0.wav,mine,s0\nb,1.wav,mine,{second}\nc,2.wav,mine,\n")
+        said = moodcast("predict", "--json", "--same-speaker", "--bundle", bundles[0], manifest)
+        assert (said.code, "these rows name 2 (mine/s0, mine/s1)" in said.err) == (code, code == 2), said.err
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "calibrate", "push", "pull", "export"])

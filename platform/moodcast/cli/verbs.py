@@ -143,6 +143,9 @@ def predict(
     if known_mixed and not same_speaker:
         raise ValueError("--known-mixed is about the recordings of one speaker; give --same-speaker with it")
     rows = utterances(files)
+    if same_speaker and len(people := sorted({row.corpus_speaker for row in rows if row.speaker})) > 1:
+        named = f"{', '.join(people[:3])}{', ...' if len(people) > 3 else ''}"
+        raise ValueError(f"--same-speaker is about one speaker, and these rows name {len(people)} ({named}); ask about each alone")
     if transcriber is not None and all(row.text for row in rows):
         raise ValueError("the manifest has the text of every utterance, so that there is nothing to write down; leave --transcriber out")
     writer = talks.opened_transcriber(transcriber, language)
