@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -154,6 +155,21 @@ def test_who_came_to_the_last_epoch_has_finished_however_it_compares(rows: list[
                 ledger.end(number, "finished")
         Referee(ledger, Standing(ledger, progress=False))  # the driver was killed before it wrote the end of the third
         assert ledger.trials[2].state == "running"
+
+
+def test_a_line_for_which_there_is_no_space_leaves_no_half_for_the_next_to_join(rows: list[Utterance], tmp_path: Path) -> None:
+    with Ledger(begun(rows, tmp_path / "sweep", trials=3), write=True) as ledger:
+        trials = [search.next_trial(space, RUN, {}, [], number=number, searcher="random", seed=0) for number in range(3)]
+        ledger.begin(trials[0])
+        before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((ledger.folder / LINES).stat().st_size + 20, hard))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                ledger.begin(trials[1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+        ledger.begin(trials[2])
+    assert list(Ledger(ledger.folder).trials) == [0, 2]
 
 
 def test_no_test_row_is_read(whole: Ledger, rows: list[Utterance], cache: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from moodcast import lines
 from moodcast.cluster import folder as files
 
 SETTINGS, ROWS, TARGET_ROWS, TEST_ROWS, LINES, TRIALS, STATE, LOCK = (
@@ -202,10 +203,7 @@ class Ledger:
             raise ValueError(f"the ledger of {self.folder} is open for reading only")
         plain = json.loads(json.dumps(line))
         self._take(plain)
-        with (self.folder / LINES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        lines.add(self.folder / LINES, plain)
 
     def _take(self, line: dict[str, Any]) -> None:
         event, number = line["event"], int(line["trial"])
