@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import pytest
@@ -30,14 +31,21 @@ def program() -> int:
 
 
 def fork() -> int | None:
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    context = multiprocessing.get_context("fork")
+    there = context.Event()
+    child = context.Process(target=stay, args=(there,))
     child.start()
-    time.sleep(0.2)
+    assert there.wait(30)
     child.terminate()
     child.join(5)
     code = child.exitcode
     child.kill()
     return code
+
+
+def stay(there: Event) -> None:
+    there.set()
+    time.sleep(60)
 
 
 def in_thread(begin: Callable[[], None]) -> dict[str, Any]:
