@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -158,6 +160,20 @@ def test_an_audit_without_a_manifest_says_how_to_make_one(moodcast: Command) -> 
     said = moodcast("audit", "gone.parquet")
     assert said.code == 2
     assert "moodcast prepare" in said.err
+
+
+def test_what_an_audit_left_that_was_killed_while_it_wrote_is_no_hindrance(tmp_path: Path) -> None:
+    keep_copies([("a", "b")], tmp_path)
+    code = """if True:
+        import os, sqlite3, sys
+        store = sqlite3.connect(sys.argv[1])
+        store.execute("PRAGMA cache_size = 1")
+        store.executemany("INSERT INTO copies VALUES (?, ?)", ((str(i), "x" * 20_000) for i in range(300)))
+        os._exit(9)
+    """
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "audit.sqlite")], check=False)
+    assert (tmp_path / "audit.sqlite-journal").stat().st_size > 0
+    assert copies_of(["a", "7"], tmp_path) == {"a": {"b"}}
 
 
 @pytest.mark.parametrize("store", [b"no database at all " * 60, b""], ids=["another file", "an empty one"])

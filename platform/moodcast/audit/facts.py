@@ -159,7 +159,7 @@ def _noted(root: Path | None) -> Iterator[sqlite3.Connection | None]:
     if not (root / STORE).is_file():
         yield None
         return
-    with _store(root, mode="ro") as store:
+    with _store(root, mode="rw") as store:  # what an audit that was killed left is undone by whoever may write; others only read
         there = store.execute("SELECT 1 FROM sqlite_master WHERE name = 'copies'").fetchone()
         yield store if there else None
 
