@@ -55,6 +55,7 @@ def evaluate(
         raise ValueError(f"{against.name} answers {against.classes}, {bundle.name} {bundle.classes}; only the same classes compare")
     for each in (bundle, against) if against is not None else (bundle,):
         flags += [*each.provenance.leaks, *heard_before(each, known, allow_leaks), *chosen_before(each, known), *bound_above(each, known)]
+    flags = list(dict.fromkeys(flags))  # what leaks here may have leaked in training, too
     answers = answer(bundle, known, progress, allow_leaks)
     other = None
     if against is not None:

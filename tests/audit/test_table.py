@@ -30,7 +30,7 @@ def test_leaks_are_refused_by_name_unless_they_are_let_through(rows: list[Uttera
     leaking = leaks_among([replace(row, split="train") if row.id == "s4_sad" else row for row in rows])
     with pytest.raises(ValueError, match=r"toy/s4: 3 in test, 1 in train.*some.field=true lets them through"):
         guard(leaking, allow=False, how="some.field=true")
-    assert guard(leaking, allow=True, how="") == ("leak let through: speaker on two sides, 1 times (toy/s4)",)
+    assert guard(leaking, allow=True, how="") == ("leak let through: speaker on two sides, once (toy/s4)",)
     assert guard(leaks_among(rows), allow=False, how="") == ()
 
 

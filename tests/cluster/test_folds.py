@@ -334,7 +334,7 @@ def test_a_copy_that_an_audit_found_in_another_fold_is_refused_and_said_also_whe
     assert not (cache / "waves").exists(), "this is known before anything is heard"
     allowed = replace_at(tiny_run(), {"train.allow_leaks": True})
     (said,) = folds.leaks_of(allowed, rows, splits, cache, progress=False, listen=False)
-    assert said.startswith("leak let through: same sound on two sides, 1 times")
+    assert said.startswith("leak let through: same sound on two sides, once (")
 
 
 def test_folds_that_did_not_note_what_they_share_with_others_are_compared_anew(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def moved(rows: list[Utterance], **change: Any) -> list[Utterance]:
 @pytest.mark.parametrize(
     ("change", "run", "workers", "wanted"),
     [
-        ({"split": "dev"}, RUN, 1, r"1 leaks between sides of the split: speaker on two sides: tiny/s2: \d+ in dev, \d+ in train"),
+        ({"split": "dev"}, RUN, 1, r"a leak between sides of the split: speaker on two sides: tiny/s2: \d+ in dev, \d+ in train"),
         (
             {},
             replace_at(RUN, {"labels.classes": ("high", "low", "bored")}),
@@ -241,7 +241,7 @@ def test_a_copy_that_an_audit_found_is_refused_on_any_side_and_remembered_where_
     if split == "test":  # which training itself does not hear
         done = fit(replace_at(RUN, {"train.allow_leaks": True, "train.epochs": 1}), rows, out, cache=cache, progress=False)
         (leak,) = opened(done.bundle).provenance.leaks
-        assert leak.startswith("leak let through: same sound on two sides, 1 times (")
+        assert leak.startswith("leak let through: same sound on two sides, once (")
 
 
 def test_leaks_that_are_let_through_are_remembered_by_the_bundle(corpus: list[Utterance], out: Path, cache: Path) -> None:
@@ -249,7 +249,7 @@ def test_leaks_that_are_let_through_are_remembered_by_the_bundle(corpus: list[Ut
         replace_at(RUN, {"train.allow_leaks": True, "train.epochs": 1}), moved(corpus, split="dev"), out, cache=cache, progress=False
     )
     (leak,) = opened(done.bundle).provenance.leaks
-    assert leak == "leak let through: speaker on two sides, 1 times (tiny/s2)"
+    assert leak == "leak let through: speaker on two sides, once (tiny/s2)"
 
 
 def test_a_run_that_cannot_begin_leaves_no_folder(corpus: list[Utterance], out: Path, cache: Path, tmp_path: Path) -> None:

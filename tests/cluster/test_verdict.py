@@ -69,7 +69,7 @@ def test_what_leaks_and_was_let_through_is_said_with_every_score(rows: list[Utte
     play(folder, cache)
     trained_here(folder, None, cache, 1)
     found = verdict.report(folder, seeds=1, cache=cache, plain=False, progress=False)
-    said = "leak let through: speaker on two sides, 1 times (tiny/s0)"
+    said = "leak let through: speaker on two sides, once (tiny/s0)"
     aloud = said.replace("leak let through", "LEAK LET THROUGH")
     assert sweep_page.verdict(found)[0] == f"{aloud}. NOT ALL OF THESE SPEAKERS ARE UNSEEN."
     assert moodcast.load(folder / retrain.BUNDLE, trust=("tests",)).provenance.leaks == (said,)

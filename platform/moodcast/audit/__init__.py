@@ -147,8 +147,12 @@ def guard(found: Sequence[Finding], allow: bool, how: str) -> tuple[str, ...]:
         each = [f"{item.kind}: {item.detail}{ids}" for item, ids in zip(leaking, which, strict=True)]
         named = "; ".join(each[:12]) + (" and more" if len(leaking) > 12 else "")
         mend = f"To mend it, {leaking[0].do}; {how} lets them through, and every score says so"
-        raise ValueError(f"{len(leaking)} leaks between sides of the split: {named}. {mend}")
+        count = "a leak" if len(leaking) == 1 else f"{len(leaking)} leaks"
+        raise ValueError(f"{count} between sides of the split: {named}. {mend}")
     by_kind: dict[str, list[str]] = {}
     for item in leaking:
         by_kind.setdefault(item.kind, []).append(item.detail.partition(":")[0] if "sound" not in item.kind else some(item.ids, 2))
-    return tuple(f"leak let through: {kind}, {len(names)} times ({some(names)})" for kind, names in by_kind.items())
+    return tuple(
+        f"leak let through: {kind}, {'once' if len(names) == 1 else f'{len(names)} times'} ({some(names)})"
+        for kind, names in by_kind.items()
+    )
